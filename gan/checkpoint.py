@@ -1,0 +1,140 @@
+"""Checkpoints: the whole state of a training in one file, written beside and renamed.
+
+A checkpoint is a NumPy archive of arrays with a JSON text of what they belong to; its checksums show damage.
+Random numbers need no place in it: they are functions of the seed and the position (see `draws`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan.errors import InputError
+
+__all__ = ["Checkpoint", "Checkpoints", "restore", "snapshot"]
+
+log = logging.getLogger(__name__)
+
+_ABOUT = "about"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """The state after some epochs."""
+
+    epochs: int
+    """Epochs complete."""
+    arrays: Mapping[str, np.ndarray]
+    """By group and position, `generator/003`."""
+    validation_errors: Sequence[float] = ()
+    """One for each epoch so far."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Settings and versions, for people and for `generate`."""
+
+
+def snapshot(groups: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+    """The values of grouped variables by their names in a checkpoint."""
+    return {
+        f"{group}/{number:03d}": variable.numpy()
+        for group, variables in groups.items()
+        for number, variable in enumerate(variables)
+    }
+
+
+def restore(groups: Mapping[str, Sequence[Any]], checkpoint: Checkpoint) -> None:
+    """Set grouped variables to the values of a checkpoint.
+
+    Raises:
+        InputError: it holds other variables, as of other filters or another optimizer.
+    """
+    for group, variables in groups.items():
+        for number, variable in enumerate(variables):
+            name = f"{group}/{number:03d}"
+            value = checkpoint.arrays.get(name)
+            if value is None or value.shape != tuple(variable.shape):
+                seen = "is missing" if value is None else f"has the shape {value.shape}"
+                raise InputError(
+                    f"checkpoint of epoch {checkpoint.epochs}: {name} {seen}; expected {tuple(variable.shape)} for "
+                    f"{variable.path}. It belongs to a training with other settings: use another --out"
+                )
+            variable.assign(value)
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last few, and the best."""
+
+    def __init__(self, folder: Path, keep: int = 3) -> None:
+        self.folder = folder
+        self._keep = keep
+
+    def save(self, checkpoint: Checkpoint, *, best: bool) -> Path:
+        """Write a checkpoint; only then remove the oldest ones. Returns its path."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"epoch-{checkpoint.epochs:04d}.npz"
+        _write(path, checkpoint)
+        if best:
+            _link(path, self.folder / "best.npz")
+        for old in self._paths()[: -self._keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole; damaged ones are passed over with a warning."""
+        for path in reversed(self._paths()):
+            try:
+                return read_checkpoint(path)
+            except InputError as error:
+                log.warning("%s; going back to the one before", error)
+        return None
+
+    def _paths(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("epoch-*.npz") if re.fullmatch(r"epoch-\d{4,}", path.stem))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint file.
+
+    Raises:
+        InputError: it is not a checkpoint or is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(str(arrays.pop(_ABOUT)))
+        return Checkpoint(arrays=arrays, **about)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no whole checkpoint ({error})") from error
+
+
+def _write(path: Path, checkpoint: Checkpoint) -> None:
+    about = {
+        "epochs": checkpoint.epochs,
+        "validation_errors": list(checkpoint.validation_errors),
+        "about": dict(checkpoint.about),
+    }
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about)), **checkpoint.arrays}
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def _link(path: Path, name: Path) -> None:
+    beside = name.with_name(name.name + ".part")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(path, beside)
+    except OSError:  # file systems without hard links
+        beside.write_bytes(path.read_bytes())
+    os.replace(beside, name)

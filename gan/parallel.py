@@ -1,0 +1,153 @@
+"""What a training needs of the other ranks: the interface of a communicator, and what is done with it.
+
+Communicators over MPI are made by the launcher; `Alone` serves a single process. Nothing here reads MPI variables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from gan.errors import InputError, RanksDiffer
+
+__all__ = [
+    "Alone",
+    "Communicator",
+    "Worker",
+    "agree",
+    "average_variables",
+    "on_first",
+    "share_variables",
+    "verify_equal",
+]
+
+T = TypeVar("T")
+
+
+class Communicator(Protocol):
+    """Collectives: every rank calls the same one in the same order."""
+
+    name: str
+    """What carries gradients: horovod, mpi or none."""
+    rank: int
+    size: int
+
+    def mean(self, values: Any) -> Any:
+        """Mean over ranks of a float32 tensor (n,), eagerly or while a tf.function is traced."""
+
+    def allgather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in rank order, on every rank. Any picklable object."""
+
+    def broadcast(self, value: Any) -> Any:
+        """The value of rank 0, on every rank."""
+
+
+class Alone:
+    """The communicator of a training on one rank."""
+
+    name = "none"
+    rank = 0
+    size = 1
+
+    def mean(self, values: Any) -> Any:
+        return values
+
+    def allgather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def broadcast(self, value: Any) -> Any:
+        return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """Where this rank runs, for the record. The training computes nothing from it."""
+
+    host: str = field(default_factory=socket.gethostname)
+    placement: Sequence[Mapping[str, Any]] = ()
+    """Report of all ranks, on rank 0."""
+    placement_warnings: Sequence[str] = ()
+    threads: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str = ""
+
+
+def agree(communicator: Communicator, check: Callable[[], T]) -> T:
+    """Run a check on every rank; where it fails on one, all ranks raise the same error, marked as agreed.
+
+    An agreed error is printed once, by rank 0, and every rank ends by itself.
+
+    Raises:
+        InputError: with the first failing rank's message.
+    """
+    result: T | None = None
+    failure: InputError | None = None
+    try:
+        result = check()
+    except InputError as error:
+        failure = error
+    failures = communicator.allgather(None if failure is None else (type(failure), str(failure)))
+    first = next((item for item in failures if item is not None), None)
+    if first is not None:
+        kind, message = first
+        shared = kind(message)
+        shared.agreed = True
+        raise shared
+    return result  # type: ignore[return-value]
+
+
+def on_first(communicator: Communicator, work: Callable[[], T]) -> T:
+    """Run something on rank 0 and share its result; an InputError is raised on all ranks."""
+    return communicator.broadcast(agree(communicator, lambda: work() if communicator.rank == 0 else None))
+
+
+def share_variables(communicator: Communicator, variables: Sequence[Any]) -> None:
+    """Give every rank the values of rank 0."""
+    if communicator.size == 1:
+        return
+    values = [variable.numpy() for variable in variables] if communicator.rank == 0 else None
+    for variable, value in zip(variables, communicator.broadcast(values), strict=True):
+        variable.assign(value)
+
+
+def average_variables(communicator: Communicator, variables: Sequence[Any]) -> None:
+    """Replace float32 variables by their mean over ranks, in one exchange."""
+    if communicator.size == 1 or not variables:
+        return
+    arrays = [variable.numpy() for variable in variables]
+    mean = np.asarray(communicator.mean(np.concatenate([array.ravel() for array in arrays])))
+    ends = np.cumsum([array.size for array in arrays])[:-1]
+    for variable, array, part in zip(variables, arrays, np.split(mean, ends), strict=True):
+        variable.assign(part.reshape(array.shape))
+
+
+def digest(variables: Sequence[Any]) -> str:
+    """SHA-256 over the bits of all variables."""
+    state = hashlib.sha256()
+    for variable in variables:
+        state.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return state.hexdigest()
+
+
+def verify_equal(communicator: Communicator, variables: Sequence[Any], when: str) -> str:
+    """Check that all ranks hold the same bits and return their digest.
+
+    Raises:
+        RanksDiffer: the ranks that differ from rank 0 are named.
+    """
+    digests = communicator.allgather(digest(variables))
+    differing = [rank for rank, value in enumerate(digests) if value != digests[0]]
+    if differing:
+        some = ", ".join(map(str, differing[:8])) + (" ..." if len(differing) > 8 else "")
+        error = RanksDiffer(
+            f"{when}: {len(differing)} of {len(digests)} ranks hold other weights than rank 0 (ranks {some}); "
+            "expected equal bits on all. The exchange of gradients is not working: run 'python -m launcher doctor'"
+        )
+        error.agreed = True
+        raise error
+    return digests[0]

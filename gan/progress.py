@@ -1,0 +1,84 @@
+"""What people see of a training: lines in a log file and on the console, a bar on a terminal. Rank 0 only."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+__all__ = ["EpochProgress", "log_to"]
+
+LINE_EVERY = 15.0
+"""Seconds between lines where there is no terminal."""
+
+log = logging.getLogger("gan")
+
+
+def log_to(path: Path) -> logging.Handler:
+    """Send what is logged to the console and to a file as well; returns the file's handler, to be closed."""
+    logging.captureWarnings(False)
+    if not log.handlers:
+        console = logging.StreamHandler(sys.stdout)
+        console.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(console)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    return handler
+
+
+class EpochProgress:
+    """Progress of one epoch: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, epoch: int, epochs: int, steps: int, events_per_step: int, *, shown: bool) -> None:
+        self._title = f"epoch {epoch}/{epochs}"
+        self._steps = steps
+        self._events_per_step = events_per_step
+        self._shown = shown
+        self._bar: tqdm | None = None
+        self._done = 0
+        self._began = self._spoke = time.monotonic()
+
+    def __enter__(self) -> EpochProgress:
+        if self._shown and sys.stderr.isatty():
+            self._redirect = logging_redirect_tqdm([log])
+            self._redirect.__enter__()
+            self._bar = tqdm(
+                total=self._steps * self._events_per_step,
+                desc=self._title,
+                unit="event",
+                leave=False,
+                mininterval=0.5,
+            )
+        return self
+
+    def step(self, discriminator: float, generator: float) -> None:
+        """One more step is done, with these losses."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.set_postfix(D=f"{discriminator:.3g}", G=f"{generator:.3g}", refresh=False)
+            self._bar.update(self._events_per_step)
+            return
+        now = time.monotonic()
+        if self._shown and now - self._spoke >= LINE_EVERY:
+            self._spoke = now
+            rate = self._done * self._events_per_step / (now - self._began)
+            log.info(
+                "%s  step %d/%d  %.1f events/s  loss D %.3g G %.3g",
+                self._title, self._done, self._steps, rate, discriminator, generator,
+            )  # fmt: skip
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._redirect.__exit__(kind, error, trace)

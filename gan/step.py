@@ -1,0 +1,210 @@
+"""The compiled training step: two networks, their optimizers, and one exchange between ranks per network update.
+
+One call does what 3DGAN does with a batch: the discriminator learns from real showers, then from fakes, then the
+generator takes two steps with fresh noise. Epochs, files and records are the business of `training`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gan.architectures import LATENT, conv3d_discriminator, conv3d_generator, filter_set
+from gan.draws import Draws
+from gan.layers import Masks, SynchronizedBatchNormalization, frozen
+from gan.losses import ENERGY_RANGE, ENERGY_UNIT, flipped_labels, judgement_loss, targets_of
+from gan.parallel import Communicator
+from gan.precision import layer_policy
+from gan.settings import TrainingSettings
+
+__all__ = ["LOSSES", "Networks", "TrainingStep"]
+
+LOSSES = ("discriminator_real", "discriminator_fake", "generator_1", "generator_2")
+"""The four updates of a step, in their order."""
+
+Update = Callable[[], tuple[tf.Tensor, tf.Tensor]]
+
+
+class Networks:
+    """Generator and discriminator with their optimizers, all variables made."""
+
+    def __init__(self, settings: TrainingSettings, communicator: Communicator) -> None:
+        keras.utils.set_random_seed(settings.seed)
+        dtype = layer_policy(settings.precision)
+        filters = filter_set(settings.filters)
+        normalize: Callable[..., keras.layers.Layer] = keras.layers.BatchNormalization
+        if settings.sync_batchnorm:
+            normalize = partial(SynchronizedBatchNormalization, communicator.mean)
+        self.masks = Masks()
+        self.generator = conv3d_generator(filters.generator, dtype, normalize)
+        self.discriminator = conv3d_discriminator(filters.discriminator, dtype, normalize, self.masks)
+        # Kept from here: freezing a network empties its own list of them for as long as it lasts.
+        self.generator_variables = list(self.generator.trainable_variables)
+        self.discriminator_variables = list(self.discriminator.trainable_variables)
+        self.generator_optimizer = _optimizer(settings, self.generator_variables)
+        self.discriminator_optimizer = _optimizer(settings, self.discriminator_variables)
+
+    def groups(self) -> dict[str, list[Any]]:
+        """All that makes up the state of the training, by the names it has in a checkpoint."""
+        return {
+            "generator": list(self.generator.weights),
+            "discriminator": list(self.discriminator.weights),
+            "generator_optimizer": list(self.generator_optimizer.variables),
+            "discriminator_optimizer": list(self.discriminator_optimizer.variables),
+        }
+
+    def variables(self) -> list[Any]:
+        return [variable for group in self.groups().values() for variable in group]
+
+    def moving_statistics(self) -> list[Any]:
+        """The BatchNorm statistics, which every rank gathers from its own batches."""
+        return [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights]
+
+    def parameters(self) -> dict[str, int]:
+        return {network.name: network.count_params() for network in (self.generator, self.discriminator)}
+
+
+class TrainingStep:
+    """Callable on a batch; all ranks call it together."""
+
+    def __init__(self, networks: Networks, settings: TrainingSettings, communicator: Communicator) -> None:
+        self._networks = networks
+        self._communicator = communicator
+        self._draws = partial(Draws, settings.seed, communicator.rank * settings.batch_size, settings.batch_size)
+        batch = settings.batch_size
+        self._compiled = tf.function(
+            self._step,
+            input_signature=[
+                tf.TensorSpec((batch, 25, 25, 25), tf.float32),
+                tf.TensorSpec((batch,), tf.float32),
+                tf.TensorSpec((), tf.uint64),
+                tf.TensorSpec((), tf.float32),
+            ],
+        )
+
+    def __call__(
+        self, cells: np.ndarray, energies: np.ndarray, position: np.uint64, learning_rate: float
+    ) -> tuple[np.ndarray, float]:
+        """Update both networks.
+
+        Args:
+            cells: real showers in GeV, float32 (batch, 25, 25, 25).
+            energies: their primary energies in GeV, float32 (batch,).
+            position: of the step in the training, see `draws.position`.
+            learning_rate: of both optimizers.
+
+        Returns:
+            Losses, means over all ranks, (4, 4): a row for each of LOSSES, columns as in `losses.LOSS_PARTS`;
+            and the seconds spent in the four exchanges, waiting for slower ranks included.
+        """
+        losses, seconds = self._compiled(cells, energies, position, np.float32(learning_rate))
+        return losses.numpy(), float(seconds)
+
+    def _step(
+        self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        networks = self._networks
+        draws = self._draws(position)
+        for optimizer in (networks.generator_optimizer, networks.discriminator_optimizer):
+            optimizer.learning_rate.assign(learning_rate)
+
+        real = cells[..., tf.newaxis]
+        real_ecal = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis]
+        real_energy = energies[:, tf.newaxis] / ENERGY_UNIT
+        latent, fake_energy = sample_latent(draws, "fake")
+        fakes = networks.generator(latent, training=False)
+
+        updates = [
+            self._discriminate("real", real, 1.0, real_energy, real_ecal, draws),
+            self._discriminate("fake", fakes, 0.0, fake_energy, None, draws),
+            self._generate("generator_1", draws),
+            self._generate("generator_2", draws),
+        ]
+        losses, seconds = zip(*(update() for update in updates), strict=True)
+        return tf.stack(losses), tf.add_n(list(seconds))
+
+    def _discriminate(
+        self,
+        use: str,
+        cells: tf.Tensor,
+        label: float,
+        energy: tf.Tensor,
+        ecal: tf.Tensor | None,
+        draws: Draws,
+    ) -> Update:
+        networks = self._networks
+
+        def loss() -> tf.Tensor:
+            with networks.masks.drawn(draws, use):
+                judged = networks.discriminator(cells, training=True)
+            return judgement_loss(judged, targets_of(flipped_labels(label, draws, use), energy, ecal))
+
+        return partial(self._update, loss, networks.discriminator_variables, networks.discriminator_optimizer)
+
+    def _generate(self, use: str, draws: Draws) -> Update:
+        networks = self._networks
+
+        def loss() -> tf.Tensor:
+            latent, energy = sample_latent(draws, use)
+            fakes = networks.generator(latent, training=True)
+            with frozen(networks.discriminator), networks.masks.drawn(draws, use):
+                judged = networks.discriminator(fakes, training=True)
+            return judgement_loss(judged, targets_of(tf.ones_like(energy), energy))
+
+        return partial(self._update, loss, networks.generator_variables, networks.generator_optimizer)
+
+    def _update(
+        self, loss: Callable[[], tf.Tensor], variables: Sequence[Any], optimizer: keras.optimizers.Optimizer
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step of one network. Returns the loss and its parts averaged over ranks, and the exchange's seconds."""
+        with tf.GradientTape() as tape:
+            parts = loss()
+            total = parts[0]
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        (*gradients, parts), seconds = self._exchange([*gradients, parts])
+        optimizer.apply(gradients, variables)
+        return parts, seconds
+
+    def _exchange(self, tensors: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Average tensors over the ranks as one flat message; the losses travel with the gradients.
+
+        So every rank sees the same losses, and a loss that is not finite stops all of them at the same step.
+        """
+        if self._communicator.size == 1:
+            return list(tensors), tf.zeros([], tf.float64)
+        flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+        began = _clock_after(flat)
+        with tf.control_dependencies([began]):
+            mean = self._communicator.mean(flat)
+        seconds = _clock_after(mean) - began
+        parts = tf.split(mean, [tensor.shape.num_elements() for tensor in tensors])
+        shaped = [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+        return shaped, seconds
+
+
+def _clock_after(value: tf.Tensor) -> tf.Tensor:
+    """Seconds on a monotonic clock once the value is there. `tf.timestamp` refuses to run deterministically."""
+    with tf.control_dependencies([value]):
+        return tf.numpy_function(time.perf_counter, [], tf.float64, stateful=True)
+
+
+def sample_latent(draws: Draws, use: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """The generator's input, (batch, 200), and the energies in 100 GeV that scale it, (batch, 1)."""
+    energy = draws.uniform(f"{use}/energy", *ENERGY_RANGE)
+    return draws.normal(f"{use}/noise", LATENT) * energy, energy
+
+
+def _optimizer(settings: TrainingSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
+    make = {
+        "rmsprop": partial(keras.optimizers.RMSprop, rho=0.9),
+        "adam": keras.optimizers.Adam,
+    }[settings.optimizer]
+    optimizer = make(learning_rate=settings.learning_rate)
+    optimizer.build(variables)
+    return optimizer
