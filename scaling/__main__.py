@@ -1,0 +1,5 @@
+"""Entry of `python -m scaling`."""
+
+from scaling.cli import main
+
+main(prog_name="python -m scaling")
