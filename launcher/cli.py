@@ -1,0 +1,251 @@
+"""The command line: `train` (the default), `plan`, `topology` and `doctor`. Parses, and leaves the work to others.
+
+Heavy modules are imported by the commands that need them: `plan` answers without TensorFlow, MPI or NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from click_default_group import DefaultGroup
+
+from gan import settings as choices
+from gan.errors import InputError
+from gan.settings import TrainingSettings
+from launcher import __version__
+from launcher.errors import LaunchError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["main"]
+
+DEFAULTS = TrainingSettings()
+DEFAULT_WORKERS_PER_NODE = 4
+
+
+@click.group(cls=DefaultGroup, default="train", default_if_no_args=True, context_settings={"show_default": True})
+@click.version_option(__version__, prog_name="launcher")
+def cli() -> None:
+    """Trains 3DGAN on CPU clusters: places and binds workers, proves it, and runs them over MPI.
+
+    Without a command it trains: mpirun -np 8 python -m launcher --data 'showers/*.h5' --out run
+    """
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    """Make a TOML file's values the defaults of this command; the command line wins."""
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(f"{path} is not a TOML file ({error})") from error
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    known = {option.name for option in context.command.params} - {"config", "more_data"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise click.BadParameter(
+            f"{path}: unknown keys {', '.join(unknown)}; expected options such as {', '.join(sorted(known)[:4])}"
+        )
+    if isinstance(values.get("data"), str):
+        values["data"] = [values["data"]]
+    context.default_map = {**(context.default_map or {}), **values}
+
+
+def _choice(name: str, options: tuple[str, ...], **extra: Any) -> Callable[..., Any]:
+    field = name.lstrip("-").replace("-", "_")
+    return click.option(name, type=click.Choice(options), default=getattr(DEFAULTS, field, None), **extra)
+
+
+@cli.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=_read_config,
+    help="TOML file with any of these options, dashes or underscores; the command line wins.",
+)  # fmt: skip
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="GLOB...",
+    help="HDF5 shower files; quote patterns or let the shell expand them.",
+)
+@click.argument("more_data", nargs=-1)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("run"),
+    help="Folder for record, log and checkpoints.",
+)
+@_choice("--model", choices.MODELS, help="Architecture.")
+@_choice("--filters", choices.FILTERS, help="Filters of the middle layers: 16 (for oneDNN) or as published.")
+@click.option("--epochs", default=DEFAULTS.epochs, help="Epochs in all, those before a resume included.")
+@click.option(
+    "--warmup-epochs",
+    default=DEFAULTS.warmup_epochs,
+    help="Epochs in which the learning rate rises to its scaled value.",
+)
+@click.option("--batch-size", default=DEFAULTS.batch_size, help="Events per worker and step.")
+@click.option("--learning-rate", default=DEFAULTS.learning_rate, help="Of one worker.")
+@_choice("--lr-scaling", choices.LR_SCALINGS, help="How the learning rate grows with the number of workers.")
+@_choice("--lr-schedule", choices.LR_SCHEDULES, help="Learning rate after the warm-up.")
+@click.option("--lr-decay", default=DEFAULTS.lr_decay, help="Factor per epoch (exponential) or plateau.")
+@_choice("--optimizer", choices.OPTIMIZERS, help="Optimizer of both networks.")
+@_choice(
+    "--precision",
+    choices.PRECISIONS,
+    help="bf16: convolutions and matrix products in BF16, the rest in FP32.",
+)
+@click.option("--seed", default=DEFAULTS.seed, help="Of weights, order of events, noise and held-out events.")
+@click.option("--events", type=int, default=None, help="Use only so many events, chosen at random.  [default: all]")
+@click.option(
+    "--validation-fraction", default=DEFAULTS.validation_fraction, help="Part of the events that is held out."
+)
+@click.option("--sync-batchnorm/--no-sync-batchnorm", default=False, help="Batch statistics over all workers.")
+@click.option("--deterministic/--no-deterministic", default=False, help="The same bits every time, slower.")
+@click.option(
+    "--workers-per-node", type=click.IntRange(1), default=DEFAULT_WORKERS_PER_NODE,
+    help="If given, checked against what mpirun, srun or ibrun started.",
+)  # fmt: skip
+@click.option(
+    "--inter-op",
+    type=click.IntRange(1),
+    default=None,
+    help="TensorFlow inter-op threads.  [default: from the cores]",
+)
+@click.option(
+    "--intra-op",
+    type=click.IntRange(1),
+    default=None,
+    help="TensorFlow intra-op threads.  [default: from the cores]",
+)
+@click.option(
+    "--communicator", type=click.Choice(("auto", "horovod", "mpi", "none")), default="auto",
+    help="What carries gradients; auto: Horovod, or mpi4py where it is absent.",
+)  # fmt: skip
+@click.option(
+    "--bind",
+    type=click.Choice(("auto", "none")),
+    default="auto",
+    help="none: leave cores and memory as they are.",
+)
+@click.option("--resume/--no-resume", default=True, help="Go on from the last checkpoint, or set an earlier run aside.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard summaries to OUT/tensorboard.")
+@click.option("--dry-run", is_flag=True, help="Place, bind, report and check the data; train nothing, write nothing.")
+@click.pass_context
+def train(context: click.Context, data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> None:
+    """Train 3DGAN on HDF5 showers with all ranks that MPI or Slurm started."""
+    from launcher.allocation import Allocation
+    from launcher.start import LaunchSettings, guarded
+    from launcher.start import train as train_rank
+
+    allocation = Allocation.from_environment(os.environ)
+
+    def work() -> None:
+        launch_options = {name: options.pop(name) for name in LaunchSettings.__slots__ if name in options}
+        if context.get_parameter_source("workers_per_node") in (ParameterSource.DEFAULT, None):
+            launch_options["workers_per_node"] = None
+        launch = LaunchSettings(data=(*data, *more_data), **launch_options)
+        train_rank(_same_everywhere(lambda: TrainingSettings(**options)), launch, allocation)
+
+    # Ranks end here and not by returning through the interpreter's exit, where a dying MPI may hang.
+    status = guarded(allocation, work)
+    if status:
+        sys.exit(status)
+
+
+def _same_everywhere(make: Callable[[], TrainingSettings]) -> TrainingSettings:
+    """Every rank has the same command line: what is wrong with it is the same error on all."""
+    try:
+        return make()
+    except InputError as error:
+        error.agreed = True
+        raise
+
+
+@cli.command()
+@click.option("--machine", help="A known machine, or a TOML file that describes one.")
+@click.option(
+    "--topology",
+    "topology_file",
+    type=click.Path(),
+    help="A snapshot made by 'launcher topology', or a saved /sys tree.",
+)
+@click.option("--nodes", type=click.IntRange(1), default=1, help="Number of nodes.")
+@click.option(
+    "--workers-per-node",
+    type=click.IntRange(1),
+    default=None,
+    help="Workers on each node.  [default: the machine's, or 4]",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=DEFAULTS.batch_size, help="Events per worker and step.")
+@click.option(
+    "--inter-op",
+    type=click.IntRange(1),
+    default=None,
+    help="TensorFlow inter-op threads.  [default: from the cores]",
+)
+@click.option(
+    "--intra-op",
+    type=click.IntRange(1),
+    default=None,
+    help="TensorFlow intra-op threads.  [default: from the cores]",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def plan(machine: str | None, topology_file: str | None, as_json: bool, **options: Any) -> None:
+    """Show who gets what on a machine, and the exact command lines that start it. Runs nothing."""
+    from launcher.plan import make_plan, render, to_json
+
+    made = make_plan(machine=machine, topology_file=topology_file, environ=os.environ, **options)
+    click.echo(json.dumps(to_json(made), indent=2) if as_json else render(made))
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a file.  [default: standard output]")
+def topology(out: Path | None) -> None:
+    """Save the topology of this node, for 'plan --topology' on another machine."""
+    from launcher.topology import read_topology, to_json
+
+    text = json.dumps(to_json(read_topology()), indent=1)
+    if out is None:
+        click.echo(text)
+        return
+    beside = out.with_name(out.name + ".part")
+    beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(out)
+
+
+@cli.command()
+def doctor() -> None:
+    """Check MPI, Horovod, TensorFlow, processor and limits, and say what to fix."""
+    from launcher.doctor import can_train, diagnose, render
+
+    checks = diagnose()
+    click.echo(render(checks))
+    sys.exit(0 if can_train(checks) else 1)
+
+
+def main() -> None:
+    """Entry point. Errors that a user can mend end with status 2 and without a traceback."""
+    try:
+        cli(prog_name="launcher")
+    except (LaunchError, InputError) as error:
+        if (
+            int(
+                os.environ.get("OMPI_COMM_WORLD_RANK")
+                or os.environ.get("PMI_RANK")
+                or os.environ.get("SLURM_PROCID")
+                or 0
+            )
+            == 0
+        ):
+            click.echo(f"Error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,78 @@
+"""Shared by all tests: a few simulated showers, and real launcher processes under a real MPI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EVENTS = 24
+
+
+def mpi_environment(**extra: str) -> dict[str, str]:
+    """The environment of a user, with what Open MPI asks of root and of a machine with few cores."""
+    names = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+    allowed = {name.replace("OMPI", mpi): "1" for name in names for mpi in ("OMPI", "PRTE")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMPI_COMM", "PMI", "SLURM"))
+    }
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return {**environment, **allowed, **extra}
+
+
+@pytest.fixture(scope="session")
+def mpirun() -> str:
+    found = shutil.which("mpirun", path=mpi_environment()["PATH"])
+    if found is None:
+        pytest.skip("no mpirun on PATH and none in this environment")
+    return found
+
+
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def launch(mpirun: str) -> Launch:
+    """Run `python -m launcher ARGUMENTS` on some ranks and wait for its end."""
+
+    def run(
+        ranks: int,
+        *arguments: object,
+        mpi_options: Sequence[str] = (),
+        timeout: float = 300,
+        **environment: str,
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "launcher", *map(str, arguments)]
+        if ranks:
+            command = [mpirun, "-np", str(ranks), "--oversubscribe", *mpi_options, *command]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=mpi_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small files of simulated showers; returns their folder."""
+    from gan.showers import write_showers
+    from gan.simulation import simulate
+
+    folder = tmp_path_factory.mktemp("showers")
+    energies = np.linspace(20.0, 480.0, EVENTS, dtype=np.float32)
+    cells = simulate(energies, seed=3, first_event=0)
+    for number, part in enumerate((slice(0, 9), slice(9, EVENTS))):
+        write_showers(folder / f"EleEscan_1_{number}.h5", cells[part], energies[part], {})
+    return folder
