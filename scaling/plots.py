@@ -56,7 +56,7 @@ def scaling_figure(curve: pd.DataFrame, title: str = "") -> Figure:
     if len(curve) <= _MOST_LABELS:
         _label_points(time, curve, "seconds", _figures, (6, 5), "left")
         _label_points(speedup, curve, "speedup", "{:.2f}".format, (6, -12), "left")
-        _label_points(efficiency, curve, "efficiency", "{:.1%}".format, (0, -18), "center")
+        _label_points(efficiency, curve, "efficiency", "{:.1%}".format, (0, -15), "center")
     time.legend(frameon=False, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
@@ -92,9 +92,11 @@ def _label_points(
     offset: tuple[int, int],
     side: str,
 ) -> None:
-    """The value beside each point, on the side that the curve leaves free."""
-    for workers, value in zip(curve["workers"], curve[name], strict=True):
-        axes.annotate(text(value), (workers, value), offset, textcoords="offset points", ha=side, fontsize=8)
+    """The value on the side of its point that the curve leaves free, centred ones below the error bar."""
+    value = curve[name]
+    below = curve[f"{name}_low"].fillna(value) if side == "center" else value
+    for workers, number, height in zip(curve["workers"], value, below, strict=True):
+        axes.annotate(text(number), (workers, height), offset, textcoords="offset points", ha=side, fontsize=8)
 
 
 def _log_scale(axes: Axes) -> None:

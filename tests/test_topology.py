@@ -1,4 +1,4 @@
-"""Topologies read from this machine, from other machines' files and from snapshots, and the lists of CPUs in them."""
+"""Topologies of this machine, from other machines' files and from snapshots, and the lists of CPUs in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sysfs_trees import write_sysfs
 
 from launcher import sysfs
 from launcher.errors import LaunchError
@@ -28,6 +27,7 @@ from launcher.topology import (
     restrict,
     to_json,
 )
+from tests.sysfs_trees import write_sysfs
 
 MACHINES = ["stampede2-skx", "stampede3-skx", "stampede3-spr", "lonestar6-milan"]
 SKX = load_machine("stampede2-skx").topology()

@@ -1,0 +1,139 @@
+"""The catalogue of machines: every file in it, a user's own file, and the limits of partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import LaunchError
+from launcher.machines import load_machine, machine_names
+from launcher.placement import place
+
+OWN = """\
+title = "Two nodes under a desk"
+source = "built it"
+launcher = "mpirun"
+workers_per_node = 2
+
+[node]
+processor = "1 x something"
+packages = 1
+domains_per_package = 2
+cores_per_domain = 3
+threads_per_core = 2
+numbering = "contiguous"
+memory_gib = 64
+
+[[partitions]]
+name = "day"
+max_nodes = 2
+max_hours = 24
+
+[environment]
+HDF5_USE_FILE_LOCKING = "FALSE"
+"""
+
+
+def test_the_catalogue() -> None:
+    assert machine_names() == (
+        "frontera-clx",
+        "generic",
+        "lonestar6-milan",
+        "stampede2-skx",
+        "stampede3-icx",
+        "stampede3-skx",
+        "stampede3-spr",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "threads", "domains"),
+    [
+        ("stampede2-skx", 48, 96, 2),
+        ("stampede3-skx", 48, 48, 2),
+        ("stampede3-icx", 80, 80, 2),
+        ("stampede3-spr", 112, 112, 8),
+        ("frontera-clx", 56, 56, 2),
+        ("lonestar6-milan", 128, 128, 2),
+    ],
+)
+def test_nodes_have_their_published_shape(name: str, cores: int, threads: int, domains: int) -> None:
+    topology = load_machine(name).topology()
+    assert (topology.core_count, topology.cpu_count) == (cores, threads)
+    assert len(topology.domains) == domains
+    assert topology.cpus() == tuple(range(threads))
+    assert len(topology.packages) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in machine_names() if name != "generic"])
+def test_the_default_number_of_workers_loses_nothing(name: str) -> None:
+    machine = load_machine(name)
+    assert place(machine.topology(), machine.workers_per_node).warnings == ()
+
+
+def test_numbering() -> None:
+    interleaved, contiguous = (load_machine(name).topology() for name in ("stampede3-skx", "lonestar6-milan"))
+    assert [core.cpus for core in interleaved.cores_of(1)[:3]] == [(1,), (3,), (5,)]
+    assert [core.cpus for core in contiguous.cores_of(1)[:3]] == [(64,), (65,), (66,)]
+
+
+def test_a_users_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "desk.toml"
+    file.write_text(OWN)
+    machine = load_machine(file)
+    assert (machine.name, machine.title, machine.launcher) == ("desk", "Two nodes under a desk", "mpirun")
+    assert machine.environment == {"HDF5_USE_FILE_LOCKING": "FALSE"}
+    topology = machine.topology()
+    assert [core.cpus for core in topology.cores] == [(0, 6), (1, 7), (2, 8), (3, 9), (4, 10), (5, 11)]
+    assert [domain.distances for domain in topology.domains] == [(10, 12), (12, 10)]
+    assert [domain.memory_bytes for domain in topology.domains] == [32 * 2**30] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text + "[", "not a TOML file"),
+        (lambda text: text.replace("cores_per_domain = 3\n", ""), r"\[node\]: cores_per_domain is missing"),
+        (lambda text: text.replace("packages = 1", "packages = 0"), r"\[node\]: packages is 0, expected a whole"),
+        (lambda text: text.replace("packages = 1", "packages = true"), r"\[node\]: packages is True"),
+        (lambda text: text.replace('"contiguous"', '"random"'), "numbering is 'random', expected one of inter"),
+        (lambda text: text.replace('"mpirun"', '"qsub"'), "launcher is 'qsub', expected one of ibrun"),
+        (lambda text: text.replace("title", "titel"), "unknown titel; known are"),
+        (lambda text: text.replace("max_hours = 24", 'max_hours = "24"'), "max_hours is '24'"),
+        (lambda text: text.replace('= "FALSE"', "= false"), r"\[environment\] must give a text"),
+        (lambda text: text.replace("[[partitions]]", "[partitions]"), r"as \[\[partitions\]\] tables"),
+        (lambda text: text.replace("[node]", "[[node]]"), "expected a table"),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_named(change: Callable[[str], str], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "desk.toml"
+    file.write_text(change(OWN))
+    with pytest.raises(LaunchError, match=said) as caught:
+        load_machine(file)
+    assert "desk.toml" in str(caught.value)
+
+
+def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=r"unknown machine 'stampede4'; known are frontera-clx, .*TOML file"):
+        load_machine("stampede4")
+    with pytest.raises(LaunchError, match=r"cannot read the machine file .*none\.toml: No such file"):
+        load_machine(tmp_path / "none.toml")
+
+
+def test_a_site_with_unknown_nodes_asks_for_a_snapshot() -> None:
+    machine = load_machine("generic")
+    with pytest.raises(LaunchError, match="give the file with --topology"):
+        machine.topology()
+    assert machine.partition_for(100_000) is None
+
+
+def test_partitions_are_chosen_by_nodes_and_hours() -> None:
+    frontera = load_machine("frontera-clx")
+    chosen = [frontera.partition_for(nodes) for nodes in (1, 3, 512, 513)]
+    assert [partition.name for partition in chosen if partition] == ["small", "normal", "normal", "large"]
+    with pytest.raises(LaunchError, match=r"no partition for 2049 nodes: at most 2048 nodes a job"):
+        frontera.partition_for(2049)
+    with pytest.raises(LaunchError, match=r"for 4 nodes for 49 hours: it has small \(1-2 nodes, 48 h\), normal"):
+        frontera.partition_for(4, hours=49)
