@@ -81,7 +81,7 @@ CLIC_ECAL = Detector(
     noise=0.11,
     calibration=0.996,
     calibration_reason=(
-        "fitted by us: it centres the mean sampling fraction on the GEANT4 fit, which is then met within 2% "
+        "fitted by us: it centres the mean sampling fraction on the GEANT4 fit, which is then met within 2.1% "
         "at 2, 10, 50, 100, 200 and 500 GeV (uncalibrated: between -1.6% at 50 GeV and +2.4% at 2 GeV)"
     ),
 )

@@ -126,8 +126,16 @@ class TrainingStep:
             self._generate("generator_1", draws),
             self._generate("generator_2", draws),
         ]
-        losses, seconds = zip(*(update() for update in updates), strict=True)
-        return tf.stack(losses), tf.add_n(list(seconds))
+        losses: list[tf.Tensor] = []
+        seconds: list[tf.Tensor] = []
+        for update in updates:
+            # One after the other: else a part that needs no result of an exchange would run during it, and its
+            # time would be taken for the exchange's.
+            with tf.control_dependencies(seconds[-1:]):
+                loss, exchanged = update()
+            losses.append(loss)
+            seconds.append(exchanged)
+        return tf.stack(losses), tf.add_n(seconds)
 
     def _discriminate(
         self,

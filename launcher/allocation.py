@@ -17,8 +17,7 @@ from launcher.errors import LaunchError
 __all__ = ["Allocation", "expand_node_list", "expand_tasks_per_node"]
 
 FIRST_SPECIAL_STEP = 0xFFFFFFF0
-"""From here on Slurm numbers the steps that no srun started: batch script, interactive shell, external
-processes."""
+"""From here on Slurm numbers the steps that no srun started: batch script, interactive shell, external ones."""
 
 MAX_NAMES = 100_000
 """More nodes than any cluster has: a list that expands to more is a damaged one."""
@@ -45,9 +44,8 @@ class Allocation:
     source: str = "none"
     """Who started the ranks: Open MPI, Intel MPI, MPICH/Hydra, Slurm or none."""
     promised_size: int = 1
-    """Ranks that the environment speaks of. More than `size` only where a job asked Slurm for tasks and its
-    script then runs Python without srun, ibrun or mpirun: that is one worker, and worth a hint to the
-    user."""
+    """Ranks that the environment speaks of. More than `size` only where a job asked Slurm for tasks and its script
+    then runs Python without srun, ibrun or mpirun: that is one worker, and worth a hint to the user."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Allocation:

@@ -40,10 +40,9 @@ class Command:
 
 
 def open_mpi(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
-    """mpirun of Open MPI 4 and 5: so many ranks per NUMA domain with so many cores each, where that is the
-    placement.
+    """mpirun of Open MPI 4 and 5, which can give every NUMA domain the same number of ranks with whole cores.
 
-    Open MPI can place equal numbers of ranks on all domains only, with whole cores.
+    Any other placement is left to the launcher.
     """
     per_node = len(placement.workers)
     start = ("mpirun", "-np", str(nodes * per_node), "--map-by")
@@ -62,8 +61,7 @@ def open_mpi(topology: Topology, placement: Placement, nodes: int, launch: Seque
 def intel_mpi(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
     """mpirun of Intel MPI with one explicit mask per local rank.
 
-    Rank i of a node gets the i-th mask whatever I_MPI_PIN_ORDER says, and masks need their 0x (impi-rt
-    2021.x).
+    Rank i of a node gets the i-th mask whatever I_MPI_PIN_ORDER says, and masks need their 0x: seen with impi-rt 2021.
     """
     per_node = len(placement.workers)
     masks = ",".join(_masks(placement))
@@ -76,8 +74,7 @@ def intel_mpi(topology: Topology, placement: Placement, nodes: int, launch: Sequ
 
 
 def mpich(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
-    """mpirun of MPICH (Hydra), which could bind to lists of single CPUs only: unreadable, so the launcher
-    binds."""
+    """mpirun of MPICH (Hydra). It could bind to lists of single CPUs only, unreadably long: the launcher binds."""
     per_node = len(placement.workers)
     argv = ("mpirun", "-n", str(nodes * per_node), "-ppn", str(per_node), "-bind-to", "none", *launch)
     return Command(starter="MPICH", argv=argv, binds=False)
@@ -90,8 +87,7 @@ def srun(
     launch: Sequence[str] = LAUNCH,
     mpi: str = "pmix",
 ) -> Command:
-    """Slurm's srun with one explicit mask per local rank; `mpi` is pmix for Open MPI, pmi2 for MPICH and
-    Intel MPI."""
+    """Slurm's srun with one mask per local rank; `mpi` is pmix for Open MPI, pmi2 for MPICH and Intel MPI."""
     per_node = len(placement.workers)
     argv = ["srun", f"--nodes={nodes}", f"--ntasks={nodes * per_node}", f"--ntasks-per-node={per_node}"]
     # A count gives the step just so many CPUs; unless they make up the node, masks might name others.
@@ -107,8 +103,7 @@ def srun(
 
 
 def ibrun(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
-    """TACC's ibrun. It takes nodes and ranks from the job: its own -n works only together with an offset,
-    -o."""
+    """TACC's ibrun. It takes nodes and ranks from the job; its own -n goes only together with an offset."""
     ranks = nodes * len(placement.workers)
     note = f"in a job with #SBATCH -N {nodes} -n {ranks}"
     return Command(starter="TACC", argv=("ibrun", *launch), binds=False, note=note)
@@ -121,8 +116,7 @@ STARTERS: dict[str, Callable[[Topology, Placement, int, Sequence[str]], Command]
     "srun": srun,
     "ibrun": ibrun,
 }
-"""All builders, called with topology and placement of a node, the number of nodes and the command of a
-rank."""
+"""All builders, called with topology and placement of a node, the number of nodes and a rank's command."""
 
 
 def _masks(placement: Placement) -> list[str]:

@@ -113,7 +113,7 @@ def start_mpi(allocation: Allocation, choice: str) -> Communicator:
 def choose(communicator: Communicator, choice: str) -> tuple[Communicator, str]:
     """The communicator that carries gradients, and a sentence for the user where it is not the one to expect.
 
-    To be called after the environment for TensorFlow is set, since Horovod loads TensorFlow.
+    To be called after TensorFlow has started with its threads set, since Horovod loads it.
 
     Raises:
         LaunchError: Horovod was asked for and cannot be used.

@@ -2,7 +2,8 @@
 
 The rule: every worker gets the same number of physical cores, the largest for which all workers fit inside
 NUMA domains, and none crosses from one domain into another. Only when there are more workers than cores do
-they get hardware threads, and only when there are more workers than those do they share them."""
+they get hardware threads, and only when there are more workers than those do they share them.
+"""
 
 from __future__ import annotations
 

@@ -209,8 +209,7 @@ def _node(plan: Plan) -> str:
 
 
 def _drawing(plan: Plan) -> list[str]:
-    """One mark a core, in the order of the domain's cores: the worker that has it, . for nobody, * for
-    several."""
+    """One mark a core, in the order of the domain's cores: the worker that has it, . for none, * for several."""
     users: dict[int, set[int]] = {}
     for worker in plan.placement.workers:
         for cpu in worker.cpus:

@@ -27,8 +27,9 @@ from launcher.binding import bind, decide, given_cpus, memory_policy, thread_mas
 from launcher.communicator import choose, start_mpi
 from launcher.errors import LaunchError
 from launcher.placement import WorkerPlacement
+from launcher.quiet import remarks_held_back
 from launcher.report import WorkerReport, placement_warnings, render
-from launcher.threads import ThreadPlan, plan_threads
+from launcher.threads import ThreadPlan, mpi_variables, plan_threads
 from launcher.topology import Topology, read_topology
 from scaling.records import RecordError
 
@@ -107,10 +108,11 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
         return
     # Errors of the user's are found before TensorFlow is loaded, which takes seconds.
     _check_data(settings, launch, communicator)
-    communicator, remark = choose(communicator, launch.communicator)
+    with remarks_held_back():
+        start_tensorflow(rank.threads)
+        communicator, remark = choose(communicator, launch.communicator)
     if remark:
         rank.notes.append(remark)
-    start_tensorflow(rank.threads)
     reports, warnings = _gather(rank, communicator)
     _tell(communicator, rank, reports, warnings)
 
@@ -138,9 +140,11 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
 
 def start_rank(launch: LaunchSettings, allocation: Allocation) -> Rank:
     """Join the other ranks, agree on the placement of this node, bind this process and set its environment."""
-    communicator = start_mpi(allocation, launch.communicator)
     host = socket.gethostname()
     topology = read_topology()
+    for name, value in mpi_variables(topology.core_count, allocation.local_size or 1).items():
+        os.environ.setdefault(name, value)
+    communicator = start_mpi(allocation, launch.communicator)
     masks = communicator.allgather((host, frozenset(os.sched_getaffinity(0))))
     node = [number for number, (name, _) in enumerate(masks) if name == host]
     local_rank = node.index(communicator.rank)

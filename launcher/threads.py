@@ -13,7 +13,7 @@ from typing import Literal
 
 from launcher.errors import LaunchError
 
-__all__ = ["ThreadPlan", "Variable", "plan_threads"]
+__all__ = ["ThreadPlan", "Variable", "mpi_variables", "plan_threads"]
 
 Origin = Literal["plan", "user", "option"]
 
@@ -90,6 +90,15 @@ def plan_threads(
     return ThreadPlan(
         inter_op=inter_threads, intra_op=intra_threads, variables=tuple(variables), warnings=tuple(warnings)
     )
+
+
+def mpi_variables(node_cores: int, local_size: int) -> dict[str, str]:
+    """Variables that an MPI reads when it starts, before the ranks of a node can agree on anything.
+
+    Horovod's background thread talks to the others all the time and MPI waits by spinning. Where a worker has no core
+    to spare, that takes the compute threads' time, so Open MPI is told to give the core away while it waits.
+    """
+    return {"OMPI_MCA_mpi_yield_when_idle": "1"} if node_cores < FEW_CORES * local_size else {}
 
 
 def _decide(

@@ -55,8 +55,7 @@ class Domain:
     """Package of its cores; None without cores, or when they belong to several packages."""
     memory_bytes: int
     distances: tuple[int, ...] = ()
-    """The kernel's relative distances to all domains of the node by ascending id, 10 to itself; empty if
-    unknown."""
+    """The kernel's relative distances to all domains by ascending id, 10 to itself; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,7 @@ def write_raw(path: Path, cells: Any, target: Any) -> Path:
         (GOOD_CELLS[:0], GOOD_TARGET[:0], "holds 0 events"),
     ],
 )
-def test_a_file_of_another_layout_is_an_input_error(
-    tmp_path: Path, cells: Any, target: Any, message: str
-) -> None:
+def test_a_file_of_another_layout_is_an_input_error(tmp_path: Path, cells: Any, target: Any, message: str) -> None:
     path = write_raw(tmp_path / "bad.h5", cells, target)
     with pytest.raises(InputError) as caught:
         open_showers([path])

@@ -205,9 +205,7 @@ def test_paths_globs_and_home_name_each_file_once(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("pattern", ["none*.h5", "none.h5", "."])
-def test_a_pattern_without_files_is_named(
-    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pattern_without_files_is_named(pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
         open_showers([pattern])

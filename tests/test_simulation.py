@@ -22,9 +22,7 @@ def showers_at() -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("energy", EVENTS_AT)
-def test_sampling_fraction_is_within_3_percent_of_geant4(
-    showers_at: dict[int, np.ndarray], energy: int
-) -> None:
+def test_sampling_fraction_is_within_3_percent_of_geant4(showers_at: dict[int, np.ndarray], energy: int) -> None:
     fractions = sampling_fraction(showers_at[energy], np.float64(energy))
     error = fractions.std() / np.sqrt(len(fractions)) / fractions.mean()
     assert error < 0.005
@@ -71,9 +69,7 @@ def test_profile_in_depth_is_the_gamma_profile(showers_at: dict[int, np.ndarray]
 
 
 @pytest.mark.parametrize("energy", [10, 100, 500])
-def test_showers_stay_within_the_cells_and_around_the_middle(
-    showers_at: dict[int, np.ndarray], energy: int
-) -> None:
+def test_showers_stay_within_the_cells_and_around_the_middle(showers_at: dict[int, np.ndarray], energy: int) -> None:
     cells = showers_at[energy]
     x, y, _ = profiles(cells)
     middle = SHAPE[0] // 2

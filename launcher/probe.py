@@ -1,0 +1,138 @@
+"""Tries one part of the environment, prints one JSON line: `python -m launcher.probe horovod`.
+
+Each trial is a program of its own, so that a crash or a missing library is a finding of the caller rather
+than its end. What a finding means is left to launcher.doctor and launcher.environment. Imports beyond the
+standard library stay inside the trials: launcher.environment uses this module before anything is installed.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+__all__ = ["TRIALS", "main", "mpi_environment"]
+
+
+def mpi_environment(uid: int, cores: int) -> dict[str, str]:
+    """Return the variables without which Open MPI starts no two ranks: as root, or on one core."""
+    variables: dict[str, str] = {}
+    if uid == 0:
+        for library in ("OMPI", "PRTE"):
+            variables |= {f"{library}_ALLOW_RUN_AS_ROOT": "1", f"{library}_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    if cores < 2:
+        # The first is read by Open MPI 5, the second by Open MPI 4.
+        variables |= {
+            "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+            "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        }
+    return variables
+
+
+def try_tensorflow() -> dict[str, Any]:
+    """Import TensorFlow and compute something with it."""
+    import tensorflow as tf
+
+    total = float(tf.reduce_sum(tf.matmul(tf.ones((4, 4)), tf.ones((4, 4)))))
+    return {"version": tf.__version__, "keras": metadata.version("keras"), "works": total == 64.0}
+
+
+def try_mpi() -> dict[str, Any]:
+    """Start MPI in one process and ask which library it is."""
+    from mpi4py import MPI
+
+    return {
+        "mpi4py": metadata.version("mpi4py"),
+        # MPICH tells its build options over many lines.
+        "library": MPI.Get_library_version().strip("\0\n ").splitlines()[0],
+        "standard": ".".join(str(part) for part in MPI.Get_version()),
+    }
+
+
+def try_horovod() -> dict[str, Any]:
+    """Import Horovod; its own record tells which TensorFlow it was built against."""
+    import horovod
+    import horovod.tensorflow as hvd
+    import tensorflow as tf
+
+    built = json.loads(Path(horovod.__file__).with_name("metadata.json").read_text())
+    return {
+        "version": horovod.__version__,
+        "mpi": bool(hvd.mpi_built()),
+        "gloo": bool(hvd.gloo_built()),
+        "tensorflow": tf.__version__,
+        "built_against": built.get("tensorflow", ""),
+    }
+
+
+def try_hdf5() -> dict[str, Any]:
+    """Write and read a file in the temporary folder, with the file locking that is in force."""
+    import tempfile
+
+    import h5py
+    import numpy as np
+
+    cells = np.arange(8, dtype=np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trial.h5")
+        with h5py.File(path, "w") as file:
+            file["ECAL"] = cells
+        with h5py.File(path, "r") as file:
+            works = bool((file["ECAL"][()] == cells).all())
+    return {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version, "works": works}
+
+
+def try_allreduce() -> dict[str, Any] | None:
+    """Add the rank numbers over all ranks, through mpi4py and through Horovod if it is installed.
+
+    Run it under mpirun. Rank 0 returns the findings, the others None.
+    """
+    import numpy as np
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    expected = world.size * (world.size - 1) / 2
+    total = np.zeros(1, dtype=np.float32)
+    world.Allreduce(np.array([world.rank], dtype=np.float32), total, op=MPI.SUM)
+    found: dict[str, Any] = {"size": world.size, "mpi4py": bool(total[0] == expected)}
+    if importable("horovod"):
+        import horovod.tensorflow as hvd
+        import tensorflow as tf
+
+        hvd.init()
+        summed = hvd.allreduce(tf.constant([float(world.rank)]), op=hvd.Sum).numpy()[0]
+        found |= {"horovod": bool(summed == expected and hvd.size() == world.size)}
+        hvd.shutdown()
+    return found if world.rank == 0 else None
+
+
+def importable(package: str) -> bool:
+    """Tell whether a package is installed, without importing it."""
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+TRIALS: dict[str, Callable[[], dict[str, Any] | None]] = {
+    "tensorflow": try_tensorflow,
+    "mpi": try_mpi,
+    "horovod": try_horovod,
+    "hdf5": try_hdf5,
+    "allreduce": try_allreduce,
+}
+
+
+def main() -> int:
+    """Run the trial named on the command line."""
+    if len(sys.argv) != 2 or sys.argv[1] not in TRIALS:
+        print(f"Error: expected one of {', '.join(TRIALS)}, got {' '.join(sys.argv[1:])!r}.", file=sys.stderr)
+        return 2
+    found = TRIALS[sys.argv[1]]()
+    if found is not None:
+        print(json.dumps(found), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

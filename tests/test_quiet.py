@@ -1,0 +1,29 @@
+"""TensorFlow's remarks are held back, anything else and anything before a failure is not."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from launcher.quiet import remarks_held_back
+
+REMARK = b"I0000 00:00:1 1 port.cc:153] oneDNN custom operations are on. You may see slightly different results\n"
+
+
+def test_remarks_are_dropped_and_the_rest_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with remarks_held_back():
+        os.write(2, REMARK + b"a library is missing\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "a library is missing\nafter\n"
+
+
+def test_everything_is_shown_where_the_start_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    def start() -> None:
+        with remarks_held_back():
+            os.write(2, REMARK)
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        start()
+    assert capfd.readouterr().err == REMARK.decode()
