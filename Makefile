@@ -72,4 +72,4 @@ test: lint  ## check style and types, then run all tests
 clean:  ## remove the environment, the demo and what tools keep
 	rm -rf $(addprefix '$(DEMO)'/,data run-1 run-2 report) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
-	@if [ -f '$(VENV)/pyvenv.cfg' ] || [ -f '$(VENV)/bootstrap.json' ]; then rm -rf '$(VENV)'; fi
+	@if [ -f '$(VENV)/bootstrap.json' ]; then rm -rf '$(VENV)'; fi

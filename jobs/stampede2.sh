@@ -2,7 +2,7 @@
 # Trains 3DGAN on the SKX nodes of Stampede2 (2 x Xeon 8160, 24 cores each): 4 workers a node, 12 cores each.
 #
 #   sbatch jobs/stampede2.sh                                    4 nodes, defaults
-#   sbatch -N 128 -t 4:00:00 jobs/stampede2.sh --epochs 25      what sbatch and the launcher take, as usual
+#   sbatch -N 256 -p skx-large jobs/stampede2.sh --epochs 25    what sbatch and the launcher take, as usual
 #   DATA='/scratch/me/*.h5' OUT=/scratch/me/run sbatch jobs/stampede2.sh
 #
 # From the environment: DATA, OUT, PROJECT (this repository), VENV, MODULES, RANK_STARTER (ibrun, srun or mpirun).
@@ -64,7 +64,8 @@ OPEN_MPI=no
 mpirun --version 2>/dev/null | grep -q 'Open MPI\|open-mpi' && OPEN_MPI=yes
 case $(basename "$RANK_STARTER") in
     ibrun)
-        start=(ibrun -n "$WORKERS") ;;
+        # It takes nodes and tasks from the job; its own -n goes only together with an offset.
+        start=(ibrun) ;;
     srun)
         # Each MPI library speaks one of Slurm's PMI dialects; with the wrong one every rank believes it is alone.
         if [ $OPEN_MPI = yes ]; then pmi=pmix; else pmi=pmi2; fi

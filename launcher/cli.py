@@ -144,7 +144,8 @@ def _choice(name: str, options: tuple[str, ...], **extra: Any) -> Callable[..., 
 def train(context: click.Context, data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> None:
     """Train 3DGAN on HDF5 showers with all ranks that MPI or Slurm started."""
     from launcher.allocation import Allocation
-    from launcher.start import LaunchSettings, guarded
+    from launcher.guard import guarded
+    from launcher.start import LaunchSettings
     from launcher.start import train as train_rank
 
     allocation = Allocation.from_environment(os.environ)

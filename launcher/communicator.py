@@ -154,11 +154,13 @@ def _cross_check(allocation: Allocation, rank: int, size: int, library: str) -> 
         return
     here = socket.gethostname()
     if size == 1:
-        raise LaunchError(
+        alone = LaunchError(
             f"{here}: this rank finds itself alone, but {allocation.source} promises rank {allocation.rank} of "
             f"{allocation.size}. The MPI library here ({library}) does not belong to what started it: use the mpirun "
             "of the same MPI, or the srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH, Intel MPI) that fits it"
         )
+        alone.agreed = True  # the others are alone as well, and no rank can ask another
+        raise alone
     raise LaunchError(
         f"{here}: MPI ({library}) says rank {rank} of {size}, {allocation.source} says rank {allocation.rank} of "
         f"{allocation.size}; expected the same. Start the ranks with the launcher of that MPI and nothing in between"

@@ -101,16 +101,17 @@ def _write_stamp(venv: Path, stamp: dict) -> None:
 
 
 def _clear_if_unfit(request: Request, stamp: dict, inputs: dict[str, str]) -> None:
-    """Empty an environment that was begun for another Python or MPI; finish any other."""
+    """Empty an environment that was begun for another Python or MPI; leave any other to be finished."""
     venv = request.venv
     if not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
         return
-    if not stamp and not (venv / "pyvenv.cfg").exists():
+    # The stamp is the first file that is written: what has none belongs to somebody else.
+    if not stamp:
         raise LaunchError(
-            f"{venv} exists and is no virtual environment: move it away or choose another one (VENV=...)."
+            f"{venv} exists and was not made by this project: move it away or choose another place (VENV=...)."
         )
     before = stamp.get("inputs", {})
-    if any(before.get(name) != inputs[name] for name in ("python", "mpi", "horovod", "project")):
+    if any(before.get(name) != inputs[name] for name in ("python", "mpi", "horovod")):
         print(f"Clearing {venv}, it was made for another Python, MPI or choice of options.")
         # The folder itself stays: it may be a symbolic link to a larger disk.
         for entry in venv.iterdir():
@@ -137,6 +138,7 @@ class _Making:
             "PIP_PROGRESS_BAR": "off",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PYTHONUNBUFFERED": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         cache = wheel_cache(os.environ)
         self.cache = cache if _writable(cache) else request.venv / "wheels"

@@ -5,3 +5,6 @@ __all__ = ["LaunchError"]
 
 class LaunchError(ValueError):
     """The message says what was seen, what was expected and what to do."""
+
+    agreed: bool = False
+    """True where every rank raises the same error: rank 0 may speak for all."""

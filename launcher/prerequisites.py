@@ -88,7 +88,7 @@ def missing_message(request: Request, host: Host) -> str:
     if packages:
         names = ", ".join(what for what, lacks in lacking.values() if lacks)
         install = f"sudo apt-get install -y {' '.join(packages)}"
-        how = f"Install it with:\n  {install}" if host.apt else f"On Debian and Ubuntu that is:\n  {install}"
+        how = f"To install:\n  {install}" if host.apt else f"On Debian and Ubuntu:\n  {install}"
         sentences.append(f"This system lacks {names}. {how}")
         if set(packages) <= {"g++", "make"} and request.mpi == "wheel":
             sentences.append("Or leave Horovod out, ranks then talk through mpi4py: HOROVOD=no")

@@ -1,4 +1,4 @@
-"""One rank from its first line to the training: find out, agree, bind, prove, train; and end all ranks if one fails.
+"""One rank from its first line to the training: find out, agree, bind, prove, train.
 
 The order matters. MPI comes before TensorFlow, so that a node's ranks can share out its cores; the environment and the
 masks come before TensorFlow, because it reads them once; the report comes after its threads have started.
@@ -6,14 +6,8 @@ masks come before TensorFlow, because it reads them once; the report comes after
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import socket
-import subprocess
-import sys
-import time
-import traceback
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,15 +21,14 @@ from launcher.binding import bind, decide, given_cpus, memory_policy, thread_mas
 from launcher.communicator import choose, start_mpi
 from launcher.errors import LaunchError
 from launcher.placement import WorkerPlacement
+from launcher.provenance import git_commit, versions
 from launcher.quiet import remarks_held_back
 from launcher.report import WorkerReport, placement_warnings, render
 from launcher.threads import ThreadPlan, mpi_variables, plan_threads
 from launcher.topology import Topology, read_topology
-from scaling.records import RecordError
 
-__all__ = ["LaunchSettings", "guarded", "train"]
+__all__ = ["LaunchSettings", "train"]
 
-USER_ERRORS = (InputError, LaunchError, RecordError)
 MPIRUN_SOURCES = ("Open MPI", "MPICH/Hydra", "Intel MPI")
 
 
@@ -70,31 +63,6 @@ class Rank:
     given: frozenset[int]
     threads: ThreadPlan
     notes: list[str]
-
-
-def guarded(allocation: Allocation, work: Any) -> int:
-    """Run this rank's work and return its exit status; where it fails alone, end all ranks and say why, once.
-
-    An agreed error is raised by every rank: rank 0 speaks and all end by themselves. Any other failure is this rank's
-    own: it names itself and aborts the job, because the others may be waiting for it. Ranks that fail of the same
-    cause at the same time speak in turn, so that the first one's abort silences the rest.
-    """
-    try:
-        work()
-        return 0
-    except USER_ERRORS as error:
-        agreed = getattr(error, "agreed", False)
-        if allocation.size == 1 or agreed:
-            if allocation.rank == 0:
-                print(f"Error: {error}", file=sys.stderr, flush=True)
-            return 2
-        return _abort(allocation, f"Error: {error}", 2)
-    except KeyboardInterrupt:
-        return _abort(allocation, "Interrupted", 130) if allocation.size > 1 else 130
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
-        return _abort(allocation, traceback.format_exc(), 1)
 
 
 def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Allocation) -> None:
@@ -161,6 +129,11 @@ def start_rank(launch: LaunchSettings, allocation: Allocation) -> Rank:
         placed, bound_by = planned, bind(planned, len(topology.domains))
     threads = plan_threads(placed.cores, os.environ, launch.inter_op, launch.intra_op)
     notes += threads.warnings
+    if allocation.promised_size > allocation.size:
+        notes.append(
+            f"the job asks Slurm for {allocation.promised_size} tasks, but this is one process without srun, ibrun or "
+            "mpirun: one worker"
+        )
     apply_environment(threads, os.environ)
     return Rank(
         allocation=allocation,
@@ -216,45 +189,6 @@ def report_of(rank: Rank) -> WorkerReport:
         node_cores=rank.topology.core_count,
         pid=os.getpid(),
     )
-
-
-def versions(communicator: str) -> dict[str, str]:
-    """Versions of what computes, for the record."""
-    found = {"python": platform.python_version(), "communicator": communicator}
-    for name in (
-        "3dgan-scaling",
-        "tensorflow-cpu",
-        "tensorflow",
-        "keras",
-        "numpy",
-        "h5py",
-        "mpi4py",
-        "horovod",
-    ):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    if "mpi4py.MPI" in sys.modules:
-        found["mpi"] = sys.modules["mpi4py.MPI"].Get_library_version().split("\n")[0].strip("\0 ")
-    return found
-
-
-def git_commit() -> str:
-    """The commit of the source tree this runs from, with `+` where files differ from it; empty outside one."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return ""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _check_data(settings: TrainingSettings, launch: LaunchSettings, communicator: Communicator) -> None:
@@ -344,17 +278,3 @@ def _threads_record(threads: ThreadPlan) -> Mapping[str, Any]:
         "intra_op": threads.intra_op,
         "variables": {v.name: {"value": v.value, "origin": v.origin} for v in threads.variables},
     }
-
-
-def _abort(allocation: Allocation, message: str, status: int) -> int:
-    host = socket.gethostname()
-    time.sleep(min(0.05 * allocation.rank, 5.0))
-    print(
-        f"Rank {allocation.rank} of {allocation.size} on {host} failed.\n{message}",
-        file=sys.stderr,
-        flush=True,
-    )
-    mpi = sys.modules.get("mpi4py.MPI")
-    if allocation.size > 1 and mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        mpi.COMM_WORLD.Abort(status)
-    return status

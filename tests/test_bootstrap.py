@@ -376,13 +376,14 @@ class TestEnvironment:
         settled = environment._settle(open_request, {"options": has} if has else {})
         assert (settled.mpi, settled.horovod) == becomes
 
-    def test_a_folder_that_is_no_environment_is_not_touched(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", ["chapter.tex", "pyvenv.cfg"])
+    def test_a_folder_of_somebody_else_is_not_touched(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "thesis").mkdir()
-        (tmp_path / "thesis/chapter.tex").write_text("years of work")
+        (tmp_path / "thesis" / name).write_text("years of work")
         ended = run_bootstrap("--venv", str(tmp_path / "thesis"), "--horovod", "no")
         assert ended.returncode == 2
-        assert "is no virtual environment" in ended.stderr
-        assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
+        assert "was not made by this project" in ended.stderr
+        assert [path.name for path in (tmp_path / "thesis").iterdir()] == [name]
 
     def test_another_choice_of_mpi_begins_anew(self, request_here: Request) -> None:
         self.finished(request_here)

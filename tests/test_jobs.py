@@ -53,7 +53,7 @@ def submit(site: Path, *arguments: str, **environment: str) -> subprocess.Comple
 @pytest.mark.parametrize(
     ("version", "starter", "expected"),
     [
-        ("mpirun (Open MPI) 5.0.11", "ibrun", "-n 512"),
+        ("mpirun (Open MPI) 5.0.11", "ibrun", "python"),
         ("mpirun (Open MPI) 5.0.11", "srun", "--ntasks=512 --ntasks-per-node=4 --mpi=pmix"),
         ("Intel(R) MPI Library for Linux* OS", "srun", "--ntasks=512 --ntasks-per-node=4 --mpi=pmi2"),
         ("mpirun (Open MPI) 5.0.11", "mpirun", "-np 512 --map-by ppr:4:node --bind-to none"),

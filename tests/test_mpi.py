@@ -223,10 +223,10 @@ def test_dry_run_reports_and_writes_nothing(launch: Launch, shower_files: Path, 
 
 
 def test_rank_that_is_alone_against_the_promise_says_so(launch: Launch) -> None:
-    promised = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4"}
+    promised = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}
     done = launch(0, "--dry-run", **promised)
     assert done.returncode == 2
-    assert "finds itself alone, but Open MPI promises rank 1 of 4" in done.stderr
+    assert "finds itself alone, but Open MPI promises rank 0 of 4" in done.stderr
 
 
 def test_files_of_others_train(launch: Launch, shower_files: Path, tmp_path: Path) -> None:

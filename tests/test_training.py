@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gan.checkpoint import read_checkpoint
 from gan.errors import InputError, TrainingDiverged
@@ -19,19 +20,19 @@ from scaling.records import read_run
 SMALL = {"filters": "original", "batch_size": 4, "validation_fraction": 0.25, "warmup_epochs": 1}
 
 
-def train(files: Path, out: Path, **changes: object) -> None:
+def train(files: Path, out: Path, *, tensorboard: bool = False, **changes: object) -> None:
     settings = TrainingSettings(**{**SMALL, **changes})
     folder = RunFolder(out)
     with open_showers([str(files / "*.h5")]) as showers:
         described = [{"path": str(file.path), "events": file.events} for file in showers.files]
         folder.prepare(settings, described, resume=True)
-        Training(settings, showers, folder, Worker(host="here"), Alone()).run()
+        Training(settings, showers, folder, Worker(host="here"), Alone(), tensorboard=tensorboard).run()
 
 
 @pytest.fixture(scope="module")
 def run(shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
-    train(shower_files, out, epochs=1)
+    train(shower_files, out, epochs=1, tensorboard=True)
     train(shower_files, out, epochs=2)
     return out
 
@@ -67,6 +68,14 @@ def test_checkpoints_and_log_are_there(run: Path) -> None:
     text = (run / "train.log").read_text()
     assert "Continuing after 1 complete epochs" in text
     assert "epoch 2/2" in text
+
+
+def test_tensorboard_gets_the_losses(run: Path) -> None:
+    events = list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert len(events) == 1
+    content = b"".join(bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(events[0])))
+    for name in (b"discriminator_real", b"generator_1", b"held_out/profile_error", b"events_per_second"):
+        assert name in content
 
 
 def test_training_changes_both_networks(run: Path) -> None:
