@@ -77,12 +77,22 @@ class Checkpoints:
         self._keep = keep
 
     def save(self, checkpoint: Checkpoint, *, best: bool) -> Path:
-        """Write a checkpoint; only then remove the oldest ones. Returns its path."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write a checkpoint; only then remove the oldest ones. Returns its path.
+
+        Raises:
+            InputError: the file system refuses; the checkpoints before stay as they are.
+        """
         path = self.folder / f"epoch-{checkpoint.epochs:04d}.npz"
-        _write(path, checkpoint)
-        if best:
-            _link(path, self.folder / "best.npz")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(path, checkpoint)
+            if best:
+                _link(path, self.folder / "best.npz")
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be written ({error}); make room or mend the rights there, then give the same command "
+                "again: it goes on from the checkpoint before"
+            ) from error
         for old in self._paths()[: -self._keep]:
             old.unlink(missing_ok=True)
         return path

@@ -40,11 +40,13 @@ def make(request: Request) -> None:
     Raises LaunchError if it can't be made.
     """
     stamp = _read_stamp(request.venv)
+    # Asked for by name, a Horovod that could not be built is tried again.
+    retry = bool(request.horovod and stamp.get("without_horovod"))
     request = _settle(request, stamp)
     inputs = _inputs(request)
     python = request.venv / "bin" / "python"
-    if stamp.get("complete") and stamp.get("inputs") == inputs and python.exists():
-        print(f"The environment {request.venv} is up to date. {stamp['communication']}")
+    if stamp.get("complete") and stamp.get("inputs") == inputs and python.exists() and not retry:
+        print(f"The environment {request.venv} is up to date. {_communication(stamp.get('without_horovod', ''))}")
         return
     problems = missing_message(request, Host.look(request.venv, os.environ))
     if problems:
@@ -56,9 +58,16 @@ def make(request: Request) -> None:
     total = 3 + (request.mpi == "site") + bool(request.horovod)
     steps = Steps(log=request.venv / "bootstrap.log", total=total)
     steps.say(f"Making {request.venv}; all output goes to {steps.log}")
-    communication = _Making(request, steps, python).run()
-    _write_stamp(request.venv, record | {"complete": True, "communication": communication})
-    steps.say(f"The environment {request.venv} is ready. {communication}")
+    without = _Making(request, steps, python).run()
+    _write_stamp(request.venv, record | {"complete": True, "without_horovod": without})
+    steps.say(f"The environment {request.venv} is ready. {_communication(without)}")
+
+
+def _communication(without_horovod: str) -> str:
+    """Say what ranks will talk through, given why Horovod is not there."""
+    if without_horovod:
+        return f"Without Horovod ({without_horovod}): ranks talk through mpi4py."
+    return "Ranks talk through Horovod."
 
 
 def _settle(request: Request, stamp: dict) -> Request:
@@ -144,7 +153,7 @@ class _Making:
         self.cache = cache if _writable(cache) else request.venv / "wheels"
 
     def run(self) -> str:
-        """Take all steps; return the sentence that says what the ranks will talk through."""
+        """Take all steps; return why Horovod is not there, or nothing."""
         with self.steps.step("virtual environment"):
             base = getattr(sys, "_base_executable", None) or sys.executable
             self.steps.run([base, "-m", "venv", str(self.request.venv)], env=self.environ)
@@ -159,9 +168,7 @@ class _Making:
         reason = self._horovod() if self.request.horovod else "HOROVOD=no"
         with self.steps.step("trial: two ranks add a number"):
             self._trial()
-        if reason:
-            return f"Without Horovod ({reason}): ranks talk through mpi4py."
-        return "Ranks talk through Horovod."
+        return reason
 
     def _mpi4py(self) -> Path:
         requirement = next(need for need in self.core if need.startswith("mpi4py"))
@@ -195,7 +202,7 @@ class _Making:
             self.steps.say(f"Warning: {error}")
             self.steps.say("Going on without Horovod: the same commands work, ranks talk through mpi4py.")
             self._pip("uninstall", "--yes", "horovod")
-            return f"its build failed, see {self.steps.log}; to try again, remove {self.request.venv}"
+            return f"its build failed, see {self.steps.log}; to try again: make env HOROVOD=yes"
         return ""
 
     def _install_and_import(self, wheel: Path) -> None:

@@ -19,11 +19,12 @@ from typing import TextIO
 
 from launcher.errors import LaunchError
 
-__all__ = ["CommandFailed", "Steps", "explain", "newest", "tail"]
+__all__ = ["CommandFailed", "Steps", "explain", "newest", "tail", "telling_lines"]
 
 PLAIN_INTERVAL = 15.0
 MOVING_INTERVAL = 0.2
-SHOWN_ON_FAILURE = 12
+SHOWN_ON_FAILURE = 8
+SHOWN_AFTER_ERROR = 5
 
 # What a log's text means for the user, in order of precedence.
 _CAUSES = (
@@ -47,6 +48,7 @@ _CAUSES = (
     ),
 )
 
+_ERROR = re.compile(r"\bfatal error: |\berror: |\bCMake Error\b")
 _TELLING = re.compile(r"\[ *\d+%\]|(Collecting|Downloading|Building|Installing|Preparing|Successfully) ")
 
 
@@ -62,6 +64,19 @@ def explain(output: str) -> str:
 def tail(output: str, lines: int) -> list[str]:
     """Return the last lines that are not blank."""
     return [line for line in output.splitlines() if line.strip()][-lines:]
+
+
+def telling_lines(output: str) -> list[str]:
+    """Return the first error of a failed command with the lines after it, and the end of its output.
+
+    A compiler's first error is the cause; what pip and CMake add afterwards only says that there was one.
+    """
+    lines = tail(output, len(output))
+    end = max(0, len(lines) - SHOWN_ON_FAILURE)
+    first = next((number for number, line in enumerate(lines[:end]) if _ERROR.search(line)), None)
+    if first is None:
+        return lines[end:]
+    return [*lines[first : min(first + SHOWN_AFTER_ERROR, end)], "...", *lines[end:]]
 
 
 def newest(output: str) -> str:
@@ -151,10 +166,10 @@ class Steps:
                     self._print(f"{line[:120]}\n")
 
     def _failure(self, what: str, output: str) -> CommandFailed:
-        lines = "\n".join(f"  | {line[:300]}" for line in tail(output, SHOWN_ON_FAILURE))
+        excerpt = "\n".join(f"  | {line[:200]}" for line in telling_lines(output))
         advice = explain(output)
         closing = f"{advice}\n" if advice else ""
-        return CommandFailed(f"{self._title} {what}. The end of its output:\n{lines}\n{closing}All of it: {self.log}")
+        return CommandFailed(f"{self._title} {what}. From its output:\n{excerpt}\n{closing}All of it: {self.log}")
 
     def _output(self, start: int, last: int | None = None) -> str:
         with self.log.open("rb") as log:

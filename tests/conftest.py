@@ -46,7 +46,7 @@ def launch(mpirun: str) -> Launch:
         ranks: int,
         *arguments: object,
         mpi_options: Sequence[str] = (),
-        timeout: float = 300,
+        timeout: float = 800,
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "launcher", *map(str, arguments)]

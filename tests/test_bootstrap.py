@@ -146,11 +146,14 @@ class TestSteps:
 
     def test_a_failure_shows_the_end_the_cause_and_the_log(self, tmp_path: Path) -> None:
         made, _ = self.make(tmp_path)
-        script = "seq 100; echo 'OSError: [Errno 28] No space left on device'; exit 3"
+        script = (
+            "seq 10; echo 'a.cc:1: fatal error: no b.h'; seq 11 100; echo '[Errno 28] No space left on device'; exit 3"
+        )
         with pytest.raises(CommandFailed) as caught, made.step("packages"):
             made.run(["sh", "-c", script])
         message = str(caught.value)
         assert "[1/2] packages ended with status 3" in message
+        assert "  | a.cc:1: fatal error: no b.h\n  | 11\n" in message
         assert "  | 100\n" in message
         assert "  | 50\n" not in message
         assert "The disk is full" in message
@@ -335,7 +338,7 @@ class TestEnvironment:
             "options": {"mpi": request.mpi, "horovod": request.horovod},
             "inputs": environment._inputs(request),
             "complete": True,
-            "communication": "Ranks talk.",
+            "without_horovod": "HOROVOD=no",
         }
         environment._write_stamp(request.venv, stamp)
 
@@ -345,7 +348,7 @@ class TestEnvironment:
         self.finished(request_here)
         before = sorted(path.name for path in request_here.venv.rglob("*"))
         environment.make(replace(request_here, mpi=None, horovod=None))
-        assert "is up to date. Ranks talk." in capsys.readouterr().out
+        assert "is up to date. Without Horovod (HOROVOD=no)" in capsys.readouterr().out
         assert sorted(path.name for path in request_here.venv.rglob("*")) == before
 
     def test_dependencies_count_and_tool_settings_do_not(self, request_here: Request) -> None:

@@ -56,6 +56,17 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert "epoch-0002.npz" in caplog.text
 
 
+def test_a_folder_that_refuses_is_a_clear_error_and_harms_nothing(tmp_path: Path) -> None:
+    folder = Checkpoints(tmp_path)
+    folder.save(checkpoint(1), best=False)
+    (tmp_path / "epoch-0002.npz.part").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        folder.save(checkpoint(2), best=False)
+    latest = folder.latest()
+    assert latest is not None
+    assert latest.epochs == 1
+
+
 def test_flipped_bits_are_seen(tmp_path: Path) -> None:
     path = Checkpoints(tmp_path).save(checkpoint(1, 3.0), best=False)
     content = bytearray(path.read_bytes())
