@@ -46,18 +46,21 @@ def diagnose() -> list[Check]:
     environ = os.environ
     mpirun = shutil.which("mpirun")
     mpi = try_part("mpi", environ)
-    two_ranks = Trial(problem="there is no mpirun on PATH")
-    if mpirun:
-        starter = (mpirun, "-np", "2")
+    two_ranks = Trial(problem="there is no mpirun")
+    # The environment's own will do for the trial if the environment is not on PATH.
+    beside = Path(sys.executable).with_name("mpirun")
+    if mpirun or beside.exists():
+        starter = (mpirun or str(beside), "-np", "2")
         two_ranks = try_part("allreduce", environ | mpi_environment(os.getuid(), len(os.sched_getaffinity(0))), starter)
-    on_login_node = bool(shutil.which("sbatch")) and "SLURM_JOB_ID" not in environ
+    login_node = shutil.which("sbatch") and "SLURM_JOB_ID" not in environ
+    by_srun = not mpirun and (shutil.which("srun") or shutil.which("ibrun"))
     return [
         check_python(environ),
         check_tensorflow(try_part("tensorflow", environ)),
         check_mpi(mpi),
         check_mpirun(mpi.found.get("library", ""), mpirun, _version_of(mpirun)),
         check_horovod(try_part("horovod", environ) if importable("horovod") else None),
-        check_two_ranks(two_ranks, on_login_node=on_login_node),
+        check_two_ranks(two_ranks, in_a_job=bool(login_node or by_srun)),
         check_hdf5(try_part("hdf5", environ), environ),
         *machine_checks(environ),
     ]
@@ -225,8 +228,8 @@ def check_horovod(trial: Trial | None) -> Check:
     return Check(name="Horovod", status="ok", detail=detail)
 
 
-def check_two_ranks(trial: Trial, *, on_login_node: bool) -> Check:
-    """Judge the sum over two ranks under mpirun; a login node may refuse to start any."""
+def check_two_ranks(trial: Trial, *, in_a_job: bool) -> Check:
+    """Judge the sum over two ranks; `in_a_job` tells that only a job, not this place, can settle it if it failed."""
     found = trial.found
     ways = [name for name in ("mpi4py", "horovod") if name in found]
     wrong = [name for name in ways if not found[name]]
@@ -236,8 +239,8 @@ def check_two_ranks(trial: Trial, *, on_login_node: bool) -> Check:
         detail = f"mpirun -np 2 gave ranks that see {found['size']} rank(s): mpirun and library don't belong together"
     else:
         detail = f"wrong sum through {' and '.join(wrong)}" if wrong else trial.problem
-    if on_login_node:
-        remedy = "This looks like a login node, which may refuse MPI: run the doctor again in a job."
+    if in_a_job:
+        remedy = "A login node may refuse MPI. Try in a job: srun -n 2 (or ibrun) python -m launcher.probe allreduce"
         return Check(name="Two ranks", status="warn", detail=detail, remedy=remedy)
     remedy = (
         "Fix what the lines above say of MPI and Horovod, then try: mpirun -np 2 python -m launcher.probe allreduce"

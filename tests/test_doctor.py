@@ -92,7 +92,7 @@ class TestLibraries:
         ],
     )
     def test_two_ranks(self, trial: Trial, login: bool, status: str, says: str) -> None:
-        check = doctor.check_two_ranks(trial, on_login_node=login)
+        check = doctor.check_two_ranks(trial, in_a_job=login)
         assert check.status == status
         assert says in check.detail
 
@@ -143,14 +143,14 @@ class TestTrials:
             pytest.skip("no mpirun on PATH and none in this environment")
         of_a_rank = {"OMPI_COMM_WORLD_RANK": "3", "PMIX_RANK": "3", "PMIX_NAMESPACE": "gone", "PMI_SIZE": "9"}
         environ = os.environ | of_a_rank | mpi_environment(os.getuid(), len(os.sched_getaffinity(0)))
-        check = doctor.check_two_ranks(try_part("allreduce", environ, (mpirun, "-np", "2")), on_login_node=False)
+        check = doctor.check_two_ranks(try_part("allreduce", environ, (mpirun, "-np", "2")), in_a_job=False)
         assert check.status == "ok", check.detail
 
     @pytest.mark.mpi
     def test_ranks_started_without_mpirun_are_found_alone(self) -> None:
         trial = try_part("allreduce", os.environ)
         assert trial.found["size"] == 1
-        assert doctor.check_two_ranks(trial, on_login_node=False).status == "fail"
+        assert doctor.check_two_ranks(trial, in_a_job=False).status == "fail"
 
     def test_an_unknown_trial_is_refused(self) -> None:
         argv = [sys.executable, "-m", "launcher.probe", "everything"]
