@@ -1,4 +1,4 @@
-# The short commands. What an environment holds is in setup.cfg, how it is made in launcher/bootstrap.py.
+# The short commands. What an environment holds is in setup.cfg, how it is made in launcher/setup/bootstrap.py.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -46,7 +46,7 @@ help:  ## print this list
 	@echo "  DEMO_EVENTS=$(DEMO_EVENTS), DEMO_EPOCHS=$(DEMO_EPOCHS), DEMO_OPTIONS='...': size of the demo and more options of its training"
 
 env:  ## make the virtual environment or bring it up to date
-	@$(PYTHON) -m launcher.bootstrap --venv '$(VENV)' $(if $(MPI),--mpi '$(MPI)') $(if $(HOROVOD),--horovod '$(HOROVOD)')
+	@$(PYTHON) -m launcher.setup.bootstrap --venv '$(VENV)' $(if $(MPI),--mpi '$(MPI)') $(if $(HOROVOD),--horovod '$(HOROVOD)')
 
 demo: env  ## simulate showers, train on 2 ranks and on 1, print and plot the scaling table
 	@if compgen -G '$(DEMO)/data/*.h5' > /dev/null; then \

@@ -1,8 +1,8 @@
 """Tries one part of the environment, prints one JSON line: `python -m launcher.probe horovod`.
 
 Each trial is a program of its own, so that a crash or a missing library is a finding of the caller rather
-than its end. What a finding means is left to launcher.doctor and launcher.environment. Imports beyond the
-standard library stay inside the trials: launcher.environment uses this module before anything is installed.
+than its end. What a finding means is left to launcher.doctor and launcher.setup.environment. Imports beyond the
+standard library stay inside the trials: launcher.setup.environment uses this module before anything is installed.
 """
 
 import json

@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import bootstrap, built_wheels, environment, steps
-from launcher.built_wheels import Target, cached_wheel, site_mpi_identity, unpack_without_xla, wheel_cache
 from launcher.errors import LaunchError
-from launcher.prerequisites import Host, Request, missing_message, site_mpicxx
 from launcher.probe import mpi_environment
-from launcher.steps import CommandFailed, Steps, explain, newest
+from launcher.setup import bootstrap, built_wheels, environment, steps
+from launcher.setup.built_wheels import Target, cached_wheel, site_mpi_identity, unpack_without_xla, wheel_cache
+from launcher.setup.prerequisites import Host, Request, missing_message, site_mpicxx
+from launcher.setup.steps import CommandFailed, Steps, explain, newest
 
-PROJECT = Path(bootstrap.__file__).resolve().parent.parent
+PROJECT = Path(bootstrap.__file__).resolve().parents[2]
 ALL_THERE = Host(
     ensurepip=True, compiler=True, make=True, headers=True, mpicxx="/opt/mpi/bin/mpicxx", apt=True, free_gb=100
 )
@@ -33,7 +33,7 @@ ALL_THERE = Host(
 
 def run_bootstrap(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "launcher.bootstrap", *arguments],
+        [sys.executable, "-m", "launcher.setup.bootstrap", *arguments],
         cwd=PROJECT,
         env={name: value for name, value in os.environ.items() if name != "CXX"} | environ,
         stdin=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ class TestOldPython:
     def test_an_old_python_gets_one_message(self) -> None:
         script = (
             "import sys, runpy; sys.version_info = (3, 8, 1, 'final', 0);"
-            "runpy.run_module('launcher.bootstrap', run_name='__main__')"
+            "runpy.run_module('launcher.setup.bootstrap', run_name='__main__')"
         )
         ended = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)
         assert ended.returncode == 2

@@ -1,6 +1,6 @@
 """What a system must have before an environment can be made on it, and how to tell the user what it lacks.
 
-Nothing is downloaded or changed here; making the environment is left to launcher.environment. Standard
+Nothing is downloaded or changed here; making the environment is left to launcher.setup.environment. Standard
 library only.
 """
 

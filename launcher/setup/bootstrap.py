@@ -1,8 +1,8 @@
-"""Makes the project's virtual environment, before anything is installed: `python3 -m launcher.bootstrap`.
+"""Makes the project's virtual environment, before anything is installed: `python3 -m launcher.setup.bootstrap`.
 
 This front reads the options and turns a failure into one message. It keeps to syntax that Python 3.6
 parses, so that an older Python says what is needed rather than showing a SyntaxError. The work is left to
-launcher.environment.
+launcher.setup.environment.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def python_complaint(found: tuple, executable: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     options = argparse.ArgumentParser(
-        prog="python3 -m launcher.bootstrap",
+        prog="python3 -m launcher.setup.bootstrap",
         description="Make or bring up to date the virtual environment of this project. "
         "What is left open stays as the environment has it.",
     )
@@ -56,12 +56,12 @@ def main() -> int:
         return 2
     arguments = parser().parse_args()
     # Imported here and not above: these use syntax that an older Python refuses.
-    from launcher import environment
     from launcher.errors import LaunchError
-    from launcher.prerequisites import Request
+    from launcher.setup import environment
+    from launcher.setup.prerequisites import Request
 
     request = Request(
-        project=Path(__file__).resolve().parent.parent,
+        project=Path(__file__).resolve().parents[2],
         # Not resolved: a symbolic link to a larger disk stays a link. An absolute path holds in scripts.
         venv=Path(os.path.abspath(str(arguments.venv))),
         mpi=arguments.mpi,

@@ -1,8 +1,8 @@
 """Makes the virtual environment: installs the packages, builds Horovod and tries it on two ranks.
 
 An environment that is up to date is left alone within a fraction of a second; a half-made one is finished.
-The command line is left to launcher.bootstrap, what the system must have to launcher.prerequisites, how
-wheels are built and kept to launcher.built_wheels. Standard library only: nothing is installed yet.
+The command line is left to launcher.setup.bootstrap, what the system must have to launcher.setup.prerequisites, how
+wheels are built and kept to launcher.setup.built_wheels. Standard library only: nothing is installed yet.
 """
 
 import configparser
@@ -14,7 +14,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.built_wheels import (
+from launcher.errors import LaunchError
+from launcher.probe import mpi_environment
+from launcher.setup.built_wheels import (
     RECIPE,
     Target,
     cached_wheel,
@@ -23,10 +25,8 @@ from launcher.built_wheels import (
     site_mpi_identity,
     wheel_cache,
 )
-from launcher.errors import LaunchError
-from launcher.prerequisites import Host, Request, missing_message, site_mpicxx
-from launcher.probe import mpi_environment
-from launcher.steps import CommandFailed, Steps
+from launcher.setup.prerequisites import Host, Request, missing_message, site_mpicxx
+from launcher.setup.steps import CommandFailed, Steps
 
 __all__ = ["make"]
 

@@ -1,7 +1,7 @@
 """Builds the wheels that depend on the machine's MPI, Horovod and mpi4py, and keeps them in a cache.
 
 Horovod is compiled against one TensorFlow and one MPI and works with no other, so its wheel is kept under a
-key of all it depends on. Making the environment and installing the wheels is left to launcher.environment.
+key of all it depends on. Making the environment and installing the wheels is left to launcher.setup.environment.
 Standard library only.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import LaunchError
-from launcher.steps import Steps
+from launcher.setup.steps import Steps
 
 __all__ = ["Target", "cached_wheel", "horovod_builder", "mpi4py_builder", "site_mpi_identity", "wheel_cache"]
 
