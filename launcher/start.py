@@ -94,7 +94,8 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
         placement_warnings=warnings,
         threads=_threads_record(rank.threads),
         versions=versions(communicator.name),
-        git_commit=git_commit(),
+        # Rank 0 writes the record; 512 ranks asking git would be a load of their own.
+        git_commit=git_commit() if communicator.rank == 0 else "",
     )
     with open_showers(launch.data) as showers:
         training = agree(
