@@ -67,6 +67,13 @@ def _choice(name: str, options: tuple[str, ...], **extra: Any) -> Callable[..., 
     return click.option(name, type=click.Choice(options), default=getattr(DEFAULTS, field, None), **extra)
 
 
+def _thread_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for kind in ("intra", "inter"):
+        text = f"TensorFlow {kind}-op threads.  [default: from the cores]"
+        command = click.option(f"--{kind}-op", type=click.IntRange(1), default=None, help=text)(command)
+    return command
+
+
 @cli.command()
 @click.option(
     "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=_read_config,
@@ -115,18 +122,7 @@ def _choice(name: str, options: tuple[str, ...], **extra: Any) -> Callable[..., 
     "--workers-per-node", type=click.IntRange(1), default=DEFAULT_WORKERS_PER_NODE,
     help="If given, checked against what mpirun, srun or ibrun started.",
 )  # fmt: skip
-@click.option(
-    "--inter-op",
-    type=click.IntRange(1),
-    default=None,
-    help="TensorFlow inter-op threads.  [default: from the cores]",
-)
-@click.option(
-    "--intra-op",
-    type=click.IntRange(1),
-    default=None,
-    help="TensorFlow intra-op threads.  [default: from the cores]",
-)
+@_thread_options
 @click.option(
     "--communicator", type=click.Choice(("auto", "horovod", "mpi", "none")), default="auto",
     help="What carries gradients; auto: Horovod, or mpi4py where it is absent.",
@@ -188,18 +184,7 @@ def _same_everywhere(make: Callable[[], TrainingSettings]) -> TrainingSettings:
     help="Workers on each node.  [default: the machine's, or 4]",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=DEFAULTS.batch_size, help="Events per worker and step.")
-@click.option(
-    "--inter-op",
-    type=click.IntRange(1),
-    default=None,
-    help="TensorFlow inter-op threads.  [default: from the cores]",
-)
-@click.option(
-    "--intra-op",
-    type=click.IntRange(1),
-    default=None,
-    help="TensorFlow intra-op threads.  [default: from the cores]",
-)
+@_thread_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def plan(machine: str | None, topology_file: str | None, as_json: bool, **options: Any) -> None:
     """Show who gets what on a machine, and the exact command lines that start it. Runs nothing."""
