@@ -153,7 +153,6 @@ def train(context: click.Context, data: tuple[str, ...], more_data: tuple[str, .
         launch = LaunchSettings(data=(*data, *more_data), **launch_options)
         train_rank(_same_everywhere(lambda: TrainingSettings(**options)), launch, allocation)
 
-    # Ranks end here and not by returning through the interpreter's exit, where a dying MPI may hang.
     status = guarded(allocation, work)
     if status:
         sys.exit(status)
@@ -224,14 +223,5 @@ def main() -> None:
     try:
         cli(prog_name="launcher")
     except (LaunchError, InputError) as error:
-        if (
-            int(
-                os.environ.get("OMPI_COMM_WORLD_RANK")
-                or os.environ.get("PMI_RANK")
-                or os.environ.get("SLURM_PROCID")
-                or 0
-            )
-            == 0
-        ):
-            click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {error}", err=True)
         sys.exit(2)

@@ -14,9 +14,7 @@ from gan.parallel import Alone, Communicator
 from launcher.allocation import Allocation
 from launcher.errors import LaunchError
 
-__all__ = ["CHOICES", "HorovodCommunicator", "MpiCommunicator", "choose", "start_mpi"]
-
-CHOICES = ("auto", "horovod", "mpi", "none")
+__all__ = ["HorovodCommunicator", "MpiCommunicator", "choose", "start_mpi"]
 
 
 class MpiCommunicator:
@@ -51,10 +49,6 @@ class MpiCommunicator:
     def broadcast(self, value: Any) -> Any:
         return self._world.bcast(value)
 
-    def abort(self, status: int) -> None:
-        """End all ranks, also those that wait in a collective."""
-        self._world.Abort(status)
-
 
 class HorovodCommunicator(MpiCommunicator):
     """Gradients through Horovod's fused allreduce inside the graph; everything else as over MPI."""
@@ -75,13 +69,6 @@ class HorovodCommunicator(MpiCommunicator):
         return self._horovod.allreduce(values, op=self._horovod.Average)
 
 
-class AloneOverMpi(Alone):
-    """One rank that was started by an MPI launcher; nothing travels."""
-
-    def abort(self, status: int) -> None:
-        raise SystemExit(status)
-
-
 def start_mpi(allocation: Allocation, choice: str) -> Communicator:
     """Join the ranks the environment promises.
 
@@ -95,19 +82,19 @@ def start_mpi(allocation: Allocation, choice: str) -> Communicator:
                 f"--communicator none, but {allocation.source} started {allocation.size} ranks; they would train "
                 f"{allocation.size} times the same. Leave the option out or start one rank"
             )
-        return AloneOverMpi()
+        return Alone()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         if allocation.size == 1:
-            return AloneOverMpi()
+            return Alone()
         raise LaunchError(
             f"{allocation.source} started {allocation.size} ranks, but MPI cannot be loaded ({error}). "
             "Run 'make env', or 'make env MPI=site' where the site's MPI started the ranks"
         ) from error
     world = MPI.COMM_WORLD
     _cross_check(allocation, world.rank, world.size, MPI.Get_library_version().split(",")[0].splitlines()[0])
-    return AloneOverMpi() if world.size == 1 else MpiCommunicator(world)
+    return Alone() if world.size == 1 else MpiCommunicator(world)
 
 
 def choose(communicator: Communicator, choice: str) -> tuple[Communicator, str]:

@@ -42,7 +42,6 @@ class WorkerReport:
     """launcher, the MPI or Slurm that did it before, or nobody."""
     node_cpus: tuple[int, ...]
     """CPUs the job has on this node."""
-    node_cores: int
     pid: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,7 +55,7 @@ class WorkerReport:
         return f"rank {self.rank} on {self.host}"
 
 
-def placement_warnings(reports: Sequence[WorkerReport], domains_needed: bool = True) -> list[str]:
+def placement_warnings(reports: Sequence[WorkerReport]) -> list[str]:
     """What is wrong, each sentence with the name of the worker it is about.
 
     Overlap between workers, CPUs outside one domain, threads that left their worker's CPUs, more compute threads than

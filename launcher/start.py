@@ -187,7 +187,6 @@ def report_of(rank: Rank) -> WorkerReport:
         intra_op=rank.threads.intra_op,
         bound_by=rank.bound_by,
         node_cpus=tuple(sorted(rank.given)),
-        node_cores=rank.topology.core_count,
         pid=os.getpid(),
     )
 

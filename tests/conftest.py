@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from launcher.probe import mpi_environment as needed_by_open_mpi
+
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = 24
 
 
 def mpi_environment(**extra: str) -> dict[str, str]:
     """The environment of a user, with what Open MPI asks of root and of a machine with few cores."""
-    names = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
-    allowed = {name.replace("OMPI", mpi): "1" for name in names for mpi in ("OMPI", "PRTE")}
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("OMPI_COMM", "PMI", "SLURM"))
     }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    return {**environment, **allowed, **extra}
+    return {**environment, **needed_by_open_mpi(os.getuid(), len(os.sched_getaffinity(0))), **extra}
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,14 @@ def test_mistakes_end_with_one_error_and_status_2(arguments: tuple[str, ...], me
     assert "Traceback" not in done.stderr
 
 
+def test_variables_that_are_no_numbers_are_one_error() -> None:
+    done = launcher("--dry-run", OMPI_COMM_WORLD_RANK="first", OMPI_COMM_WORLD_SIZE="2")
+    assert done.returncode == 2
+    assert done.stderr.count("Error:") == 1
+    assert "OMPI_COMM_WORLD_RANK" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_truncated_file_is_named(shower_files: Path, tmp_path: Path) -> None:
     whole = next(shower_files.glob("*.h5")).read_bytes()
     (tmp_path / "EleEscan_1_1.h5").write_bytes(whole[: len(whole) // 2])

@@ -18,7 +18,7 @@ def worker(rank: int, host: str = "c1", **changes: object) -> WorkerReport:
     base = WorkerReport(
         rank=rank, local_rank=local, host=host, cpus=parse_cpu_list(CPUS[local]), cores=12, domains=(local // 2,),
         memory=f"preferred:{local // 2}", threads=40, threads_outside=0, inter_op=2, intra_op=11, bound_by="launcher",
-        node_cpus=NODE, node_cores=48,
+        node_cpus=NODE,
     )  # fmt: skip
     return replace(base, **changes)
 
