@@ -38,7 +38,8 @@ def epochs_table(runs: Sequence[Run], skip_epochs: int = 1) -> pd.DataFrame:
 
     After a resume only the newest part of a run is taken, since earlier epochs may have run on other workers.
     The first `skip_epochs` epochs of that part are marked as not `used`: they hold start-up work such as
-    compilation. A part that is not longer than that keeps its last epoch, and `notes` says so.
+    compilation. A part that is not longer than that keeps its last epoch, and `notes` says so. An epoch that
+    was interrupted and continued is left out: no part of the run measured it whole.
 
     Returns:
         Columns run (number in `runs`), path, workers, nodes, epoch, seconds (training only), events,
@@ -50,7 +51,11 @@ def epochs_table(runs: Sequence[Run], skip_epochs: int = 1) -> pd.DataFrame:
     rows = []
     for number, run in enumerate(runs):
         header = run.header
-        newest = [e for e in run.epochs if e.epoch > header.resumed_epochs and _measured(e.seconds, e.events)]
+        newest = [
+            e
+            for e in run.epochs
+            if e.epoch > header.resumed_epochs and not e.resumed_steps and _measured(e.seconds, e.events)
+        ]
         first = header.resumed_epochs + skip_epochs + 1
         if newest:
             first = min(first, newest[-1].epoch)
@@ -205,6 +210,9 @@ def notes(runs: Sequence[Run], epochs: pd.DataFrame, skip_epochs: int = 1) -> li
             said.append(f"{run.path} {how}; its {_count(len(run.epochs), 'finished epoch')} in the record.")
         if run.parts > 1:
             said.append(f"{run.path} was resumed; only epochs after {run.header.resumed_epochs} are used.")
+        pieces = sum(e.epoch > run.header.resumed_epochs and e.resumed_steps > 0 for e in run.epochs)
+        if pieces:
+            said.append(f"{run.path}: {_count(pieces, 'epoch')} interrupted and continued left out.")
         unmeasured = sum(not _measured(e.seconds, e.events) for e in run.epochs)
         if unmeasured:
             said.append(f"{run.path}: {_count(unmeasured, 'epoch')} without a time or events left out.")

@@ -1,0 +1,91 @@
+"""A record as a line of JSON, and back. Fields are checked when they are read; files are the business of `files`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, get_args, get_origin, get_type_hints
+
+from scaling.records.schema import SCHEMA, End, Epoch, Header, RecordError, StepTimes
+
+__all__ = ["from_line", "to_line"]
+
+_KINDS: dict[str, type] = {"header": Header, "epoch": Epoch, "end": End}
+
+
+def to_line(record: Header | Epoch | End) -> str:
+    """The JSON line of a record. Numbers that are not finite become null, since JSON has none."""
+    kind = next(name for name, cls in _KINDS.items() if isinstance(record, cls))
+    fields = {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    return json.dumps({"record": kind, "schema": SCHEMA, **fields}, allow_nan=False)
+
+
+def from_line(line: str) -> Header | Epoch | End:
+    """The record of a line. Unknown fields are passed over, so that newer files with more fields can be read.
+
+    Raises:
+        RecordError: the line is not JSON, of an unknown kind or newer schema, or lacks a field.
+    """
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not a JSON object: {error}") from error
+    if not isinstance(values, dict) or values.get("record") not in tuple(_KINDS):
+        raise RecordError(f"expected an object with 'record' one of {', '.join(_KINDS)}; saw {line[:80]!r}")
+    if values.get("schema") != SCHEMA:
+        raise RecordError(f"schema {values.get('schema')!r} is not the {SCHEMA} that this version reads")
+    record: Header | Epoch | End = _build(_KINDS[values["record"]], values)
+    return record
+
+
+_type_hints = functools.cache(get_type_hints)
+
+
+def _build(cls: type, values: Mapping[str, Any]) -> Any:
+    """An instance of the record class `cls` from the values of a JSON object."""
+    absent = (f for f in dataclasses.fields(cls) if f.name not in values)
+    if missing := [f.name for f in absent if f.default is f.default_factory is dataclasses.MISSING]:
+        raise RecordError(f"{cls.__name__} record lacks {', '.join(missing)}")
+    kinds = _type_hints(cls)
+    return cls(**{name: _typed(name, kinds[name], values[name]) for name in kinds if name in values})
+
+
+def _typed(name: str, kind: Any, value: Any) -> Any:
+    """A JSON value as the type of the field `name`; null stands for the number that JSON cannot write."""
+    origin = get_origin(kind) or kind
+    if origin is float and (value is None or type(value) is float):
+        return math.nan if value is None else value
+    # An integer of more than 64 bits is no count, and would overflow in a table.
+    if origin in (int, float) and type(value) is int and abs(value) < 2**63:
+        return origin(value)
+    if origin is str and isinstance(value, str):
+        return value
+    if kind is StepTimes and isinstance(value, dict):
+        return _build(StepTimes, value)
+    if origin is Mapping and isinstance(value, dict):
+        inner = get_args(kind)[1]
+        return {k: _typed(f"{name}.{k}", float, v) for k, v in value.items()} if inner is float else value
+    if origin is Sequence and isinstance(value, list):
+        return tuple(_typed(f"{name}[{i}]", get_args(kind)[0], v) for i, v in enumerate(value))
+    saw = f"a {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)[:80]
+    raise RecordError(f"{name} is {saw}; expected {origin.__name__}")
+
+
+def _plain(value: Any) -> Any:
+    """A value as `json` writes it; NumPy's numbers and paths occur in settings and losses."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if isinstance(value, Integral):
+            return int(value)
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
