@@ -25,20 +25,36 @@ __all__ = ["Checkpoint", "Checkpoints", "restore", "snapshot"]
 log = logging.getLogger(__name__)
 
 _ABOUT = "about"
+_NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """The state after some epochs."""
+    """The state after some epochs, and after some steps of the next one where the training was interrupted."""
 
     epochs: int
     """Epochs complete."""
+    steps: int = 0
+    """Steps done of the next epoch."""
+    global_batch_size: int = 0
+    """Events of each of these steps."""
+    losses: Sequence[float] = ()
+    """Their sums over these steps, one for each update."""
     arrays: Mapping[str, np.ndarray]
     """By group and position, `generator/003`."""
     validation_errors: Sequence[float] = ()
     """One for each epoch so far."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Settings and versions, for people and for `generate`."""
+
+    @property
+    def moment(self) -> tuple[int, int]:
+        """Epochs and steps: the order of checkpoints."""
+        return self.epochs, self.steps
+
+    @property
+    def name(self) -> str:
+        return f"epoch-{self.epochs:04d}" + (f"-step-{self.steps:06d}" if self.steps else "")
 
 
 def snapshot(groups: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
@@ -63,7 +79,7 @@ def restore(groups: Mapping[str, Sequence[Any]], checkpoint: Checkpoint) -> None
             if value is None or value.shape != tuple(variable.shape):
                 seen = "is missing" if value is None else f"has the shape {value.shape}"
                 raise InputError(
-                    f"checkpoint of epoch {checkpoint.epochs}: {name} {seen}; expected {tuple(variable.shape)} for "
+                    f"checkpoint {checkpoint.name}: {name} {seen}; expected {tuple(variable.shape)} for "
                     f"{variable.path}. It belongs to a training with other settings: use another --out"
                 )
             variable.assign(value)
@@ -82,7 +98,7 @@ class Checkpoints:
         Raises:
             InputError: the file system refuses; the checkpoints before stay as they are.
         """
-        path = self.folder / f"epoch-{checkpoint.epochs:04d}.npz"
+        path = self.folder / f"{checkpoint.name}.npz"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(path, checkpoint)
@@ -107,7 +123,10 @@ class Checkpoints:
         return None
 
     def _paths(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("epoch-*.npz") if re.fullmatch(r"epoch-\d{4,}", path.stem))
+        """Oldest first, by epoch and step."""
+        found = {path: _NAME.fullmatch(path.stem) for path in self.folder.glob("epoch-*.npz")}
+        moments = {path: (int(match[1]), int(match[2] or 0)) for path, match in found.items() if match}
+        return sorted(moments, key=lambda path: moments[path])
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -128,6 +147,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _write(path: Path, checkpoint: Checkpoint) -> None:
     about = {
         "epochs": checkpoint.epochs,
+        "steps": checkpoint.steps,
+        "global_batch_size": checkpoint.global_batch_size,
+        "losses": list(checkpoint.losses),
         "validation_errors": list(checkpoint.validation_errors),
         "about": dict(checkpoint.about),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,10 @@ import numpy as np
 from gan.step import LOSSES
 from scaling.records import Epoch, StepTimes
 
-__all__ = ["EpochMeasure", "summarize"]
+__all__ = ["SLOW", "EpochMeasure", "summarize"]
+
+SLOW = 1.2
+"""From this multiple of the median computing time on a rank is named: a synchronous training waits for it."""
 
 
 @dataclass(slots=True)
@@ -24,7 +28,11 @@ class EpochMeasure:
     learning_rate: float = 0.0
     step_seconds: list[float] = field(default_factory=list)
     losses: np.ndarray = field(default_factory=lambda: np.zeros(len(LOSSES)))
-    """Sums over the steps, of means over ranks."""
+    """Sums over the steps, of means over ranks; those of earlier parts of an interrupted epoch included."""
+    resumed_steps: int = 0
+    """Steps of the epoch that an earlier part of the run had done."""
+    stopped: bool = False
+    """Whether the training is to end here, in the middle of the epoch or after it."""
 
     def add_step(self, seconds: float, exchanged: float, losses: np.ndarray) -> None:
         self.step_seconds.append(seconds)
@@ -33,6 +41,16 @@ class EpochMeasure:
 
     def finish(self, *, seconds: float, waited: float, learning_rate: float) -> None:
         self.seconds, self.waited, self.learning_rate = seconds, waited, learning_rate
+
+    @property
+    def longest_step(self) -> float:
+        """Seconds, the first step of a process left out where there are others: it compiles."""
+        return max(self.step_seconds[1:] or self.step_seconds, default=0.0)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the epoch done so far, those of earlier parts included."""
+        return self.resumed_steps + len(self.step_seconds)
 
     @property
     def computing(self) -> float:
@@ -53,7 +71,9 @@ def summarize(
     steps = np.concatenate([measure.step_seconds for measure in measures])
     computing = np.array([measure.computing for measure in measures])
     slowest = int(np.argmax(computing))
-    count = len(measures[0].step_seconds)
+    median = float(np.median(computing))
+    ratios = computing / median if median > 0 else np.ones(len(measures))
+    count = measures[0].steps
     return Epoch(
         epoch=epoch,
         seconds=max(measure.seconds for measure in measures),
@@ -65,11 +85,21 @@ def summarize(
         steps=count,
         learning_rate=measures[0].learning_rate,
         losses={name: float(total / count) for name, total in zip(LOSSES, measures[0].losses, strict=True)},
-        step_seconds=StepTimes(
-            median=float(np.median(steps)), p95=float(np.percentile(steps, 95)), max=float(steps.max())
-        ),
+        step_seconds=_step_times(steps),
         slowest_rank=slowest,
         slowest_host=measures[slowest].host,
-        slowest_ratio=float(computing[slowest] / np.median(computing)),
+        slowest_ratio=float(ratios[slowest]),
         validation=dict(validation),
+        resumed_steps=measures[0].resumed_steps,
+        slow_ranks=[
+            {"rank": int(rank), "host": measures[rank].host, "ratio": round(float(ratios[rank]), 3)}
+            for rank in np.argsort(-ratios)
+            if ratios[rank] >= SLOW
+        ],
     )
+
+
+def _step_times(seconds: np.ndarray) -> StepTimes:
+    if not len(seconds):  # an epoch interrupted after its last step, before its validation
+        return StepTimes(median=math.nan, p95=math.nan, max=math.nan)
+    return StepTimes(median=float(np.median(seconds)), p95=float(np.percentile(seconds, 95)), max=float(seconds.max()))

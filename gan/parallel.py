@@ -6,6 +6,7 @@ Communicators over MPI are made by the launcher; `Alone` serves a single process
 from __future__ import annotations
 
 import hashlib
+import math
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,13 @@ __all__ = [
     "Communicator",
     "Worker",
     "agree",
+    "assign_flat",
     "average_variables",
+    "flat",
     "on_first",
     "share_variables",
     "verify_equal",
+    "verify_same",
 ]
 
 T = TypeVar("T")
@@ -39,6 +43,9 @@ class Communicator(Protocol):
 
     def mean(self, values: Any) -> Any:
         """Mean over ranks of a float32 tensor (n,), eagerly or while a tf.function is traced."""
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """The values of all ranks, in rank order, on rank 0; None elsewhere. Any picklable object."""
 
     def allgather(self, value: Any) -> list[Any]:
         """The values of all ranks, in rank order, on every rank. Any picklable object."""
@@ -56,6 +63,9 @@ class Alone:
 
     def mean(self, values: Any) -> Any:
         return values
+
+    def gather(self, value: Any) -> list[Any] | None:
+        return [value]
 
     def allgather(self, value: Any) -> list[Any]:
         return [value]
@@ -106,6 +116,31 @@ def on_first(communicator: Communicator, work: Callable[[], T]) -> T:
     return communicator.broadcast(agree(communicator, lambda: work() if communicator.rank == 0 else None))
 
 
+def verify_same(communicator: Communicator, host: str, values: Mapping[str, str]) -> None:
+    """Check that what must be the same on all ranks (versions, settings, files) is what rank 0 has.
+
+    Raises:
+        RanksDiffer: on all ranks, with both values of the first that differs.
+    """
+    expected = communicator.broadcast(dict(values))
+    differing = [
+        f"{name} is {values.get(name, 'absent')} on rank {communicator.rank} ({host}) and "
+        f"{expected.get(name, 'absent')} on rank 0"
+        for name in sorted({*expected, *values})
+        if values.get(name) != expected.get(name)
+    ]
+    found = [texts for texts in communicator.allgather(differing) if texts]
+    if not found:
+        return
+    more = f" {len(found)} of {communicator.size} ranks differ from rank 0." if len(found) > 1 else ""
+    error = RanksDiffer(
+        f"{'; '.join(found[0][:3])}.{more} Expected the same on all: give every rank the same command line, "
+        "environment and files"
+    )
+    error.agreed = True
+    raise error
+
+
 def share_variables(communicator: Communicator, variables: Sequence[Any]) -> None:
     """Give every rank the values of rank 0."""
     if communicator.size == 1:
@@ -119,11 +154,19 @@ def average_variables(communicator: Communicator, variables: Sequence[Any]) -> N
     """Replace float32 variables by their mean over ranks, in one exchange."""
     if communicator.size == 1 or not variables:
         return
-    arrays = [variable.numpy() for variable in variables]
-    mean = np.asarray(communicator.mean(np.concatenate([array.ravel() for array in arrays])))
-    ends = np.cumsum([array.size for array in arrays])[:-1]
-    for variable, array, part in zip(variables, arrays, np.split(mean, ends), strict=True):
-        variable.assign(part.reshape(array.shape))
+    assign_flat(variables, np.asarray(communicator.mean(flat(variables))))
+
+
+def flat(variables: Sequence[Any]) -> np.ndarray:
+    """The values of variables in one row."""
+    return np.concatenate([variable.numpy().ravel() for variable in variables])
+
+
+def assign_flat(variables: Sequence[Any], values: np.ndarray) -> None:
+    """Set variables to the values of a row that `flat` made of such variables."""
+    ends = np.cumsum([math.prod(variable.shape) for variable in variables])[:-1]
+    for variable, part in zip(variables, np.split(values, ends), strict=True):
+        variable.assign(part.reshape(variable.shape))
 
 
 def digest(variables: Sequence[Any]) -> str:

@@ -43,14 +43,13 @@ class RunFolder:
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints")
 
-    def prepare(self, settings: TrainingSettings, files: Sequence[Mapping[str, Any]], *, resume: bool) -> None:
-        """Make the folder, or check that this training may go on in it. For rank 0, before anything is written.
+    @property
+    def logs(self) -> Path:
+        """What ranks other than 0 write, a file each."""
+        return self.path / "logs"
 
-        Without `resume` an earlier run is set aside in a folder of its own, never deleted.
-
-        Raises:
-            InputError: the folder cannot be written, or belongs to a run with other settings or data.
-        """
+    def make(self) -> None:
+        """Make the folder. Raises InputError where it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
@@ -58,6 +57,16 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise InputError(f"--out {self.path} cannot be written ({error}); give a folder that can") from error
+
+    def prepare(self, settings: TrainingSettings, files: Sequence[Mapping[str, Any]], *, resume: bool) -> None:
+        """Make the folder or check that this training may go on in it. For rank 0, before anything is written.
+
+        Without `resume` an earlier run is set aside in a folder of its own, never deleted.
+
+        Raises:
+            InputError: the folder cannot be written, or belongs to a run with other settings or data.
+        """
+        self.make()
         if not self.record.exists():
             if resume and self.checkpoints.latest() is not None:
                 raise InputError(
@@ -84,7 +93,7 @@ class RunFolder:
     def _set_aside(self) -> None:
         mine = [
             path
-            for path in (self.record, self.log, self.checkpoints.folder, self.path / "tensorboard")
+            for path in (self.record, self.log, self.logs, self.checkpoints.folder, self.path / "tensorboard")
             if path.exists()
         ]
         if not mine:

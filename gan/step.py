@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -23,12 +23,12 @@ from gan.parallel import Communicator
 from gan.precision import layer_policy
 from gan.settings import TrainingSettings
 
-__all__ = ["LOSSES", "Networks", "TrainingStep"]
+__all__ = ["LOSSES", "Networks", "StepResult", "TrainingStep"]
 
 LOSSES = ("discriminator_real", "discriminator_fake", "generator_1", "generator_2")
 """The four updates of a step, in their order."""
 
-Update = Callable[[], tuple[tf.Tensor, tf.Tensor]]
+Update = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Networks:
@@ -70,6 +70,17 @@ class Networks:
         return {network.name: network.count_params() for network in (self.generator, self.discriminator)}
 
 
+class StepResult(NamedTuple):
+    """What every rank learns from a step."""
+
+    losses: np.ndarray
+    """Means over all ranks, (4, 4): a row for each of LOSSES, columns as in `losses.LOSS_PARTS`."""
+    exchange_seconds: float
+    """Spent in the four exchanges, waiting for slower ranks included."""
+    stop: bool
+    """Whether any rank wished to stop: the same on all ranks at the same step."""
+
+
 class TrainingStep:
     """Callable on a batch; all ranks call it together."""
 
@@ -85,12 +96,13 @@ class TrainingStep:
                 tf.TensorSpec((batch,), tf.float32),
                 tf.TensorSpec((), tf.uint64),
                 tf.TensorSpec((), tf.float32),
+                tf.TensorSpec((), tf.float32),
             ],
         )
 
     def __call__(
-        self, cells: np.ndarray, energies: np.ndarray, position: np.uint64, learning_rate: float
-    ) -> tuple[np.ndarray, float]:
+        self, cells: np.ndarray, energies: np.ndarray, position: np.uint64, learning_rate: float, stop: bool = False
+    ) -> StepResult:
         """Update both networks.
 
         Args:
@@ -98,16 +110,14 @@ class TrainingStep:
             energies: their primary energies in GeV, float32 (batch,).
             position: of the step in the training, see `draws.position`.
             learning_rate: of both optimizers.
-
-        Returns:
-            Losses, means over all ranks, (4, 4): a row for each of LOSSES, columns as in `losses.LOSS_PARTS`;
-            and the seconds spent in the four exchanges, waiting for slower ranks included.
+            stop: this rank's wish to end after this step; it travels with the gradients, at no cost.
         """
-        losses, seconds = self._compiled(cells, energies, position, np.float32(learning_rate))
-        return losses.numpy(), float(seconds)
+        means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), np.float32(stop))
+        losses, wishes = np.split(means.numpy(), [-1], axis=1)
+        return StepResult(losses, float(seconds), bool(wishes.any()))
 
     def _step(
-        self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor
+        self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         networks = self._networks
         draws = self._draws(position)
@@ -132,7 +142,7 @@ class TrainingStep:
             # One after the other: else a part that needs no result of an exchange would run during it, and its
             # time would be taken for the exchange's.
             with tf.control_dependencies(seconds[-1:]):
-                loss, exchanged = update()
+                loss, exchanged = update(stop)
             losses.append(loss)
             seconds.append(exchanged)
         return tf.stack(losses), tf.add_n(seconds)
@@ -168,16 +178,23 @@ class TrainingStep:
         return partial(self._update, loss, networks.generator_variables, networks.generator_optimizer)
 
     def _update(
-        self, loss: Callable[[], tf.Tensor], variables: Sequence[Any], optimizer: keras.optimizers.Optimizer
+        self,
+        loss: Callable[[], tf.Tensor],
+        variables: Sequence[Any],
+        optimizer: keras.optimizers.Optimizer,
+        stop: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of one network. Returns the loss and its parts averaged over ranks, and the exchange's seconds."""
+        """One step of one network.
+
+        Returns the loss, its parts and the wish to stop, all averaged over ranks, and the exchange's seconds.
+        """
         with tf.GradientTape() as tape:
             parts = loss()
             total = parts[0]
         gradients = tape.gradient(total, [variable.value for variable in variables])
-        (*gradients, parts), seconds = self._exchange([*gradients, parts])
+        (*gradients, means), seconds = self._exchange([*gradients, tf.concat([parts, stop[tf.newaxis]], axis=0)])
         optimizer.apply(gradients, variables)
-        return parts, seconds
+        return means, seconds
 
     def _exchange(self, tensors: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Average tensors over the ranks as one flat message; the losses travel with the gradients.

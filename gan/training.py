@@ -1,39 +1,38 @@
 """A training from the first epoch, or the last checkpoint, to the end, the same on one rank or on many.
 
 It receives its worker and communicator and never asks which MPI there is. The step is in `step`, events come from
-`feeding`; what the run says about itself follows `scaling.records`.
+`feeding`, checkpoints go through `state`; what the run says about itself is `journal`'s.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from datetime import datetime, timezone
+from contextlib import nullcontext
 
 import numpy as np
 import tensorflow as tf
 
-from gan.checkpoint import Checkpoint, restore, snapshot
 from gan.draws import position
 from gan.errors import TrainingDiverged
 from gan.feeding import Feeder, Part, split_events
+from gan.interruption import Interruption
+from gan.journal import Journal, now
 from gan.losses import LOSS_PARTS
 from gan.measure import EpochMeasure, summarize
-from gan.parallel import Communicator, Worker, average_variables, on_first, share_variables, verify_equal
+from gan.parallel import Communicator, Worker, average_variables, verify_equal
 from gan.precision import describe
-from gan.progress import EpochProgress, log_to
+from gan.progress import EpochProgress
 from gan.runfolder import RunFolder
 from gan.schedule import LearningRate
 from gan.settings import TrainingSettings
 from gan.showers import ShowerSet
+from gan.state import Progress, State
 from gan.step import LOSSES, Networks, TrainingStep
 from gan.validation import PROFILE_ERROR, Validation
-from scaling.records import End, Epoch, Header, RecordWriter
+from scaling.records import End, Epoch, Header
 
 __all__ = ["Training"]
-
-log = logging.getLogger("gan")
 
 
 class Training:
@@ -48,6 +47,7 @@ class Training:
         communicator: Communicator,
         *,
         tensorboard: bool = False,
+        interruption: Interruption | None = None,
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -72,114 +72,107 @@ class Training:
         self._step = TrainingStep(self.networks, settings, communicator)
         self._validation = Validation(self.networks, communicator, settings.seed)
         self._rate = LearningRate.of(settings, workers=communicator.size, steps_per_epoch=self._part.steps)
-        self._errors: list[float] = []
-        self._board = (
-            tf.summary.create_file_writer(str(folder.path / "tensorboard")) if tensorboard and self._first else None
-        )
+        self._state = State(self.networks, folder.checkpoints, settings, worker, communicator)
+        self._interruption = interruption or Interruption()
+        self._tensorboard = tensorboard
 
     @property
     def _first(self) -> bool:
         return self.communicator.rank == 0
 
+    @property
+    def _global_batch(self) -> int:
+        return self.settings.batch_size * self.communicator.size
+
     def run(self) -> End | None:
-        """Train until `settings.epochs` are complete. Returns the end record on rank 0, None elsewhere.
+        """Train until `settings.epochs` are complete or a rank is asked to stop.
+
+        Returns the end record on rank 0; None elsewhere, and where there was nothing left to train.
 
         Raises:
             TrainingDiverged: a loss is not finite; the last checkpoint is of the epoch before.
             RanksDiffer: ranks that must hold equal weights do not.
         """
-        done = self._start()
-        if not self._first:
-            for epoch in range(done, self.settings.epochs):
-                self._epoch(epoch)
-            return None
-        handler = log_to(self.folder.log)
-        writer = RecordWriter(self.folder.record)
-        began = time.perf_counter()
-        try:
-            if done == self.settings.epochs:
-                log.info(
-                    "%s is complete: %d epochs. More with --epochs, afresh with --no-resume",
-                    self.folder.path,
-                    done,
-                )
+        progress = self._state.resume(self._part.steps)
+        journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
+        with journal or nullcontext():
+            if progress.epochs == self.settings.epochs:
+                if journal:
+                    journal.already_complete()
                 return None
-            self._announce(done)
-            writer.write(self._header(done))
-            try:
-                for epoch in range(done, self.settings.epochs):
-                    record = self._epoch(epoch)
-                    writer.write(record)
-                    done = epoch + 1
-                    self._report(record)
-            except BaseException as error:
-                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                writer.write(_end(status, done, began, f"{type(error).__name__}: {error}"))
-                raise
-            end = _end("complete", done, began)
-            writer.write(end)
-            self._summary(end)
-            return end
-        finally:
-            writer.close()
-            log.removeHandler(handler)
-            handler.close()
+            if journal:
+                journal.begin(self._header(progress), self._part.left_out, self._rate.base * self._rate.factor)
+            return self._epochs(progress, journal)
 
-    def _start(self) -> int:
-        """Take up the last checkpoint on rank 0, give its state to all, and return the number of epochs complete."""
-        done, self._errors = on_first(self.communicator, self._resume)
-        variables = self.networks.variables()
-        share_variables(self.communicator, variables)
-        verify_equal(self.communicator, variables, "at the start")
-        return done
+    def _epochs(self, progress: Progress, journal: Journal | None) -> End | None:
+        while progress.epochs < self.settings.epochs:
+            measure = self._train(progress)
+            if measure.stopped:
+                progress.steps, progress.losses = measure.steps, measure.losses
+                self._state.save_interrupted(progress)
+                return self._interrupted(progress, journal)
+            record, stop = self._conclude(measure, progress)
+            if journal and record:
+                journal.epoch(record)
+            if stop and progress.epochs < self.settings.epochs:
+                return self._interrupted(progress, journal)
+        return journal.complete() if journal else None
 
-    def _resume(self) -> tuple[int, list[float]]:
-        checkpoint = self.folder.checkpoints.latest()
-        if checkpoint is None:
-            return 0, []
-        restore(self.networks.groups(), checkpoint)
-        return min(checkpoint.epochs, self.settings.epochs), list(checkpoint.validation_errors)
+    def _interrupted(self, progress: Progress, journal: Journal | None) -> End | None:
+        reason = self._interruption.reason()
+        told = self.communicator.gather(f"{reason}, rank {self.communicator.rank} on {self.worker.host}" * bool(reason))
+        return journal.interrupted(progress.steps, [text for text in told or () if text]) if journal else None
 
-    def _epoch(self, epoch: int) -> Epoch:
-        measure = self._train(epoch)
+    def _conclude(self, measure: EpochMeasure, progress: Progress) -> tuple[Epoch | None, bool]:
+        """Validate, save and summarize an epoch. Returns its record on rank 0, and whether to stop here on all."""
+        epoch = progress.epochs + 1
         began = time.perf_counter()
         average_variables(self.communicator, self.networks.moving_statistics())
-        verify_equal(self.communicator, self.networks.variables(), f"after epoch {epoch + 1}")
+        verify_equal(self.communicator, self.networks.variables(), f"after epoch {epoch}")
         figures = self._validation.evaluate(self._split.validation, self._feeder)
-        self._errors.append(figures.get(PROFILE_ERROR, math.nan))
+        progress.finish_epoch(figures.get(PROFILE_ERROR, math.nan))
         validated = time.perf_counter()
-        if self._first:
-            self._save(epoch + 1)
+        self._state.save(progress)
+        measure.stopped = bool(self._interruption.reason(measure.longest_step))
         # The others wait for rank 0's checkpoint here, not in the next epoch's first exchange.
-        everybody = self.communicator.allgather(measure)
+        everybody = self.communicator.gather(measure)
+        stop = self.communicator.broadcast(everybody is not None and any(each.stopped for each in everybody))
         saved = time.perf_counter()
-        return summarize(
+        if everybody is None:
+            return None, stop
+        record = summarize(
             everybody,
-            epoch=epoch + 1,
-            events=self._part.steps * self.settings.batch_size * self.communicator.size,
+            epoch=epoch,
+            events=(self._part.steps - measure.resumed_steps) * self._global_batch,
             validation=figures,
             validation_seconds=validated - began,
             checkpoint_seconds=saved - validated,
         )
+        return record, stop
 
-    def _train(self, epoch: int) -> EpochMeasure:
-        """The steps of an epoch on this rank."""
-        measure = EpochMeasure(host=self.worker.host)
-        batches = self._part.batches(epoch)
+    def _train(self, progress: Progress) -> EpochMeasure:
+        """The steps of an epoch on this rank, from where the progress stands to its end or an interruption."""
+        epoch, first = progress.epochs, progress.steps
+        measure = EpochMeasure(host=self.worker.host, resumed_steps=first, losses=progress.losses.copy())
+        batches = self._part.batches(epoch)[first:]
         self._feeder.reset()
-        global_batch = self.settings.batch_size * self.communicator.size
-        bar = EpochProgress(epoch + 1, self.settings.epochs, len(batches), global_batch, shown=self._first)
+        rate = self._rate.at(epoch, self._part.steps - 1, progress.validation_errors)
+        bar = EpochProgress(epoch + 1, self.settings.epochs, len(batches), self._global_batch, shown=self._first)
         began = last = time.perf_counter()
         with bar:
-            for step, (cells, energies) in enumerate(self._feeder.feed(batches)):
-                rate = self._rate.at(epoch, step, self._errors)
-                losses, exchanged = self._step(cells, energies, position(epoch, step), rate)
+            for step, (cells, energies) in enumerate(self._feeder.feed(batches), start=first):
+                rate = self._rate.at(epoch, step, progress.validation_errors)
+                wish = bool(self._interruption.reason(measure.longest_step))
+                losses, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wish)
                 if not np.isfinite(losses).all():
                     raise self._diverged(epoch, step, losses, rate)
-                now = time.perf_counter()
-                measure.add_step(now - last, exchanged, losses)
-                last = now
+                stepped = time.perf_counter()
+                measure.add_step(stepped - last, exchanged, losses)
+                last = stepped
                 bar.step(losses[:2, 0].mean(), losses[2:, 0].mean())
+                if stop:
+                    measure.stopped = True
+                    break
         measure.finish(seconds=last - began, waited=self._feeder.waited, learning_rate=rate)
         return measure
 
@@ -194,25 +187,15 @@ class Training:
         error.agreed = True  # losses are means over ranks, so all of them see the same
         return error
 
-    def _save(self, epochs: int) -> None:
-        checkpoint = Checkpoint(
-            epochs=epochs,
-            arrays=snapshot(self.networks.groups()),
-            validation_errors=self._errors,
-            about={"settings": self.settings.as_dict(), "versions": dict(self.worker.versions)},
-        )
-        finite = [error for error in self._errors if math.isfinite(error)]
-        self.folder.checkpoints.save(checkpoint, best=not finite or self._errors[-1] == min(finite))
-
-    def _header(self, done: int) -> Header:
+    def _header(self, progress: Progress) -> Header:
         worker, settings, size = self.worker, self.settings, self.communicator.size
         hosts = [str(row["host"]) for row in worker.placement] or [worker.host] * size
         return Header(
-            started=_now(),
+            started=now(),
             workers=size,
             nodes=len(set(hosts)),
             batch_size=settings.batch_size,
-            global_batch_size=settings.batch_size * size,
+            global_batch_size=self._global_batch,
             train_events=len(self._split.train),
             validation_events=len(self._split.validation),
             settings=settings.as_dict(),
@@ -226,52 +209,6 @@ class Training:
             threads=worker.threads,
             files=[{"path": str(file.path), "events": file.events} for file in self._showers.files],
             parameters=self.networks.parameters(),
-            resumed_epochs=done,
+            resumed_epochs=progress.epochs,
+            resumed_steps=progress.steps,
         )
-
-    def _announce(self, done: int) -> None:
-        settings, size = self.settings, self.communicator.size
-        if done:
-            log.info("Continuing after %d complete epochs", done)
-        log.info(
-            "Training on %d events, validating on %d; global batch %d (%d workers x %d), %d steps an epoch; "
-            "%d events wait for another epoch's draw in each; %s; learning rate %g, %s to %g in %d epochs",
-            len(self._split.train), len(self._split.validation), settings.batch_size * size, size,
-            settings.batch_size, self._part.steps, self._part.left_out, describe(settings.precision)["computed"],
-            settings.learning_rate, settings.lr_scaling, self._rate.base * self._rate.factor, settings.warmup_epochs,
-        )  # fmt: skip
-
-    def _report(self, record: Epoch) -> None:
-        discriminator = (record.losses["discriminator_real"] + record.losses["discriminator_fake"]) / 2
-        generator = (record.losses["generator_1"] + record.losses["generator_2"]) / 2
-        line = (
-            f"epoch {record.epoch}/{self.settings.epochs}: {record.seconds:.1f} s, "
-            f"{record.events / record.seconds:.1f} events/s, loss D {discriminator:.4g} G {generator:.4g}"
-        )
-        if record.validation:
-            line += f", held out: profile error {record.validation[PROFILE_ERROR]:.3g}"
-        waiting = record.input_seconds / record.seconds, record.communication_seconds / record.seconds
-        log.info("%s; input %.1f%%, exchange %.1f%% of the time", line, *(100 * share for share in waiting))
-        if self._board is not None:
-            with self._board.as_default(step=record.epoch):
-                for name, value in {
-                    **record.losses,
-                    **{f"held_out/{k}": v for k, v in record.validation.items()},
-                }.items():
-                    tf.summary.scalar(name, value)
-                tf.summary.scalar("events_per_second", record.events / record.seconds)
-            self._board.flush()
-
-    def _summary(self, end: End) -> None:
-        log.info(
-            "Complete: %d epochs, %.0f s in this part. Record %s, weights %s",
-            end.epochs, end.seconds, self.folder.record, self.folder.checkpoints.folder,
-        )  # fmt: skip
-
-
-def _end(status: str, epochs: int, began: float, message: str = "") -> End:
-    return End(status=status, ended=_now(), seconds=time.perf_counter() - began, epochs=epochs, message=message)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

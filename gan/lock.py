@@ -1,0 +1,96 @@
+"""Keeps a second run out of an output folder while the first one lives.
+
+The lock is flufl.lock's: a hard link and a lifetime, so it works on file systems that have no locks of their own, from
+any node, and a killed run's lock comes free by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+
+from flufl.lock import Lock, LockState, NotLockedError, TimeOutError
+
+from gan.errors import InputError
+
+__all__ = ["FolderLock"]
+
+LIFETIME = 60
+"""Seconds for which a lock holds unless it is renewed."""
+RENEWAL = 10
+"""Seconds between renewals: a run that waits sees within this time whether the other one is alive."""
+
+log = logging.getLogger("gan")
+
+
+class FolderLock:
+    """Held by rank 0 from before it looks into the folder until the run's end."""
+
+    def __init__(self, folder: Path, lost: Callable[[str], None]) -> None:
+        """Args: lost: called with the reason if another run takes the lock away, as after a long standstill."""
+        logging.getLogger("flufl.lock").setLevel(logging.CRITICAL)  # it logs every refusal as an error
+        self._folder = folder
+        self._lost = lost
+        self._lock = Lock(str(folder / ".lock"), lifetime=timedelta(seconds=LIFETIME))
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> FolderLock:
+        """Raises InputError where another run holds the folder."""
+        try:
+            self._acquire()
+        except OSError as error:
+            log.warning("Warning: %s cannot be locked (%s): take care that no other run uses it", self._folder, error)
+            return self
+        self._thread = threading.Thread(target=self._renew, name="folder-lock", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._lock.unlock(unconditionally=True)
+
+    def _acquire(self) -> None:
+        """Take a free lock at once, that of a dead run when it has expired, and that of a living one never."""
+        seen = None
+        while True:
+            try:
+                return self._lock.lock(timeout=1)
+            except TimeOutError:
+                pass
+            try:
+                host, process, _ = self._lock.details
+                until = self._lock.expiration
+            except (NotLockedError, OSError):
+                continue  # it has just come free
+            if self._lock.state is LockState.stale:
+                Path(self._lock.lockfile).unlink(missing_ok=True)  # its process, of this host, is gone
+                continue
+            if seen is None:
+                print(f"{self._folder} is locked by process {process} on {host}; is it alive? ...", flush=True)
+                seen = until
+            if until > seen:
+                raise InputError(
+                    f"--out {self._folder} is in use by a run on {host} (process {process}); expected a folder that no "
+                    "running training writes to. Wait for its end or give another --out"
+                )
+            time.sleep(1)
+
+    def _renew(self) -> None:
+        while not self._over.wait(RENEWAL):
+            try:
+                self._lock.refresh()
+            except NotLockedError:
+                self._lost(f"another run took {self._folder}")
+                return
+            except OSError as error:
+                log.warning("Warning: the lock of %s cannot be renewed: %s", self._folder, error)
