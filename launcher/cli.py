@@ -1,4 +1,5 @@
-"""The command line: `train` (the default), `plan`, `topology` and `doctor`. Parses, and leaves the work to others.
+"""The command line: what ranks run (`train`, the default, and `exec`), what looks (`plan`, `topology`, `doctor`) and,
+from `launcher.batch`, what deals with a batch system. Parses, and leaves the work to others.
 
 Heavy modules are imported by the commands that need them: `plan` answers without TensorFlow, MPI or NumPy.
 """
@@ -10,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -20,7 +21,12 @@ from gan import settings as choices
 from gan.errors import InputError
 from gan.settings import TrainingSettings
 from launcher import __version__
+from launcher.batch.cli import script, study, submit
+from launcher.batch.run_cli import run
 from launcher.errors import LaunchError
+
+if TYPE_CHECKING:
+    from launcher.start import BindSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -74,6 +80,21 @@ def _thread_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _binding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--bind",
+        type=click.Choice(("auto", "none")),
+        default="auto",
+        help="none: leave cores and memory as they are.",
+    )(_thread_options(command))
+    return click.option(
+        "--workers-per-node",
+        type=click.IntRange(1),
+        default=DEFAULT_WORKERS_PER_NODE,
+        help="If given, checked against what mpirun, srun or ibrun started.",
+    )(command)
+
+
 @cli.command()
 @click.option(
     "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=_read_config,
@@ -118,44 +139,63 @@ def _thread_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--sync-batchnorm/--no-sync-batchnorm", default=False, help="Batch statistics over all workers.")
 @click.option("--deterministic/--no-deterministic", default=False, help="The same bits every time, slower.")
-@click.option(
-    "--workers-per-node", type=click.IntRange(1), default=DEFAULT_WORKERS_PER_NODE,
-    help="If given, checked against what mpirun, srun or ibrun started.",
-)  # fmt: skip
-@_thread_options
+@_binding_options
 @click.option(
     "--communicator", type=click.Choice(("auto", "horovod", "mpi", "none")), default="auto",
     help="What carries gradients; auto: Horovod, or mpi4py where it is absent.",
 )  # fmt: skip
-@click.option(
-    "--bind",
-    type=click.Choice(("auto", "none")),
-    default="auto",
-    help="none: leave cores and memory as they are.",
-)
 @click.option("--resume/--no-resume", default=True, help="Go on from the last checkpoint, or set an earlier run aside.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard summaries to OUT/tensorboard.")
+@click.option("--rank-logs/--no-rank-logs", default=True, help="Ranks other than 0 write to a file each in OUT/logs.")
+@click.option(
+    "--stop-before", type=click.FloatRange(0), default=120.0, metavar="SECONDS",
+    help="Checkpoint and end so long before the job's end (SLURM_JOB_END_TIME), and two steps.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Place, bind, report and check the data; train nothing, write nothing.")
 @click.pass_context
 def train(context: click.Context, data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> None:
     """Train 3DGAN on HDF5 showers with all ranks that MPI or Slurm started."""
     from launcher.allocation import Allocation
     from launcher.guard import guarded
-    from launcher.start import LaunchSettings
-    from launcher.start import train as train_rank
+    from launcher.train import LaunchSettings
+    from launcher.train import train as train_rank
 
     allocation = Allocation.from_environment(os.environ)
 
     def work() -> None:
+        binding = _bind_settings(context, options)
         launch_options = {name: options.pop(name) for name in LaunchSettings.__slots__ if name in options}
-        if context.get_parameter_source("workers_per_node") in (ParameterSource.DEFAULT, None):
-            launch_options["workers_per_node"] = None
-        launch = LaunchSettings(data=(*data, *more_data), **launch_options)
+        launch = LaunchSettings(binding=binding, data=(*data, *more_data), **launch_options)
         train_rank(_same_everywhere(lambda: TrainingSettings(**options)), launch, allocation)
 
     status = guarded(allocation, work)
     if status:
         sys.exit(status)
+
+
+def _bind_settings(context: click.Context, options: dict[str, Any]) -> BindSettings:
+    """Take the options that concern cores out of a command's options."""
+    from launcher.start import BindSettings
+
+    chosen = {name: options.pop(name) for name in BindSettings.__slots__}
+    if context.get_parameter_source("workers_per_node") in (ParameterSource.DEFAULT, None):
+        chosen["workers_per_node"] = None
+    return BindSettings(**chosen)
+
+
+@cli.command("exec", context_settings={"ignore_unknown_options": True})
+@_binding_options
+@click.option("--log-folder", type=click.Path(path_type=Path), help="Ranks other than 0 write to a file each in it.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def exec_(context: click.Context, command: tuple[str, ...], log_folder: Path | None, **options: Any) -> None:
+    """Bind this rank, set threads and environment, report, and become COMMAND: mpirun ... exec -- python mine.py"""
+    from launcher.allocation import Allocation
+    from launcher.become import become
+    from launcher.guard import guarded
+
+    allocation = Allocation.from_environment(os.environ)
+    sys.exit(guarded(allocation, lambda: become(command, _bind_settings(context, options), allocation, log_folder)))
 
 
 def _same_everywhere(make: Callable[[], TrainingSettings]) -> TrainingSettings:
@@ -216,6 +256,10 @@ def doctor() -> None:
     checks = diagnose()
     click.echo(render(checks))
     sys.exit(0 if can_train(checks) else 1)
+
+
+for command in (run, script, study, submit):
+    cli.add_command(command)
 
 
 def main() -> None:

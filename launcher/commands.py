@@ -90,9 +90,13 @@ def srun(
     """Slurm's srun with one mask per local rank; `mpi` is pmix for Open MPI, pmi2 for MPICH and Intel MPI."""
     per_node = len(placement.workers)
     argv = ["srun", f"--nodes={nodes}", f"--ntasks={nodes * per_node}", f"--ntasks-per-node={per_node}"]
+    # A rank that dies would else leave the others waiting for it.
+    argv.append("--kill-on-bad-exit=1")
+    if _shared(placement):
+        return Command(starter="Slurm", argv=(*argv, "--cpu-bind=none", f"--mpi={mpi}", *launch), binds=False)
     # A count gives the step just so many CPUs; unless they make up the node, masks might name others.
     sizes = [len(worker.cpus) for worker in placement.workers]
-    if len(set(sizes)) == 1 and sum(sizes) == topology.cpu_count and not _shared(placement):
+    if len(set(sizes)) == 1 and sum(sizes) == topology.cpu_count:
         argv.append(f"--cpus-per-task={sizes[0]}")
     argv += [f"--cpu-bind=mask_cpu:{','.join(_masks(placement))}", "--distribution=block:block"]
     # Without memory of its own a domain has no local memory to bind to.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 import socket
 from typing import Any
 
@@ -43,8 +44,13 @@ class MpiCommunicator:
         mean /= self.size
         return mean
 
+    def gather(self, value: Any) -> list[Any] | None:
+        """In a binary tree: rank 0 hears from log2(n) ranks and not from n, as it would with MPI_Gatherv."""
+        found = self._world.reduce({self.rank: value}, op=operator.or_, root=0)
+        return None if found is None else [found[rank] for rank in range(self.size)]
+
     def allgather(self, value: Any) -> list[Any]:
-        return self._world.allgather(value)
+        return self.broadcast(self.gather(value))
 
     def broadcast(self, value: Any) -> Any:
         return self._world.bcast(value)

@@ -11,9 +11,13 @@ from collections.abc import Callable
 from gan.errors import InputError
 from launcher.allocation import Allocation
 from launcher.errors import LaunchError
+from launcher.output import console
 from scaling.records import RecordError
 
 __all__ = ["guarded"]
+
+FIRST_SPEAKS = 1.0
+"""Seconds that the others leave to rank 0 for an error that all ranks have."""
 
 USER_ERRORS = (InputError, LaunchError, RecordError)
 
@@ -32,7 +36,10 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
         agreed = getattr(error, "agreed", False)
         if allocation.size == 1 or agreed:
             if allocation.rank == 0:
-                print(f"Error: {error}", file=sys.stderr, flush=True)
+                print(f"Error: {error}", file=console(), flush=True)
+            else:
+                # The starter ends all ranks when the first one exits: rank 0 must have spoken by then.
+                time.sleep(FIRST_SPEAKS)
             return 2
         return _abort(allocation, f"Error: {error}", 2)
     except KeyboardInterrupt:
@@ -48,7 +55,7 @@ def _abort(allocation: Allocation, message: str, status: int) -> int:
     time.sleep(min(0.05 * allocation.rank, 5.0))
     print(
         f"Rank {allocation.rank} of {allocation.size} on {host} failed.\n{message}",
-        file=sys.stderr,
+        file=console(),
         flush=True,
     )
     mpi = sys.modules.get("mpi4py.MPI")

@@ -1,12 +1,14 @@
 """Known machines: what their nodes are made of, how jobs start there and what they may ask for.
 
 All that differs between machines is in one TOML file each, in the folder `machines` beside this module or
-wherever a user keeps his own. A file says what a node is like on paper; a run reads the node itself.
+wherever a user keeps his own. A file says what a node is like on paper; a run reads the node itself. What a job
+script makes of it is in `launcher.batch.script`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -25,6 +27,7 @@ else:
 __all__ = ["Machine", "Node", "Partition", "load_machine", "machine_names"]
 
 LAUNCHERS = ("ibrun", "srun", "mpirun")
+BATCH_SYSTEMS = ("slurm", "none")
 NUMBERINGS = ("interleaved", "contiguous")
 DISTANCES = {"self": 10, "package": 12, "far": 21}
 """What Linux usually reports; only their order matters here."""
@@ -84,6 +87,14 @@ class Partition:
     def __str__(self) -> str:
         return f"{self.name} ({self.min_nodes}-{self.max_nodes} nodes, {self.max_hours} h)"
 
+    def refusal(self, nodes: int, hours: float = 0.0) -> str:
+        """The limit that keeps such a job out; empty where it may come in."""
+        if nodes < self.min_nodes:
+            return f"at least {self.min_nodes} nodes a job"
+        if nodes > self.max_nodes:
+            return f"at most {self.max_nodes} nodes a job"
+        return f"at most {self.max_hours} hours a job" if hours > self.max_hours else ""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
@@ -102,10 +113,35 @@ class Machine:
     """What a user must know before he trusts the plan."""
     node: Node | None = None
     """None for a site whose nodes are not known beforehand."""
+    batch: str = "slurm"
+    """slurm, or none for a single node where a shell runs the script."""
+    requeue: bool = False
+    """Whether a job may put itself back into the queue; where not, jobs are chained."""
+    signal: bool = False
+    """Whether Slurm there takes --signal; where not, a run watches the clock alone."""
+    modules: tuple[str, ...] = ()
+    """Loaded by a job; MODULES in the environment wins."""
+    options: tuple[str, ...] = ()
+    """Options of sbatch that every job there needs."""
+    script: str = ""
+    """Its script in the folder `jobs`, where that is not the name with .sh."""
+    file: str = ""
+    """The file of a user's own machine; empty for one that comes with the launcher."""
     partitions: tuple[Partition, ...] = ()
     """Preferred first; none where there are no limits to know."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that a job on this machine exports."""
+
+    @property
+    def reference(self) -> str:
+        """What `--machine` takes to find it again, from any folder."""
+        return self.file or self.name
+
+    @property
+    def max_workers(self) -> int | None:
+        """Workers that a node has a core for; None where the nodes are not known."""
+        node = self.node
+        return node.packages * node.domains_per_package * node.cores_per_domain if node else None
 
     def topology(self) -> Topology:
         """The topology of a node. Raises LaunchError for a machine without one."""
@@ -116,20 +152,36 @@ class Machine:
             )
         return self.node.topology()
 
-    def partition_for(self, nodes: int, hours: float = 0.0) -> Partition | None:
-        """The first partition that takes such a job; None on a machine without known limits.
+    def check_workers(self, workers_per_node: int) -> None:
+        """Raises LaunchError, naming the limit, for more workers than a node has cores."""
+        limit = self.max_workers
+        if workers_per_node < 1 or (limit and workers_per_node > limit):
+            cores = f"1 to {limit}, the cores of a node of machine {self.name}" if limit else "at least 1"
+            raise LaunchError(f"{workers_per_node} workers on a node; expected {cores}")
+
+    def partition_for(self, nodes: int, hours: float = 0.0, name: str = "") -> Partition | None:
+        """The partition of that name, or the first that takes such a job; None on a machine without known limits.
 
         Raises LaunchError, naming the limits, when none takes it.
         """
+        asked = f"{nodes} nodes" + (f" for {hours:g} hours" if hours else "")
+        if self.batch == "none" and nodes > 1:
+            raise LaunchError(f"machine {self.name} has no batch system: at most 1 node, asked for {nodes}")
         if not self.partitions:
             return None
+        known = ", ".join(map(str, self.partitions))
+        if name:
+            named = next((partition for partition in self.partitions if partition.name == name), None)
+            if named is None:
+                raise LaunchError(f"machine {self.name} has no partition {name!r}; it has {known}")
+            if limit := named.refusal(nodes, hours):
+                raise LaunchError(f"partition {name} of machine {self.name} takes {limit}, asked for {asked}")
+            return named
         for partition in self.partitions:
-            if partition.min_nodes <= nodes <= partition.max_nodes and hours <= partition.max_hours:
+            if not partition.refusal(nodes, hours):
                 return partition
         largest = max(partition.max_nodes for partition in self.partitions)
-        asked = f"{nodes} nodes" + (f" for {hours:g} hours" if hours else "")
         limit = f"at most {largest} nodes a job; " if nodes > largest else ""
-        known = ", ".join(map(str, self.partitions))
         raise LaunchError(f"machine {self.name} has no partition for {asked}: {limit}it has {known}")
 
 
@@ -149,9 +201,11 @@ def load_machine(name: str | os.PathLike[str]) -> Machine:
     if text.endswith(".toml") or os.sep in text:
         path = Path(text)
         try:
-            return _parse(path.stem, path.read_text(encoding="utf-8"), text)
+            return _parse(path.stem, path.read_text(encoding="utf-8"), text, file=str(path.absolute()))
         except OSError as error:
             raise LaunchError(f"cannot read the machine file {text}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise LaunchError(f"machine {text}: not a TOML file: it is not text in UTF-8") from None
     if text not in machine_names():
         known = ", ".join(machine_names())
         raise LaunchError(f"unknown machine {text!r}; known are {known}, or give the path of a TOML file")
@@ -159,7 +213,7 @@ def load_machine(name: str | os.PathLike[str]) -> Machine:
     return _parse(text, file.read_text(encoding="utf-8"), text)
 
 
-def _parse(name: str, text: str, where: str) -> Machine:
+def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -169,6 +223,8 @@ def _parse(name: str, text: str, where: str) -> Machine:
     environment = data.pop("environment", {})
     if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
         raise LaunchError(f"machine {where}: [environment] must give a text for every variable")
+    if wrong := [variable for variable in environment if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable)]:
+        raise LaunchError(f"machine {where}: [environment] names {wrong[0]!r}, which no shell can export")
     if not isinstance(partitions, list):
         raise LaunchError(f"machine {where}: write partitions as [[partitions]] tables")
     machine = _build(
@@ -176,37 +232,60 @@ def _parse(name: str, text: str, where: str) -> Machine:
         data,
         f"machine {where}",
         name=name,
+        file=file,
         node=None if node is None else _build(Node, node, f"machine {where}, [node]"),
         partitions=tuple(_build(Partition, p, f"machine {where}, [[partitions]]") for p in partitions),
         environment=environment,
     )
     for value, allowed, key in (
         (machine.launcher, LAUNCHERS, "launcher"),
+        (machine.batch, BATCH_SYSTEMS, "batch"),
         (machine.node.numbering if machine.node else NUMBERINGS[0], NUMBERINGS, "numbering"),
     ):
         if value not in allowed:
             raise LaunchError(f"machine {where}: {key} is {value!r}, expected one of {', '.join(allowed)}")
+    for option in machine.options:
+        if not re.fullmatch(r"-[ -~]+", option):
+            raise LaunchError(
+                f"machine {where}: options holds {option!r}, expected options of sbatch like '--exclusive'"
+            )
+    try:
+        machine.check_workers(machine.workers_per_node)
+    except LaunchError as error:
+        raise LaunchError(f"machine {where}: {error}") from None
     return machine
 
 
 Built = TypeVar("Built")
 
 
+EXPECTED = {
+    "int": ("a whole number of at least 1", lambda value: type(value) is int and value >= 1),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "tuple[str, ...]": (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    ),
+    "str": ("a text", lambda value: isinstance(value, str)),
+}
+"""By the type of a field: what a file must give, in words and as a test."""
+
+
 def _build(kind: type[Built], table: Any, where: str, **known: Any) -> Built:
-    """Make a dataclass of a table's texts and counts; the fields in `known` have been read already."""
+    """Make a dataclass of a table's values; the fields in `known` have been read already."""
     if not isinstance(table, dict):
         raise LaunchError(f"{where}: expected a table, found {table!r}")
     wanted = {f.name: f for f in fields(kind) if f.name not in known}  # type: ignore[arg-type]
     if unknown := sorted(set(table) - set(wanted)):
         raise LaunchError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(wanted))}")
+    values = {}
     for name, wanted_field in wanted.items():
         if name not in table:
             if wanted_field.default is MISSING:
                 raise LaunchError(f"{where}: {name} is missing")
             continue
-        value, counts = table[name], wanted_field.type == "int"
-        right = type(value) is int and value >= 1 if counts else isinstance(value, str)
-        if not right:
-            expected = "a whole number of at least 1" if counts else "a text"
-            raise LaunchError(f"{where}: {name} is {value!r}, expected {expected}")
-    return kind(**table, **known)
+        expected, right = EXPECTED[str(wanted_field.type)]
+        if not right(table[name]):
+            raise LaunchError(f"{where}: {name} is {table[name]!r}, expected {expected}")
+        values[name] = tuple(table[name]) if isinstance(table[name], list) else table[name]
+    return kind(**values, **known)

@@ -8,29 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["git_commit", "versions"]
+__all__ = ["git_commit", "library_versions", "mpi_version"]
+
+LIBRARIES = ("3dgan-scaling", "tensorflow-cpu", "tensorflow", "keras", "numpy", "h5py", "mpi4py", "horovod")
 
 
-def versions(communicator: str) -> dict[str, str]:
-    """Versions of what computes, for the record."""
-    found = {"python": platform.python_version(), "communicator": communicator}
-    for name in (
-        "3dgan-scaling",
-        "tensorflow-cpu",
-        "tensorflow",
-        "keras",
-        "numpy",
-        "h5py",
-        "mpi4py",
-        "horovod",
-    ):
+def library_versions() -> dict[str, str]:
+    """Versions of what computes, read from the packages' own files: nothing is imported."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    if "mpi4py.MPI" in sys.modules:
-        found["mpi"] = sys.modules["mpi4py.MPI"].Get_library_version().split("\n")[0].strip("\0 ")
     return found
+
+
+def mpi_version() -> dict[str, str]:
+    """The MPI library of this process; empty where it has none."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    return {} if mpi is None else {"mpi": mpi.Get_library_version().split("\n")[0].strip("\0 ")}
 
 
 def git_commit() -> str:

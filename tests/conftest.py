@@ -76,3 +76,14 @@ def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, part in enumerate((slice(0, 9), slice(9, EVENTS))):
         write_showers(folder / f"EleEscan_1_{number}.h5", cells[part], energies[part], {})
     return folder
+
+
+@pytest.fixture(scope="session")
+def two_ranks(launch: Launch, shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two epochs on 2 ranks, deterministic: the run that others are compared with. Folder and output."""
+    from tests.runs import arguments
+
+    out = tmp_path_factory.mktemp("two")
+    done = launch(2, *arguments(shower_files, out, "--epochs", 2, "--batch-size", 2, "--deterministic"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done.stdout

@@ -1,91 +1,99 @@
-"""Job scripts do what they say with the commands they find; real Slurm comes with the cluster tests."""
+"""The scripts in jobs/ find data, output folder and Python, and become `launcher run`."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "jobs" / "stampede2.sh"
+from tests.conftest import ROOT
+
+JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "256", "SLURM_JOB_NAME": "3dgan", "SLURM_NTASKS_PER_NODE": "4"}
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A folder of commands that print how they were called, as the only ones besides the system's."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tmp_path / "venv" / "bin").mkdir(parents=True)
-    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
-    return tools
-
-
-def command(folder: Path, name: str, says: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{says}\n")
-    path.chmod(0o755)
-
-
-def submit(site: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    job = {
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NUM_NODES": "128",
-        "SLURM_NTASKS_PER_NODE": "4",
-        "SLURM_SUBMIT_DIR": str(ROOT),
-    }
-    base = {
-        "PATH": f"{site}{os.pathsep}/usr/bin{os.pathsep}/bin",
-        "VENV": str(site.parent / "venv"),
-        "SCRATCH": "/scratch/me",
-    }
-    return subprocess.run(
-        ["bash", str(SCRIPT), *arguments],
-        env={**base, **job, **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
+def venv(tmp_path: Path) -> Path:
+    """An environment whose python tells its process, its arguments and what a machine may export."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        '#!/bin/sh\necho "process $$"\necho "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"\necho "$@"\n'
     )
+    python.chmod(0o755)
+    return tmp_path / "venv"
+
+
+def start(script: str, *arguments: str, venv: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    base = {"PATH": "/usr/bin:/bin", "VENV": str(venv), "SCRATCH": "/scratch/me", "SLURM_SUBMIT_DIR": str(ROOT)}
+    return subprocess.run(
+        ["bash", str(ROOT / "jobs" / script), *arguments], env={**base, **environment}, cwd=ROOT, capture_output=True,
+        text=True, timeout=30,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("version", "starter", "expected"),
+    ("script", "machine"),
     [
-        ("mpirun (Open MPI) 5.0.11", "ibrun", "python"),
-        ("mpirun (Open MPI) 5.0.11", "srun", "--ntasks=512 --ntasks-per-node=4 --mpi=pmix"),
-        ("Intel(R) MPI Library for Linux* OS", "srun", "--ntasks=512 --ntasks-per-node=4 --mpi=pmi2"),
-        ("mpirun (Open MPI) 5.0.11", "mpirun", "-np 512 --map-by ppr:4:node --bind-to none"),
-        ("Intel(R) MPI Library for Linux* OS", "mpirun", "-np 512 -ppn 4"),
+        ("stampede2.sh", "stampede2-skx"),
+        ("stampede3-skx.sh", "stampede3-skx"),
+        ("stampede3-icx.sh", "stampede3-icx"),
+        ("stampede3-spr.sh", "stampede3-spr"),
+        ("frontera.sh", "frontera-clx"),
+        ("lonestar6.sh", "lonestar6-milan"),
+        ("slurm.sh", "generic"),
     ],
 )
-def test_starts_four_workers_a_node_with_what_the_site_has(
-    site: Path, version: str, starter: str, expected: str
-) -> None:
-    command(site, "mpirun", f'[ "$1" = --version ] && echo "{version}" || echo "mpirun $@"')
-    if starter != "mpirun":
-        command(site, starter, f'echo "{starter} $@"')
-    done = submit(site, "--epochs", "10", RANK_STARTER=starter)
+def test_size_and_options_come_from_the_submission(script: str, machine: str, venv: Path) -> None:
+    done = start(script, "--epochs", "25", venv=venv, **JOB)
     assert done.returncode == 0, done.stderr
-    line = done.stdout.splitlines()[-1]
-    assert line.startswith(f"{starter} {expected}")
-    assert line.endswith(
-        "python -m launcher train --workers-per-node 4 --data /scratch/me/showers/*.h5 "
-        "--out /scratch/me/3dgan/3dgan-128n-7 --epochs 10"
+    assert done.stdout.splitlines()[-1] == (
+        f"-m launcher run --machine {machine} --workers-per-node 4 train --data /scratch/me/showers/*.h5 "
+        "--out /scratch/me/3dgan/3dgan-256n-7 --epochs 25"
     )
 
 
-def test_environment_overrides_data_and_output(site: Path) -> None:
-    command(site, "ibrun", 'echo "ibrun $@"; echo "pinning $I_MPI_PIN, fabric $I_MPI_FABRICS"')
-    done = submit(site, DATA="/d/*.h5", OUT="/o", I_MPI_FABRICS="shm")
-    assert "--data /d/*.h5 --out /o" in done.stdout
-    assert "pinning off, fabric shm" in done.stdout
+def test_a_single_node_needs_no_slurm_and_goes_on_in_its_folder(venv: Path) -> None:
+    first, second = (start("single-node.sh", "--epochs", "2", venv=venv) for _ in range(2))
+    expected = "--workers-per-node 2 train --data /scratch/me/showers/*.h5 --out /scratch/me/3dgan/3dgan-1n --epochs 2"
+    for done in (first, second):
+        assert done.stdout.splitlines()[-1] == f"-m launcher run --machine single-node {expected}"
+    more = start("single-node.sh", venv=venv, WORKERS_PER_NODE="8")
+    assert "--workers-per-node 8" in more.stdout
 
 
-def test_missing_environment_is_one_clear_error(site: Path) -> None:
-    done = submit(site, VENV="/nowhere")
+def test_the_environment_wins_over_the_machine(venv: Path) -> None:
+    done = start("stampede2.sh", venv=venv, DATA="/d/a b*.h5", OUT="/o", I_MPI_FABRICS="shm", **JOB)
+    assert "--data /d/a b*.h5 --out /o" in done.stdout
+    assert "fabric shm, locks FALSE" in done.stdout
+    assert "fabric shm:ofi" in start("stampede2.sh", venv=venv, **JOB).stdout
+
+
+def test_signals_of_slurm_reach_the_run(venv: Path) -> None:
+    """--signal=B: goes to the process of the script: Python must have taken its place."""
+    environment = {**os.environ, "VENV": str(venv), "PROJECT": str(ROOT)}
+    shell = subprocess.Popen(
+        ["bash", str(ROOT / "jobs" / "slurm.sh")], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    said = shell.communicate(timeout=30)[0]
+    assert f"process {shell.pid}\n" in said
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"VENV": "/nowhere"}, "no Python environment in /nowhere; make it with 'make env MPI=site' or set VENV"),
+        ({"PROJECT": "/nowhere"}, "no launcher in /nowhere; submit from the repository or set PROJECT"),
+        (
+            {"MODULES": "intel"},
+            "this node has no command module; load 'intel' before and set MODULES empty",
+        ),
+    ],
+)
+def test_what_is_missing_is_one_clear_error(environment: dict[str, str], said: str, venv: Path) -> None:
+    folder = Path(environment.get("VENV", venv))
+    others = {name: value for name, value in environment.items() if name != "VENV"}
+    done = start("frontera.sh", venv=folder, **JOB, **others)
     assert done.returncode == 2
-    assert (
-        done.stderr.strip() == "Error: no Python environment in /nowhere; make it with 'make env MPI=site' or set VENV"
-    )
+    assert done.stderr.strip() == f"Error: {said}"

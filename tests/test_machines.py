@@ -41,6 +41,7 @@ def test_the_catalogue() -> None:
         "frontera-clx",
         "generic",
         "lonestar6-milan",
+        "single-node",
         "stampede2-skx",
         "stampede3-icx",
         "stampede3-skx",
@@ -67,7 +68,7 @@ def test_nodes_have_their_published_shape(name: str, cores: int, threads: int, d
     assert len(topology.packages) == 2
 
 
-@pytest.mark.parametrize("name", [name for name in machine_names() if name != "generic"])
+@pytest.mark.parametrize("name", [name for name in machine_names() if load_machine(name).node])
 def test_the_default_number_of_workers_loses_nothing(name: str) -> None:
     machine = load_machine(name)
     assert place(machine.topology(), machine.workers_per_node).warnings == ()
@@ -84,6 +85,8 @@ def test_a_users_own_file(tmp_path: Path) -> None:
     file.write_text(OWN)
     machine = load_machine(file)
     assert (machine.name, machine.title, machine.launcher) == ("desk", "Two nodes under a desk", "mpirun")
+    assert (machine.reference, machine.max_workers) == (str(file), 6)
+    assert (machine.batch, machine.requeue, machine.signal, machine.modules) == ("slurm", False, False, ())
     assert machine.environment == {"HDF5_USE_FILE_LOCKING": "FALSE"}
     topology = machine.topology()
     assert [core.cpus for core in topology.cores] == [(0, 6), (1, 7), (2, 8), (3, 9), (4, 10), (5, 11)]
@@ -105,6 +108,16 @@ def test_a_users_own_file(tmp_path: Path) -> None:
         (lambda text: text.replace('= "FALSE"', "= false"), r"\[environment\] must give a text"),
         (lambda text: text.replace("[[partitions]]", "[partitions]"), r"as \[\[partitions\]\] tables"),
         (lambda text: text.replace("[node]", "[[node]]"), "expected a table"),
+        (lambda text: 'requeue = "yes"\n' + text, "requeue is 'yes', expected true or false"),
+        (lambda text: "signal = 1\n" + text, "signal is 1, expected true or false"),
+        (lambda text: 'modules = "intel"\n' + text, "modules is 'intel', expected a list of texts"),
+        (lambda text: "modules = [1]\n" + text, r"modules is \[1\], expected a list of texts"),
+        (lambda text: 'batch = "pbs"\n' + text, "batch is 'pbs', expected one of slurm, none"),
+        (lambda text: 'options = ["exclusive"]\n' + text, "options holds 'exclusive', expected options of sbatch"),
+        (lambda text: 'options = ["--mem=0\\nrm x"]\n' + text, "options holds '--mem=0"),
+        (lambda text: text + '"A B" = "1"\n', r"\[environment\] names 'A B', which no shell can export"),
+        (lambda text: text.replace("node = 2\n", "node = 7\n"), "7 workers on a node; expected 1 to 6,"),
+        (lambda text: 'file = "/x"\n' + text, "unknown file; known are"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_named(change: Callable[[str], str], said: str, tmp_path: Path) -> None:
@@ -113,6 +126,13 @@ def test_damaged_files_are_named(change: Callable[[str], str], said: str, tmp_pa
     with pytest.raises(LaunchError, match=said) as caught:
         load_machine(file)
     assert "desk.toml" in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "desk.toml"
+    file.write_bytes(b'title = "\xff"')
+    with pytest.raises(LaunchError, match=r"desk\.toml: not a TOML file: it is not text"):
+        load_machine(file)
 
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
@@ -137,3 +157,37 @@ def test_partitions_are_chosen_by_nodes_and_hours() -> None:
         frontera.partition_for(2049)
     with pytest.raises(LaunchError, match=r"for 4 nodes for 49 hours: it has small \(1-2 nodes, 48 h\), normal"):
         frontera.partition_for(4, hours=49)
+
+
+def test_a_named_partition_says_its_own_limit() -> None:
+    machine = load_machine("stampede2-skx")
+    chosen = machine.partition_for(256, 48, "skx-large")
+    assert chosen is not None
+    assert chosen.name == "skx-large"
+    for nodes, hours, name, said in (
+        (129, 1, "skx-normal", "skx-normal of machine stampede2-skx takes at most 128 nodes a job, asked for 129"),
+        (4, 3, "skx-dev", "takes at most 2 hours a job, asked for 4 nodes for 3 hours"),
+        (4, 1, "normal", "has no partition 'normal'; it has skx-normal"),
+    ):
+        with pytest.raises(LaunchError, match=said):
+            machine.partition_for(nodes, hours, name)
+    with pytest.raises(LaunchError, match="large of machine frontera-clx takes at least 513 nodes a job"):
+        load_machine("frontera-clx").partition_for(512, 1, "large")
+
+
+def test_workers_are_limited_by_the_cores_of_a_node() -> None:
+    load_machine("stampede2-skx").check_workers(48)
+    load_machine("generic").check_workers(1000)
+    with pytest.raises(
+        LaunchError, match="49 workers on a node; expected 1 to 48, the cores of a node of machine stamp"
+    ):
+        load_machine("stampede2-skx").check_workers(49)
+    with pytest.raises(LaunchError, match="0 workers on a node; expected at least 1"):
+        load_machine("generic").check_workers(0)
+
+
+def test_a_machine_without_a_batch_system_has_one_node() -> None:
+    machine = load_machine("single-node")
+    assert machine.partition_for(1, 1000) is None
+    with pytest.raises(LaunchError, match="no batch system: at most 1 node, asked for 2"):
+        machine.partition_for(2)

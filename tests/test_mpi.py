@@ -14,36 +14,11 @@ import h5py
 import numpy as np
 import pytest
 
-from gan.checkpoint import read_checkpoint
 from scaling.records import Run, read_run
 from tests.conftest import ROOT, Launch, mpi_environment
+from tests.runs import arguments, assert_equal_weights, rank_pids, start, wait_for, weights
 
 pytestmark = pytest.mark.mpi
-
-SMALL = ("--filters", "original", "--warmup-epochs", 1, "--validation-fraction", 0.25)
-
-
-def arguments(files: Path, out: Path, *more: object) -> tuple[object, ...]:
-    return ("--data", files / "*.h5", "--out", out, *SMALL, *more)
-
-
-def weights(run: Path, epoch: int) -> dict[str, np.ndarray]:
-    return dict(read_checkpoint(run / "checkpoints" / f"epoch-{epoch:04d}.npz").arrays)
-
-
-def assert_equal_weights(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-
-
-@pytest.fixture(scope="module")
-def two_ranks(launch: Launch, shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two epochs on 2 ranks, deterministic: the run that others are compared with. Folder and output."""
-    out = tmp_path_factory.mktemp("two")
-    done = launch(2, *arguments(shower_files, out, "--epochs", 2, "--batch-size", 2, "--deterministic"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out, done.stdout
 
 
 def test_two_ranks_train_and_prove_where_they_ran(two_ranks: tuple[Path, str]) -> None:
@@ -113,21 +88,6 @@ def test_mpi4py_exchanges_gradients_as_horovod_does(
     np.testing.assert_allclose(losses_of(read_run(tmp_path))[0], losses_of(read_run(two_ranks[0]))[0], rtol=1e-3)
 
 
-def start(mpirun: str, ranks: int, *more: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [mpirun, "-np", str(ranks), "--oversubscribe", sys.executable, "-m", "launcher", *map(str, more)],
-        cwd=ROOT, env=mpi_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 600) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, "".join(process.communicate())
-        assert time.monotonic() < limit, "the run did not get there in time"
-        time.sleep(0.05)
-
-
 def test_killed_run_resumes_to_the_same_weights(
     mpirun: str, launch: Launch, shower_files: Path, two_ranks: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -157,12 +117,6 @@ def test_run_of_two_ranks_goes_on_with_one(
     assert (run.header.workers, run.header.resumed_epochs, len(run.epochs)) == (1, 2, 3)
 
 
-def rank_pids(process: subprocess.Popen[str]) -> list[int]:
-    """The launcher processes below an mpirun, by rank."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return sorted(int(child) for child in children)
-
-
 def test_killing_one_rank_ends_the_job_and_names_it(mpirun: str, shower_files: Path, tmp_path: Path) -> None:
     process = start(mpirun, 2, *arguments(shower_files, tmp_path, "--epochs", 500, "--batch-size", 2))
     wait_for((tmp_path / "run.jsonl").exists, process)
@@ -172,8 +126,11 @@ def test_killing_one_rank_ends_the_job_and_names_it(mpirun: str, shower_files: P
     _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
     assert re.search(r"rank 1 .*signal 9", errors.replace("\n", " "), re.IGNORECASE), errors
-    for pid in pids:
-        assert not Path(f"/proc/{pid}").exists()
+    # mpirun asks first and kills a few seconds later; a training takes what it is asked for a wish to checkpoint.
+    limit = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
 
 
 def test_damage_found_by_one_rank_ends_all_and_is_said_once(launch: Launch, shower_files: Path, tmp_path: Path) -> None:
@@ -255,3 +212,46 @@ def test_files_of_others_train(launch: Launch, shower_files: Path, tmp_path: Pat
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_run(tmp_path / "run").epochs[0].events == 12
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "message"),
+    [
+        (("--seed", 1), ("--seed", 2), r"--seed is 2 on rank 1 \(\S+\) and 1 on rank 0"),
+        (
+            ("--data", "{files}/*.h5"),
+            ("--data", "{files}/EleEscan_1_0.h5"),
+            r"data file EleEscan_1_1.h5 is absent on rank 1 \(\S+\) and 15 events in \d+ bytes on rank 0",
+        ),
+    ],
+)
+def test_ranks_that_differ_stop_at_the_start_with_both_values(
+    mpirun: str, shower_files: Path, tmp_path: Path, mine: tuple[str, ...], theirs: tuple[str, ...], message: str
+) -> None:
+    def rank(own: tuple[object, ...]) -> list[str]:
+        words = [str(word).format(files=shower_files) for word in own]
+        data = [] if "--data" in words else ["--data", f"{shower_files}/*.h5"]
+        rest = map(str, (*data, "--out", tmp_path / "run", *words, "--batch-size", 2))
+        return ["-np", "1", sys.executable, "-m", "launcher", *rest]
+
+    done = subprocess.run(
+        [mpirun, "--oversubscribe", *rank(mine), ":", *rank(theirs)],
+        cwd=ROOT, env=mpi_environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("Error:") == 1, done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_with_another_version_stops_the_run(mpirun: str, shower_files: Path, tmp_path: Path) -> None:
+    other = tmp_path / "h5py-0.0.1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: h5py\nVersion: 0.0.1\n")
+    rank = [sys.executable, "-m", "launcher", "--data", f"{shower_files}/*.h5", "--dry-run", "--batch-size", "2"]
+    done = subprocess.run(
+        [mpirun, "--oversubscribe", "-np", "1", *rank, ":", "-np", "1", "env", f"PYTHONPATH={tmp_path}", *rank],
+        cwd=ROOT, env=mpi_environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"version of h5py is 0\.0\.1 on rank 1 \(\S+\) and \d+\.\S+ on rank 0", done.stderr), done.stderr

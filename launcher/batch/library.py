@@ -1,0 +1,45 @@
+"""Which MPI library this environment's ranks load: it decides how mpirun and srun are called.
+
+Asked of mpi4py in a process of its own, since MPI can be joined only once and a library that is not there must not end
+the caller. What follows from the answer is `run`'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from launcher.errors import LaunchError
+
+__all__ = ["family_of", "mpi_family"]
+
+MARKS = (("open_mpi", "open mpi"), ("intel_mpi", "intel(r) mpi"), ("mpich", "mpich"), ("mpich", "mvapich"))
+"""Families by the names of `commands.STARTERS`, and what their version texts hold."""
+
+
+def family_of(library: str) -> str | None:
+    """open_mpi, intel_mpi or mpich from what MPI_Get_library_version says; None for another."""
+    return next((family for family, mark in MARKS if mark in library.lower()), None)
+
+
+def mpi_family() -> str:
+    """The family of the MPI that this Python's mpi4py loads.
+
+    Raises LaunchError where MPI cannot be loaded or is of an unknown family.
+    """
+    # Alone and under no starter's eyes: what an MPI inherits here would make it look for companions.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI_COMM", "SLURM_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher.probe", "mpi"], env=clean, capture_output=True, text=True, timeout=300
+    )
+    library = json.loads(done.stdout.splitlines()[-1])["library"] if done.returncode == 0 and done.stdout else ""
+    family = family_of(library)
+    if family is None:
+        seen = library or (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise LaunchError(
+            f"the MPI that Python loads here is unknown ({seen}); expected Open MPI, Intel MPI or MPICH: "
+            "load the module that 'make env MPI=site' was run with"
+        )
+    return family

@@ -1,0 +1,39 @@
+"""Sizes of jobs in words: time limits as users write them and as Slurm reads them, and counts."""
+
+from __future__ import annotations
+
+import re
+
+from launcher.errors import LaunchError
+
+__all__ = ["SHORTEST", "count", "format_time", "parse_time"]
+
+SHORTEST = 60
+"""Slurm counts time limits in minutes."""
+
+
+def parse_time(text: str) -> int:
+    """Seconds of a time limit: HH:MM:SS, D-HH:MM:SS as Slurm writes it, or a number of hours.
+
+    Slurm itself takes a bare number as minutes and 10:30 as minutes and seconds; such a pair is refused here.
+    """
+    if match := re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", text, re.ASCII):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    elif re.fullmatch(r"(\d{1,4}(\.\d{0,6})?|\.\d{1,6})h?", text, re.ASCII):
+        total = round(float(text.rstrip("h")) * 3600)
+    else:
+        raise LaunchError(f"time limit {text!r}; expected HH:MM:SS, D-HH:MM:SS or a number of hours such as 1.5")
+    if total < SHORTEST:
+        raise LaunchError(f"time limit {text!r} is below a minute, the shortest that Slurm knows")
+    return total
+
+
+def format_time(seconds: int) -> str:
+    """HH:MM:SS; there may be more than 24 hours."""
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def count(number: int, noun: str) -> str:
+    """1 node, 2 nodes."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,112 @@
+"""Nodes that beat, fall silent and are asked to stop: real processes and connections, short times."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher import heartbeat
+from launcher.allocation import Allocation
+from launcher.heartbeat import VARIABLE, Monitor, start_heartbeat
+
+
+@pytest.fixture
+def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.1)
+    with Monitor(limit=1.5) as listening:
+        yield listening
+
+
+@pytest.fixture
+def rank(monitor: Monitor) -> Iterator[Callable[..., int]]:
+    """Fork a process that beats as the first rank of a node; it exits with 5 on SIGUSR1 if it is to listen."""
+    started: list[int] = []
+
+    def fork(*, listens: bool = True, local_rank: int = 0) -> int:
+        process = os.fork()
+        if process == 0:
+            if listens:
+                signal.signal(signal.SIGUSR1, lambda *_: os._exit(5))
+            start_heartbeat(Allocation(local_rank=local_rank, local_size=2), {VARIABLE: monitor.variable})
+            time.sleep(60)
+            os._exit(0)
+        started.append(process)
+        return process
+
+    yield fork
+    for process in started:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def beating_process(rank: int) -> int:
+    return int(Path(f"/proc/{rank}/task/{rank}/children").read_text().split()[0])
+
+
+def test_a_node_is_present_until_its_rank_ends(monitor: Monitor, rank: Callable[..., int]) -> None:
+    process = rank()
+    wait_for(monitor.present)
+    assert monitor.present() == [os.uname().nodename]
+    beats = beating_process(process)
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: not monitor.present())
+    assert monitor.silent() == []
+    wait_for(lambda: not Path(f"/proc/{beats}").exists() or "Z" in Path(f"/proc/{beats}/stat").read_text())
+
+
+def test_a_node_that_says_nothing_is_named(monitor: Monitor, rank: Callable[..., int]) -> None:
+    process = rank()
+    wait_for(monitor.present)
+    os.kill(beating_process(process), signal.SIGSTOP)
+    wait_for(monitor.silent)
+    assert monitor.silent() == [os.uname().nodename]
+
+
+def test_ranks_are_asked_to_stop(monitor: Monitor, rank: Callable[..., int]) -> None:
+    process = rank()
+    wait_for(monitor.present)
+    assert monitor.ask_to_stop() == 1
+    wait_for(lambda: os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    found = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    assert found is not None
+    assert found.si_status == 5
+
+
+def test_a_program_that_does_not_listen_is_left_alone(monitor: Monitor, rank: Callable[..., int]) -> None:
+    process = rank(listens=False)
+    wait_for(monitor.present)
+    monitor.ask_to_stop()
+    time.sleep(0.5)
+    assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    assert monitor.present()
+
+
+def test_only_the_first_rank_of_a_node_beats(monitor: Monitor, rank: Callable[..., int]) -> None:
+    process = rank(local_rank=1)
+    wait_for(lambda: "S" in Path(f"/proc/{process}/stat").read_text())
+    time.sleep(0.5)
+    assert not Path(f"/proc/{process}/task/{process}/children").read_text()
+    assert monitor.present() == []
+
+
+def test_strangers_are_not_heard(monitor: Monitor, rank: Callable[..., int]) -> None:
+    import socket
+
+    host, port, _ = monitor.variable.split(":")
+    with socket.create_connection((host, int(port))) as stranger:
+        stranger.sendall(b"\x00\x00\x00\x05hello")
+    rank()
+    wait_for(monitor.present)
+    assert monitor.present() == [os.uname().nodename]
