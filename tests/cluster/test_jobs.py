@@ -1,0 +1,129 @@
+"""Jobs on a real Slurm: submitted, interrupted and continued, hit by a dying node, and a whole scaling study."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.cpulist import format_cpu_list
+from launcher.plan import make_plan
+from scaling.records import read_run
+from tests.cluster.bed import SlurmBed
+from tests.cluster.conftest import MakeBed
+from tests.conftest import Launch
+from tests.runs import assert_equal_weights, weights
+
+SMALL = ("--filters", "original", "--batch-size", "2", "--warmup-epochs", "1", "--deterministic")
+STARTED = re.compile(r"job (\d+)")
+
+
+def machine_file(folder: Path, *, requeue: bool) -> Path:
+    """A site like `generic` whose jobs may requeue themselves, or may not and are chained."""
+    text = 'title = "The test\'s site"\nsource = "this test"\nlauncher = "srun"\nworkers_per_node = 1\n'
+    path = folder / "site.toml"
+    path.write_text(f"{text}requeue = {str(requeue).lower()}\nsignal = true\n")
+    return path
+
+
+def submitted(bed: SlurmBed, *words: object) -> list[int]:
+    """The jobs that `launcher submit` puts into the queue."""
+    done = bed.run(["python", "-m", "launcher", "submit", *words], check=True)
+    first = done.stdout.splitlines()[0]
+    return [int(number) for number in re.findall(r"\d+", first.split(":")[0])]
+
+
+@pytest.mark.parametrize("starter", ["srun", "mpirun"])
+def test_run_starts_the_ranks_where_the_plan_wants_them(skx_bed: SlurmBed, starter: str) -> None:
+    script = f"#!/bin/sh\nexec python -m launcher run --starter {starter} --workers-per-node 4 train --dry-run\n"
+    job = skx_bed.wait(skx_bed.sbatch(script, "--nodes=2", "--ntasks-per-node=4", "--chdir=.", cwd=None), timeout=300)
+    assert job.state == "COMPLETED", job.output
+    assert "Placement: 8 workers on 2 nodes" in job.output
+    assert "Warning" not in job.output
+    for worker in make_plan(machine="stampede2-skx", nodes=2).placement.workers:
+        assert f"  {format_cpu_list(worker.cpus)}  " in job.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("requeue", [True, False], ids=["requeued", "chained"])
+def test_a_training_longer_than_its_jobs_finishes_over_three(
+    make_bed: MakeBed, launch: Launch, shower_files: Path, tmp_path: Path, requeue: bool
+) -> None:
+    """Two steps and the validation after them, with time for one step a job: the margin is nearly the whole limit."""
+    bed = make_bed(2, extra_config={"AuthInfo": "cred_expire=5"})
+    same = ("--data", shower_files / "*.h5", *SMALL, "--epochs", 1, "--events", 10)
+    jobs = submitted(
+        bed, "--machine", machine_file(tmp_path, requeue=requeue), "--nodes", 2, "--time", "00:10:00",
+        "--chain", 3, "--out", tmp_path / "run", *same, "--stop-before", 597,
+    )  # fmt: skip
+    assert len(jobs) == (1 if requeue else 3)
+    last = bed.wait(
+        jobs[-1], timeout=900, until=lambda job: job.ended and (not requeue or job.fields["Restarts"] == "2")
+    )
+    assert last.state == "COMPLETED", last.output
+    record = read_run(tmp_path / "run")
+    assert record.complete, last.output
+    assert record.parts == 3
+    assert (record.header.resumed_epochs, record.header.resumed_steps) == (0, 2)
+    assert record.header.nodes == 2
+    done = launch(2, *same, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    assert read_run(tmp_path / "whole").parts == 1
+    assert_equal_weights(weights(tmp_path / "run", 1), weights(tmp_path / "whole", 1))
+
+
+@pytest.mark.slow
+def test_a_dying_node_ends_the_job_with_its_name_and_the_next_job_goes_on_without_it(
+    make_bed: MakeBed, shower_files: Path, tmp_path: Path
+) -> None:
+    bed = make_bed(3, slurmd_timeout=60)
+    out = tmp_path / "run"
+    first, second = submitted(
+        bed, "--machine", machine_file(tmp_path, requeue=False), "--nodes", 2, "--time", "00:30:00", "--chain", 2,
+        "--out", out, "--data", shower_files / "*.h5", *SMALL, "--epochs", 500,
+    )  # fmt: skip
+    bed.wait(first, timeout=600, until=lambda job: any((out / "checkpoints").glob("epoch-*.npz")) or job.ended)
+    assert bed.state(first) == "RUNNING", bed.job(first).output
+    victim = read_run(out).header.hosts[1]
+    bed.kill_node(victim)
+    died = time.monotonic()
+    ended = bed.wait(first, timeout=120, until=lambda job: job.state != "RUNNING")
+    assert time.monotonic() - died < 60
+    assert f"Error: {victim} said nothing" in ended.output
+    assert ended.state != "COMPLETED"
+    before = read_run(out)
+    assert before.end is None
+    bed.wait(second, timeout=300, until=lambda job: read_run(out).parts == 2 or job.ended)
+    record = read_run(out)
+    assert record.header.resumed_epochs >= 1
+    assert victim not in record.header.hosts
+    assert bed.job(second).fields["ExcNodeList"] == victim
+
+
+@pytest.mark.slow
+def test_a_study_is_one_command_that_can_be_given_again(make_bed: MakeBed, shower_files: Path, tmp_path: Path) -> None:
+    bed = make_bed(2)
+    folder = tmp_path / "study"
+    same = (
+        "--machine", machine_file(tmp_path, requeue=False), "--out", folder, "--time", "00:30:00",
+        "--data", shower_files / "*.h5", *SMALL, "--epochs", 2, "--events", 12,
+    )  # fmt: skip
+    study = ("python", "-m", "launcher", "study")
+    done = bed.run([*study, "--nodes", "1", *same], check=True)
+    jobs = [int(number) for number in STARTED.findall(done.stdout)]
+    assert len(jobs) == 2
+    ended = [bed.wait(job, timeout=600) for job in jobs]
+    assert [job.state for job in ended] == ["COMPLETED"] * 2, [job.output for job in ended]
+    assert (folder / "report" / "scaling.csv").exists() or list((folder / "report").glob("*.csv"))
+
+    done = bed.run([*study, "--nodes", "1,2", "--single-job", "--wait", "--poll", "1", *same], timeout=900, check=True)
+    assert "n0001-r1: complete already" in done.stdout
+    assert read_run(folder / "n0001-r1").parts == 1
+    assert read_run(folder / "n0002-r1").header.nodes == 2
+    table = bed.run([*study, "--status", folder], check=True).stdout
+    assert len(re.findall(r"n000[12]-r1\b.*complete", table)) == 2
+    refused = bed.run([*study, "--nodes", "1,2", *same, "--seed", "5"])
+    assert refused.returncode == 2
+    assert "another configuration" in refused.stderr

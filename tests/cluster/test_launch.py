@@ -1,0 +1,174 @@
+"""The launcher on several nodes under a real Slurm: one report, and every rank where report and plan say it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.cpulist import format_cpu_list
+from launcher.machines import load_machine
+from launcher.placement import Placement, place
+from launcher.plan import make_plan
+from launcher.topology import read_topology, restrict
+from tests.cluster.bed import SlurmBed
+from tests.cluster.conftest import MakeBed
+from tests.conftest import ROOT
+from tests.mpi_libraries import LIBRARIES, library_folder, srun_environment
+
+NODES, PER_NODE = 4, 4
+RANKS = NODES * PER_NODE
+LAUNCHER = ("python", "-m", "launcher")
+STARTERS = {
+    "srun": ("srun", f"--ntasks-per-node={PER_NODE}", "--mpi=pmix", "--cpu-bind=none"),
+    "mpirun": ("mpirun", "-np", str(RANKS), "--bind-to", "none"),
+}
+SKX = load_machine("stampede2-skx").topology()
+
+
+def run_job(bed: SlurmBed, *lines: tuple[object, ...]) -> str:
+    """Run command lines one after the other in a job of all nodes, from its first node; returns their output."""
+    script = "\n".join(["#!/bin/bash", "set -e", *(shlex.join(map(str, line)) for line in lines)])
+    options = (f"--nodes={NODES}", f"--ntasks-per-node={PER_NODE}", f"--output={bed.jobs_folder}/%j.out")
+    job = bed.wait(bed.sbatch(script + "\n", *options, cwd=ROOT), timeout=180)
+    assert (job.state, job.exit_code) == ("COMPLETED", 0), job.output
+    return job.output
+
+
+def witness(folder: Path) -> tuple[object, ...]:
+    """What a rank becomes to tell which CPUs it was given."""
+    folder.mkdir()
+    return (*LAUNCHER, "exec", "--", "python", "-m", "tests.cluster.witness", folder)
+
+
+def what_ranks_told(folder: Path) -> list[dict[str, Any]]:
+    """What the ranks told, in their order."""
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(list(folder.iterdir())))]
+
+
+def check_report(printed: str, placement: Placement, nodes: int = NODES) -> None:
+    """One report, in which all nodes are alike and all workers on the CPUs of a placement."""
+    assert printed.count("Placement:") == 1, printed
+    lines = printed.splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("  local rank "))
+    columns = re.split(r"\s{2,}", lines[heading].strip())
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines[heading + 1 : heading + 1 + len(placement.workers)]]
+    claimed = [row[columns.index("CPUs")] for row in rows]
+    assert claimed == [format_cpu_list(worker.cpus) for worker in placement.workers], printed
+    assert f"Placement: {nodes * len(placement.workers)} workers on {nodes} nodes" in printed
+    assert f" and {nodes - 1} alike" in lines[heading - 1]
+
+
+def check_testimonies(told: list[dict[str, Any]], placement: Placement, bed: SlurmBed) -> None:
+    """All ranks are there, in blocks of nodes, and every thread of each may run on its worker's CPUs only."""
+    assert [rank["host"] for rank in told] == [node for node in bed.nodes for _ in range(PER_NODE)]
+    for rank in told:
+        expected = list(placement.workers[rank["local_rank"]].cpus)
+        assert rank["cpus"] == [expected] * len(rank["cpus"])
+
+
+@pytest.fixture(scope="module")
+def here() -> Placement:
+    """What four workers get on a node that has this machine's CPUs."""
+    return place(restrict(read_topology(), os.sched_getaffinity(0)), PER_NODE)
+
+
+@pytest.mark.parametrize("starter", STARTERS)
+def test_ranks_of_four_nodes_are_where_the_plan_puts_them(
+    bed: SlurmBed, here: Placement, tmp_path: Path, starter: str
+) -> None:
+    start, folder = STARTERS[starter], tmp_path / "told"
+    printed = run_job(bed, (*start, *LAUNCHER, "--dry-run"), ("echo", "witnesses"), (*start, *witness(folder)))
+    check_report(printed.partition("witnesses")[0], here)
+    told = what_ranks_told(folder)
+    assert len(told) == RANKS
+    check_testimonies(told, here, bed)
+    for rank in told:
+        assert rank["kernel"] == [kernel_list(here.workers[rank["local_rank"]].cpus)] * len(rank["kernel"])
+
+
+def kernel_list(cpus: tuple[int, ...]) -> str:
+    """CPUs as the kernel lists them: runs of neighbours, no strides."""
+    runs: list[list[int]] = []
+    for cpu in cpus:
+        if runs and cpu == runs[-1][-1] + 1:
+            runs[-1].append(cpu)
+        else:
+            runs.append([cpu])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def planned_line(builder: str, program: tuple[object, ...]) -> tuple[str, ...]:
+    plan = make_plan(machine="stampede2-skx", nodes=NODES, launch=tuple(map(str, program)))
+    return plan.commands[builder].argv
+
+
+def test_workers_on_two_by_24_cores_bind_themselves_as_planned(skx_bed: SlurmBed, tmp_path: Path) -> None:
+    start, placement = STARTERS["srun"], place(SKX, PER_NODE)
+    printed = run_job(
+        skx_bed,
+        (*start, *LAUNCHER, "--dry-run"),
+        ("echo", "witnesses"),
+        (*start, *witness(tmp_path / "srun")),
+        (*STARTERS["mpirun"], *witness(tmp_path / "mpirun")),
+    )
+    check_report(printed.partition("witnesses")[0], placement)
+    for folder in ("srun", "mpirun"):
+        told = what_ranks_told(tmp_path / folder)
+        assert len(told) == RANKS
+        check_testimonies(told, placement, skx_bed)
+        domains = [placement.workers[rank["local_rank"]].memory_domain for rank in told]
+        assert [rank["memory"] for rank in told] == [f"preferred:{domain}" for domain in domains]
+
+
+@pytest.mark.parametrize("builder", ["srun", "open_mpi"])
+def test_lines_of_the_plan_bind_as_planned(skx_bed: SlurmBed, tmp_path: Path, builder: str) -> None:
+    """The masks of Slurm and of Open MPI themselves: the launcher finds them good and leaves them."""
+    placement = place(SKX, PER_NODE)
+    printed = run_job(skx_bed, planned_line(builder, witness(tmp_path / "told")))
+    told = what_ranks_told(tmp_path / "told")
+    assert len(told) == RANKS
+    check_testimonies(told, placement, skx_bed)
+    assert {"srun": "Slurm", "open_mpi": "Open MPI"}[builder] in printed
+    assert "Warning" not in printed
+    if builder == "srun":
+        assert [rank["memory"] for rank in told[:PER_NODE]] == ["bind:0", "bind:0", "bind:1", "bind:1"]
+
+
+def test_wrong_pmi_is_named(bed: SlurmBed) -> None:
+    """Open MPI speaks no PMI-2: every rank believes that it is alone, and would train by itself."""
+    done = bed.run(["srun", "--nodes=2", "--ntasks=2", "--mpi=pmi2", *LAUNCHER, "--dry-run"], cwd=ROOT)
+    assert done.returncode != 0
+    assert done.stderr.count("finds itself alone") == 1
+    assert "srun --mpi=pmix (Open MPI)" in done.stderr
+    assert "Placement" not in done.stdout
+
+
+SMALL_BUFFERS = {
+    "FI_TCP_MAX_RX_SIZE": "256",
+    "FI_TCP_RX_SIZE": "64",
+    "FI_TCP_TX_SIZE": "64",
+    "FI_TCP_STAGING_SBUF_SIZE": "0",
+    "FI_TCP_PREFETCH_RBUF_SIZE": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""A rank of MPICH over TCP then takes 11 MB instead of 27."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_512_ranks_on_128_nodes_print_one_report(make_bed: MakeBed, here: Placement) -> None:
+    """With MPICH, whose start under srun needs neither threads nor daemons beside the ranks.
+
+    About 2 minutes and 15 GB on two cores: half a second and 28 MB a rank.
+    """
+    bed = make_bed(128, shared=[library_folder("mpich")])
+    start = ("srun", "--nodes=128", "--ntasks-per-node=4", f"--mpi={LIBRARIES['mpich'].srun_mpi}", "--cpu-bind=none")
+    done = bed.run([*start, *LAUNCHER, "--dry-run"], env={**srun_environment("mpich"), **SMALL_BUFFERS}, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_report(done.stdout, here, nodes=128)
