@@ -1,6 +1,8 @@
 """What a training needs of the other ranks: the interface of a communicator, and what is done with it.
 
 Communicators over MPI are made by the launcher; `Alone` serves a single process. Nothing here reads MPI variables.
+NumPy is loaded where it is needed: every rank loads this module before it is bound, and NumPy's OpenBLAS would start a
+thread for each CPU of the node.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import math
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gan.errors import InputError, RanksDiffer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "Alone",
@@ -154,16 +157,20 @@ def average_variables(communicator: Communicator, variables: Sequence[Any]) -> N
     """Replace float32 variables by their mean over ranks, in one exchange."""
     if communicator.size == 1 or not variables:
         return
-    assign_flat(variables, np.asarray(communicator.mean(flat(variables))))
+    assign_flat(variables, communicator.mean(flat(variables)).numpy())
 
 
 def flat(variables: Sequence[Any]) -> np.ndarray:
     """The values of variables in one row."""
+    import numpy as np
+
     return np.concatenate([variable.numpy().ravel() for variable in variables])
 
 
 def assign_flat(variables: Sequence[Any], values: np.ndarray) -> None:
     """Set variables to the values of a row that `flat` made of such variables."""
+    import numpy as np
+
     ends = np.cumsum([math.prod(variable.shape) for variable in variables])[:-1]
     for variable, part in zip(variables, np.split(values, ends), strict=True):
         variable.assign(part.reshape(variable.shape))
@@ -171,6 +178,8 @@ def assign_flat(variables: Sequence[Any], values: np.ndarray) -> None:
 
 def digest(variables: Sequence[Any]) -> str:
     """SHA-256 over the bits of all variables."""
+    import numpy as np
+
     state = hashlib.sha256()
     for variable in variables:
         state.update(np.ascontiguousarray(variable.numpy()).tobytes())

@@ -94,10 +94,12 @@ def start_mpi(allocation: Allocation, choice: str) -> Communicator:
     except (ImportError, RuntimeError) as error:
         if allocation.size == 1:
             return Alone()
-        raise LaunchError(
+        unusable = LaunchError(
             f"{allocation.source} started {allocation.size} ranks, but MPI cannot be loaded ({error}). "
             "Run 'make env', or 'make env MPI=site' where the site's MPI started the ranks"
-        ) from error
+        )
+        unusable.agreed = True  # all ranks have the same environment, and none can ask another
+        raise unusable from error
     world = MPI.COMM_WORLD
     _cross_check(allocation, world.rank, world.size, MPI.Get_library_version().split(",")[0].splitlines()[0])
     return Alone() if world.size == 1 else MpiCommunicator(world)

@@ -13,7 +13,7 @@ from launcher.plan import make_plan
 from scaling.records import read_run
 from tests.cluster.bed import SlurmBed
 from tests.cluster.conftest import MakeBed
-from tests.conftest import Launch
+from tests.conftest import ROOT, Launch
 from tests.runs import assert_equal_weights, weights
 
 SMALL = ("--filters", "original", "--batch-size", "2", "--warmup-epochs", "1", "--deterministic")
@@ -36,9 +36,10 @@ def submitted(bed: SlurmBed, *words: object) -> list[int]:
 
 
 @pytest.mark.parametrize("starter", ["srun", "mpirun"])
-def test_run_starts_the_ranks_where_the_plan_wants_them(skx_bed: SlurmBed, starter: str) -> None:
+def test_run_starts_the_ranks_where_the_plan_wants_them(skx_bed: SlurmBed, tmp_path: Path, starter: str) -> None:
     script = f"#!/bin/sh\nexec python -m launcher run --starter {starter} --workers-per-node 4 train --dry-run\n"
-    job = skx_bed.wait(skx_bed.sbatch(script, "--nodes=2", "--ntasks-per-node=4", "--chdir=.", cwd=None), timeout=300)
+    options = ("--nodes=2", "--ntasks-per-node=4", f"--output={tmp_path}/job.log", f"--chdir={ROOT}")
+    job = skx_bed.wait(skx_bed.sbatch(script, *options), timeout=300)
     assert job.state == "COMPLETED", job.output
     assert "Placement: 8 workers on 2 nodes" in job.output
     assert "Warning" not in job.output
@@ -52,7 +53,7 @@ def test_a_training_longer_than_its_jobs_finishes_over_three(
     make_bed: MakeBed, launch: Launch, shower_files: Path, tmp_path: Path, requeue: bool
 ) -> None:
     """Two steps and the validation after them, with time for one step a job: the margin is nearly the whole limit."""
-    bed = make_bed(2, extra_config={"AuthInfo": "cred_expire=5"})
+    bed = make_bed(2)
     same = ("--data", shower_files / "*.h5", *SMALL, "--epochs", 1, "--events", 10)
     jobs = submitted(
         bed, "--machine", machine_file(tmp_path, requeue=requeue), "--nodes", 2, "--time", "00:10:00",
