@@ -34,7 +34,7 @@ export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 DEMO_MPIRUN := mpirun --bind-to none
 endif
 
-.PHONY: help env demo test lint clean
+.PHONY: help env demo test lint bench qemu clean
 
 help:  ## print this list
 	@echo "make TARGET, where TARGET is one of"
@@ -68,6 +68,13 @@ lint: env  ## check style and types
 
 test: lint  ## check style and types, then run all tests
 	@python -m pytest $(PYTEST_OPTIONS)
+
+bench: env  ## measure what starting ranks costs, and what a staged environment saves
+	@python -m tests.benchmarks.launch_cost $(BENCH_OPTIONS)
+	@python -m tests.benchmarks.staging
+
+qemu: env  ## check binding and pinning in a guest with 96 CPUs and two NUMA domains (needs root and QEMU)
+	@python -m tests.qemu
 
 clean:  ## remove the environment, the demo and what tools keep
 	rm -rf $(addprefix '$(DEMO)'/,data run-1 run-2 report) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info

@@ -110,7 +110,13 @@ class Checkpoints:
                 "again: it goes on from the checkpoint before"
             ) from error
         for old in self._paths()[: -self._keep]:
-            old.unlink(missing_ok=True)
+            if old != path:
+                old.unlink(missing_ok=True)
+        if checkpoint.steps:
+            # On another global batch the numbers of steps do not compare: the newest stands alone.
+            for other in self.folder.glob(f"epoch-{checkpoint.epochs:04d}-step-*.npz"):
+                if other != path:
+                    other.unlink(missing_ok=True)
         return path
 
     def latest(self) -> Checkpoint | None:

@@ -6,6 +6,8 @@ Every rank listens for itself and may be the only one that was asked; that all s
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +19,9 @@ __all__ = ["SIGNALS", "Interruption"]
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 """Slurm sends the first where a job asks for a warning (--signal), the second on preemption and at its time limit."""
 
+REPEATS_WITHIN = 5.0
+"""Seconds within which SIGTERM may come again and mean the same: Slurm and the MPI that it told may both send it."""
+
 
 class Interruption:
     """Why this rank should stop, if it should."""
@@ -26,10 +31,11 @@ class Interruption:
         self._deadline = deadline
         self._margin = margin
         self._asked = ""
+        self._terminated = -math.inf
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
-        """Take signals as requests while inside; for the main thread. A second SIGTERM ends the process."""
+        """Take signals as requests while inside; for the main thread. SIGTERM once more, later, ends the process."""
         before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield self
@@ -57,6 +63,10 @@ class Interruption:
         return ""
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGTERM:
-            signal.signal(number, signal.SIG_DFL)
+        now = time.monotonic()
+        if number == signal.SIGTERM and now - self._terminated > REPEATS_WITHIN:
+            if self._terminated > -math.inf:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            self._terminated = now
         self.ask(f"asked by {signal.Signals(number).name}")

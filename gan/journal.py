@@ -17,7 +17,7 @@ from gan.precision import describe
 from gan.progress import log_to
 from gan.runfolder import RunFolder
 from gan.validation import PROFILE_ERROR
-from scaling.records import End, Epoch, Header, RecordWriter
+from scaling.records import End, Epoch, Header, RecordWriter, read_run
 
 __all__ = ["Journal", "now"]
 
@@ -56,6 +56,10 @@ class Journal:
             self._handler.close()
 
     def already_complete(self) -> None:
+        """Nothing was left to train; a run that was killed after its last checkpoint gets its end record now."""
+        self._done = self._epochs
+        if not read_run(self._folder.record).complete:
+            self._end("complete", "ended after the last checkpoint")
         log.info("%s is complete: %d epochs. More with --epochs, afresh with --no-resume", self._folder.path,
                  self._epochs)  # fmt: skip
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +72,8 @@ class FolderLock:
                 host, process, _ = self._lock.details
                 until = self._lock.expiration
             except (NotLockedError, OSError):
-                continue  # it has just come free
+                self._remove_unreadable()
+                continue
             if self._lock.state is LockState.stale:
                 Path(self._lock.lockfile).unlink(missing_ok=True)  # its process, of this host, is gone
                 continue
@@ -84,6 +86,13 @@ class FolderLock:
                     "running training writes to. Wait for its end or give another --out"
                 )
             time.sleep(1)
+
+    def _remove_unreadable(self) -> None:
+        """Take away a lock that says nothing of its holder and is old: a node died before it was on disk."""
+        path = Path(self._lock.lockfile)
+        with suppress(FileNotFoundError):  # else it has just come free
+            if time.time() - path.stat().st_mtime > LIFETIME + 10:
+                path.unlink()
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWAL):

@@ -44,8 +44,8 @@ class EpochMeasure:
 
     @property
     def longest_step(self) -> float:
-        """Seconds, the first step of a process left out where there are others: it compiles."""
-        return max(self.step_seconds[1:] or self.step_seconds, default=0.0)
+        """Seconds, the first step left out: in a process's first epoch it compiles."""
+        return max(self.step_seconds[1:], default=0.0)
 
     @property
     def steps(self) -> int:

@@ -67,6 +67,9 @@ class RunFolder:
             InputError: the folder cannot be written, or belongs to a run with other settings or data.
         """
         self.make()
+        # A run that was killed while it wrote its first line has said nothing yet.
+        if self.record.exists() and b"\n" not in self.record.read_bytes() and self.checkpoints.latest() is None:
+            self.record.unlink()
         if not self.record.exists():
             if resume and self.checkpoints.latest() is not None:
                 raise InputError(

@@ -75,6 +75,9 @@ class Training:
         self._state = State(self.networks, folder.checkpoints, settings, worker, communicator)
         self._interruption = interruption or Interruption()
         self._tensorboard = tensorboard
+        self._longest_step = 0.0
+        self._concluding = 0.0
+        """Seconds of the last epoch's validation and checkpoint."""
 
     @property
     def _first(self) -> bool:
@@ -107,7 +110,7 @@ class Training:
     def _epochs(self, progress: Progress, journal: Journal | None) -> End | None:
         while progress.epochs < self.settings.epochs:
             measure = self._train(progress)
-            if measure.stopped:
+            if measure.stopped or self._no_time_to_conclude(measure):
                 progress.steps, progress.losses = measure.steps, measure.losses
                 self._state.save_interrupted(progress)
                 return self._interrupted(progress, journal)
@@ -117,6 +120,14 @@ class Training:
             if stop and progress.epochs < self.settings.epochs:
                 return self._interrupted(progress, journal)
         return journal.complete() if journal else None
+
+    def _no_time_to_conclude(self, measure: EpochMeasure) -> bool:
+        """Whether any rank was asked to stop meanwhile, or validating the epoch may take longer than the job has left.
+
+        Not where this part of the run did no step: it would never get on.
+        """
+        wish = bool(measure.step_seconds) and bool(self._interruption.reason(self._longest_step + self._concluding))
+        return any(self.communicator.allgather(wish))
 
     def _interrupted(self, progress: Progress, journal: Journal | None) -> End | None:
         reason = self._interruption.reason()
@@ -132,12 +143,14 @@ class Training:
         figures = self._validation.evaluate(self._split.validation, self._feeder)
         progress.finish_epoch(figures.get(PROFILE_ERROR, math.nan))
         validated = time.perf_counter()
-        self._state.save(progress)
-        measure.stopped = bool(self._interruption.reason(measure.longest_step))
-        # The others wait for rank 0's checkpoint here, not in the next epoch's first exchange.
+        measure.stopped = bool(self._interruption.reason(self._longest_step))
         everybody = self.communicator.gather(measure)
+        # After the gather, so that little can happen between the checkpoint and the epoch's line in the record.
+        self._state.save(progress)
+        # The others wait for rank 0's checkpoint here, not in the next epoch's first exchange.
         stop = self.communicator.broadcast(everybody is not None and any(each.stopped for each in everybody))
         saved = time.perf_counter()
+        self._concluding = saved - began
         if everybody is None:
             return None, stop
         record = summarize(
@@ -162,12 +175,13 @@ class Training:
         with bar:
             for step, (cells, energies) in enumerate(self._feeder.feed(batches), start=first):
                 rate = self._rate.at(epoch, step, progress.validation_errors)
-                wish = bool(self._interruption.reason(measure.longest_step))
+                wish = bool(self._interruption.reason(self._longest_step))
                 losses, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wish)
                 if not np.isfinite(losses).all():
                     raise self._diverged(epoch, step, losses, rate)
                 stepped = time.perf_counter()
                 measure.add_step(stepped - last, exchanged, losses)
+                self._longest_step = max(self._longest_step, measure.longest_step)
                 last = stepped
                 bar.step(losses[:2, 0].mean(), losses[2:, 0].mean())
                 if stop:

@@ -117,15 +117,14 @@ def choose(communicator: Communicator, choice: str) -> tuple[Communicator, str]:
         return communicator, ""
     problem = ""
     try:
-        usable: HorovodCommunicator | None = HorovodCommunicator(communicator._world)
-    except LaunchError:
-        raise
+        _import_horovod()
     except Exception as error:  # TensorFlow reports a missing library as NotFoundError, not ImportError
-        usable, problem = None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    # Before anybody starts it: its start is collective, and would wait for a rank that cannot.
     problems = communicator.allgather(problem)
     failing = [f"rank {rank}: {text}" for rank, text in enumerate(problems) if text]
     if not failing:
-        return usable or communicator, ""
+        return HorovodCommunicator(communicator._world), ""
     if choice == "horovod":
         raise LaunchError(
             f"--communicator horovod cannot be had on {len(failing)} of {len(problems)} ranks ({failing[0]}). "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import secrets
 import signal
 import socket
@@ -17,7 +18,8 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 
 from launcher.allocation import Allocation
@@ -42,13 +44,16 @@ class Monitor:
     def __init__(self, host: str = "", limit: float = LIMIT) -> None:
         """Args: host: name by which other nodes find this one; empty where all ranks are here."""
         self._limit = limit
+        self._stood_still = max(2.0, limit / 4)
         self._host = host or "localhost"
         self._key = secrets.token_hex(16)
         # On all of a node's addresses: its name may stand for another network than the one that others come from.
-        self._listener = Listener(("0.0.0.0" if host else "localhost", 0), authkey=self._key.encode())
+        # A thousand nodes may come at once. The key is asked for in `_admit`, where a mute stranger holds up nobody.
+        self._listener = Listener(("0.0.0.0" if host else "localhost", 0), backlog=4096)
         self._heard: dict[str, float] = {}
         self._connections: dict[Connection, str] = {}
         self._lock = threading.Lock()
+        self._listened = time.monotonic()
         self._over = False
 
     @property
@@ -69,6 +74,9 @@ class Monitor:
         """Nodes that said something once and nothing for longer than the limit, nor goodbye."""
         now = time.monotonic()
         with self._lock:
+            # A monitor that stood still itself, as in a suspended job, has heard nobody.
+            if now - self._listened > self._stood_still:
+                return []
             return sorted(host for host, when in self._heard.items() if now - when > self._limit)
 
     def present(self) -> list[str]:
@@ -91,17 +99,30 @@ class Monitor:
         while not self._over:
             try:
                 connection = self._listener.accept()
-            except Exception:  # a stranger without the key, or one who hung up: the next one may be ours
-                if self._over:
-                    return
+            except OSError:
+                time.sleep(0.1)
                 continue
-            with self._lock:
-                self._connections[connection] = ""
+            threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+
+    def _admit(self, connection: Connection) -> None:
+        """Let in who has the key, as `multiprocessing` does it."""
+        try:
+            deliver_challenge(connection, self._key.encode())
+            answer_challenge(connection, self._key.encode())
+        except (AuthenticationError, EOFError, OSError):
+            connection.close()
+            return
+        with self._lock:
+            self._connections[connection] = ""
 
     def _receive(self) -> None:
         while not self._over:
+            now = time.monotonic()
             with self._lock:
                 connections = list(self._connections)
+                if now - self._listened > self._stood_still:
+                    self._heard = dict.fromkeys(self._heard, now)
+                self._listened = now
             if not connections:
                 time.sleep(0.1)
                 continue
@@ -136,7 +157,11 @@ def start_heartbeat(allocation: Allocation, environ: Mapping[str, str]) -> None:
     with suppress(BaseException):
         _die_with(rank)
         _let_go_of_files()
-        _beat(environ[VARIABLE], rank)
+        while True:
+            with suppress(AuthenticationError, EOFError, OSError):
+                _beat(environ[VARIABLE], rank)
+            # As long as the rank lives: the network may have hiccups, and a thousand nodes start at once.
+            time.sleep(random.uniform(0.5, 2.0))
     os._exit(0)
 
 

@@ -30,7 +30,9 @@ class Rendezvous:
         self.local_rank = allocation.local_rank or 0
         self.local_size = allocation.local_size or 1
         self._patience = patience
-        self._folder = Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}-{_name(allocation, environ)}"
+        self._folder = (
+            Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}-{os.uname().nodename}-{_name(allocation, environ)}"
+        )
         self._round = 0
 
     def exchange(self, value: Any) -> list[Any]:
@@ -80,7 +82,8 @@ def _name(allocation: Allocation, environ: Mapping[str, str]) -> str:
         if environ.get(name):
             return "".join(letter if letter.isalnum() else "-" for letter in environ[name])
     if allocation.source == "Slurm":
-        return f"slurm-{environ.get('SLURM_JOB_ID', '0')}-{environ.get('SLURM_STEP_ID', '0')}"
+        names = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")
+        return "-".join(["slurm", *(environ.get(name, "0") for name in names)])
     parent = os.getppid()
     started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
     return f"{parent}-{started}"

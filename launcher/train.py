@@ -71,7 +71,7 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
             write_to(folder.logs / f"{rank.host}-rank-{communicator.rank:04d}.log")
         with remarks_held_back():
             start_tensorflow(rank.threads)
-            communicator, remark = choose(communicator, launch.communicator)
+        communicator, remark = choose(communicator, launch.communicator)
         if remark:
             rank.notes.append(remark)
         reports, warnings = gather_reports(rank, communicator)

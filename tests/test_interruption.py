@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gan.checkpoint import Checkpoints, read_checkpoint
-from gan.interruption import Interruption
+from gan.interruption import REPEATS_WITHIN, Interruption
 from gan.parallel import Alone, Worker
 from gan.runfolder import RunFolder
 from gan.settings import TrainingSettings
@@ -112,11 +112,19 @@ def test_signals_ask_and_the_first_reason_is_told() -> None:
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_a_second_sigterm_is_not_held_back() -> None:
-    with Interruption().listening() as interruption:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.reason() == "asked by SIGTERM"
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+def test_sigterm_may_come_twice_at_once_and_ends_the_process_later() -> None:
+    process = os.fork()
+    if process == 0:
+        with Interruption().listening() as interruption:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            if interruption.reason() == "asked by SIGTERM":
+                interruption._terminated -= REPEATS_WITHIN
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+        os._exit(1)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(("left", "step", "stops"), [(100, 0, False), (100, 30, True), (40, 0, True), (-5, 0, True)])

@@ -66,6 +66,13 @@ def test_a_dead_run_of_another_node_leaves_it_free_when_its_time_is_over(
         assert "another-node" not in (tmp_path / ".lock").read_text()
 
 
+def test_a_lock_that_says_nothing_comes_free_when_it_is_old(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    os.utime(tmp_path / ".lock", (time.time() - 100, time.time() - 100))
+    with FolderLock(tmp_path, lost=never):
+        assert (tmp_path / ".lock").read_text()
+
+
 def test_the_folder_is_clean_afterwards(tmp_path: Path) -> None:
     with FolderLock(tmp_path, lost=never):
         pass

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -136,7 +135,9 @@ def test_this_environments_library_is_known(mpirun: str) -> None:
         (0, "interrupted", INTERRUPTED),
         (0, "failed", FAILED),
         (0, None, FAILED),  # srun after a node died
-        (3, "complete", 3),
+        (3, "complete", COMPLETE),  # an MPI that crashes after the end
+        (143, "interrupted", INTERRUPTED),
+        (3, None, 3),
         (-9, None, FAILED),
     ],
 )
@@ -148,6 +149,21 @@ def test_the_record_says_what_came_of_a_run(tmp_path: Path, status: int, ended: 
         writer.write(end(1, ended))
     writer.close()
     assert outcome(status, Target(out=tmp_path, epochs=1)) == expected
+
+
+def test_the_end_of_an_earlier_part_says_nothing(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "run.jsonl")
+    for record in (header(), epoch(1), end(1, "interrupted")):
+        writer.write(record)
+    target = Target(out=tmp_path, epochs=2)
+    before = target.size()
+    assert not target.ended(before)
+    assert outcome(0, target, before) == FAILED
+    writer.write(header(resumed_epochs=1))
+    writer.write(end(1, "interrupted"))
+    writer.close()
+    assert target.ended(before)
+    assert outcome(0, target, before) == INTERRUPTED
 
 
 def test_a_command_without_a_record_keeps_its_status() -> None:
@@ -169,8 +185,8 @@ def test_a_staged_environment_runs_without_the_shared_one(tmp_path: Path) -> Non
         pytest.skip("this Python is in no virtual environment")
     staging = plan_staging("7", 2, tmp_path)
     write_archive(staging.archive, staging.folder, ROOT)
-    with tarfile.open(staging.archive) as archive:
-        archive.extractall(staging.folder)
+    staging.folder.mkdir()
+    subprocess.run(["tar", "-xf", staging.archive, "-C", staging.folder], check=True)
     look = (
         "import sys; sys.addaudithook(lambda e, a: e == 'open' and isinstance(a[0], str) and opened.append(a[0]));"
         "opened = []; import launcher.cli, numpy, h5py, mpi4py.MPI;"

@@ -6,7 +6,6 @@ the caller. What follows from the answer is `run`'s business.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,13 @@ __all__ = ["family_of", "mpi_family"]
 
 MARKS = (("open_mpi", "open mpi"), ("intel_mpi", "intel(r) mpi"), ("mpich", "mpich"), ("mpich", "mvapich"))
 """Families by the names of `commands.STARTERS`, and what their version texts hold."""
+
+ASK = """
+import mpi4py
+mpi4py.rc.initialize = False  # the version needs no start, and a start alone may want a fabric or a daemon
+from mpi4py import MPI
+print(MPI.Get_library_version())
+"""
 
 
 def family_of(library: str) -> str | None:
@@ -31,13 +37,14 @@ def mpi_family() -> str:
     """
     # Alone and under no starter's eyes: what an MPI inherits here would make it look for companions.
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI_COMM", "SLURM_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "launcher.probe", "mpi"], env=clean, capture_output=True, text=True, timeout=300
-    )
-    library = json.loads(done.stdout.splitlines()[-1])["library"] if done.returncode == 0 and done.stdout else ""
+    try:
+        done = subprocess.run([sys.executable, "-c", ASK], env=clean, capture_output=True, text=True, timeout=300)
+        library, said = done.stdout.strip("\0\n "), done.stderr.strip()
+    except subprocess.TimeoutExpired:
+        library, said = "", "no answer for 300 s"
     family = family_of(library)
     if family is None:
-        seen = library or (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        seen = (library.splitlines() or said.splitlines()[-1:] or ["nothing was said"])[0]
         raise LaunchError(
             f"the MPI that Python loads here is unknown ({seen}); expected Open MPI, Intel MPI or MPICH: "
             "load the module that 'make env MPI=site' was run with"

@@ -36,17 +36,30 @@ class Target:
         found = self.record() if self.resume else None
         return found is not None and found.complete and found.end is not None and found.end.epochs >= self.epochs
 
-    def ended(self) -> bool:
-        """Whether the last part of the run wrote its end; True where there is no record to look at."""
+    def size(self) -> int:
+        """Bytes of the record, to tell later whether a new part of the run has written to it."""
+        path = None if self.out is None else self.out / "run.jsonl"
+        return path.stat().st_size if path is not None and path.exists() else 0
+
+    def ended(self, before: int) -> bool:
+        """Whether a part of the run that began at a size of `before` wrote its end; True where nothing is written."""
         found = self.record()
-        return self.out is None or (found is not None and found.end is not None)
+        return self.out is None or (found is not None and found.end is not None and self.size() != before)
 
 
-def outcome(status: int, target: Target) -> int:
-    """The exit status of `launcher run` from that of the starter and the record."""
-    if status != 0 or target.out is None:
-        return status if 0 <= status < 256 else FAILED
+def outcome(status: int, target: Target, before: int = 0) -> int:
+    """The exit status of `launcher run`: what the record says, and where it says nothing new the starter's.
+
+    A record wins: ranks that ended in good order may leave a starter that did not, and the other way round.
+
+    Args:
+        before: size of the record when the ranks were started.
+    """
     found = target.record()
-    if found is None or found.end is None or found.end.status == "failed":
-        return FAILED
-    return COMPLETE if found.complete else INTERRUPTED
+    if found is not None and found.end is not None:
+        if found.complete and found.end.epochs >= target.epochs:
+            return COMPLETE
+        if found.end.status == "interrupted" and target.size() != before:
+            return INTERRUPTED
+    failed = status if 0 < status < 256 else FAILED
+    return status if target.out is None and 0 <= status < 256 else failed

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher.allocation import expand_node_list
+from launcher.allocation import expand_node_list, expand_tasks_per_node
 from launcher.batch.library import mpi_family
 from launcher.batch.outcome import COMPLETE, INTERRUPTED, NODE_DIED, Target, outcome
 from launcher.batch.slurm import Slurm
 from launcher.batch.staging import plan_staging, write_archive
+from launcher.batch.watch import Requests, watch, who_fell_silent
 from launcher.commands import STARTERS, Command, srun
 from launcher.errors import LaunchError
 from launcher.heartbeat import LIMIT, VARIABLE, Monitor
@@ -33,8 +34,8 @@ from launcher.topology import read_topology
 
 __all__ = ["RunSettings", "run"]
 
-ENDS_WITHIN = 5.0
-"""Seconds that a starter has to end its ranks once a node is dead."""
+STAGES_WITHIN = 1800.0
+"""Seconds for each command that stages; minutes are usual for gigabytes on many nodes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,25 +81,28 @@ def run(settings: RunSettings, environ: Mapping[str, str]) -> int:
     if nodes > len(job.hosts):
         where = f"job {job.id}" if job.id else "this machine, outside a Slurm job,"
         raise LaunchError(f"--nodes is {nodes}, but {where} has {len(job.hosts)}; ask sbatch for more or give fewer")
-    python = _staged(job, nodes) if settings.stage_env else (sys.executable,)
-    launch = (*python, "-m", "launcher", *settings.arguments)
-    with Monitor(environ.get("SLURMD_NODENAME", job.hosts[0]) if nodes > 1 else "") as monitor:
+    before = settings.target.size()
+    with ExitStack() as held:
+        requests = held.enter_context(Requests().listening())
+        python = held.enter_context(_staged(job, nodes)) if settings.stage_env else (sys.executable,)
+        launch = (*python, "-m", "launcher", *settings.arguments)
+        monitor = held.enter_context(Monitor(environ.get("SLURMD_NODENAME", job.hosts[0]) if nodes > 1 else ""))
         told = _told(job, monitor, environ)
-        command = _command(settings, machine, nodes, len(job.hosts), launch, told)
+        command = _command(settings, machine, nodes, job, launch, told, environ)
         print(f"Starting {nodes} nodes with {command.starter}: {command.text()}", flush=True)
         environment = {**(machine.environment if machine else {}), **environ, **told, **command.environment}
-        status, dead = _wait(command.argv, environment, monitor)
-        if status != 0 or not settings.target.ended():
-            dead = dead or _who_fell_silent(monitor)
-    if dead:
-        print(
-            f"Error: {', '.join(dead)} said nothing for {LIMIT:.0f} s: the node or its network has died. The ranks "
-            "were ended; the run goes on from its last checkpoint when it is started again, without that node",
-            file=sys.stderr,
-            flush=True,
-        )
-    result = NODE_DIED if dead else outcome(status, settings.target)
-    _go_on(result, settings, job, dead)
+        status, dead = watch(command.argv, environment, monitor, requests, lambda: _end_steps(job))
+        if not dead and (status != 0 or not settings.target.ended(before)):
+            dead = who_fell_silent(monitor)
+        if dead:
+            print(
+                f"Error: {', '.join(dead)} said nothing for {LIMIT:.0f} s: the node or its network has died. The ranks "
+                "were ended; the run goes on from its last checkpoint when it is started again",
+                file=sys.stderr,
+                flush=True,
+            )
+        result = NODE_DIED if dead else outcome(status, settings.target, before)
+        _go_on(result, settings, job, dead)
     return result
 
 
@@ -135,24 +139,35 @@ def _command(
     settings: RunSettings,
     machine: Machine | None,
     nodes: int,
-    job_nodes: int,
+    job: Job,
     launch: Sequence[str],
     told: Mapping[str, str],
+    environ: Mapping[str, str],
 ) -> Command:
-    starter = pick_starter(settings.starter, machine, job_nodes > 1 or "SLURM_JOB_ID" in os.environ)
+    starter = pick_starter(settings.starter, machine, job.id is not None)
     workers = settings.workers_per_node or (machine.workers_per_node if machine else DEFAULT_WORKERS)
     topology = read_topology(affinity=os.sched_getaffinity(0))
     placement = place(topology, workers)
     if starter == "ibrun":
         command = STARTERS["ibrun"](topology, placement, nodes, launch)
-        some = ("-n", str(nodes * workers), "-o", "0") if nodes < job_nodes else ()
+        asked = expand_tasks_per_node(environ.get("SLURM_TASKS_PER_NODE") or str(workers))
+        if set(asked) != {workers}:
+            raise LaunchError(
+                f"ibrun starts on a node what the job asked for, {sorted(set(asked))} ranks, not the {workers} that "
+                f"are wanted; submit the job with --ntasks-per-node={workers}"
+            )
+        some = ("-n", str(nodes * workers), "-o", "0") if nodes < len(job.hosts) else ()
         return replace(command, argv=(command.argv[0], *some, *command.argv[1:]))
     family = mpi_family()
     if starter == "srun":
         command = srun(topology, placement, nodes, launch, mpi="pmix" if family == "open_mpi" else "pmi2")
-        pmi = {"I_MPI_PMI_LIBRARY": "libpmi2.so.0"} if family == "intel_mpi" else {}
+        pmi = {"I_MPI_PMI_LIBRARY": environ.get("I_MPI_PMI_LIBRARY", "libpmi2.so.0")} if family == "intel_mpi" else {}
         return replace(command, environment={**command.environment, **pmi})
     command = STARTERS[family](topology, placement, nodes, launch)
+    if family == "intel_mpi" and job.id is not None:
+        # Else it takes the number of ranks on a node from Slurm and passes over its own option.
+        respect = {"I_MPI_JOB_RESPECT_PROCESS_PLACEMENT": "0"}
+        command = replace(command, environment={**command.environment, **respect})
     if family == "open_mpi":
         # Its daemons on other nodes hand on OMPI_* and PMIX_* alone.
         exports = [word for name in told for word in ("-x", name)]
@@ -165,13 +180,15 @@ def _told(job: Job, monitor: Monitor, environ: Mapping[str, str]) -> dict[str, s
     told = {VARIABLE: monitor.variable}
     end = environ.get("SLURM_JOB_END_TIME")
     if job.id is not None and not end:
-        found = Slurm().end_time(job.id)
-        end = f"{found:.0f}" if found else None
+        with _warning():
+            found = Slurm().end_time(job.id)
+            end = f"{found:.0f}" if found else None
     return {**told, "SLURM_JOB_END_TIME": end} if end else told
 
 
-def _staged(job: Job, nodes: int) -> tuple[str, ...]:
-    """Stage the environment and return how its Python is called."""
+@contextmanager
+def _staged(job: Job, nodes: int) -> Iterator[tuple[str, ...]]:
+    """Stage the environment, say how its Python is called, and take it away again at the end."""
     if job.id is None:
         raise LaunchError("--stage-env needs a Slurm job, whose sbcast carries files to nodes; leave it out here")
     staging = plan_staging(str(job.id), nodes, Path(tempfile.gettempdir()))
@@ -179,63 +196,21 @@ def _staged(job: Job, nodes: int) -> tuple[str, ...]:
     write_archive(staging.archive, staging.folder, Path(__file__).resolve().parents[2])
     size = staging.archive.stat().st_size
     for command in staging.commands:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=STAGES_WITHIN)
         if done.returncode:
             raise LaunchError(f"--stage-env: '{' '.join(command)}' failed: {done.stderr.strip()}; leave the option out")
     seconds = time.monotonic() - began
     print(f"Staged {size / 1e6:.0f} MB to {staging.folder} on {nodes} nodes in {seconds:.0f} s", flush=True)
-    return str(staging.python), "-I"
+    yield str(staging.python), "-I"
+    with suppress(subprocess.TimeoutExpired):  # a dead node answers nobody, and its disk is lost anyway
+        subprocess.run(staging.cleaning, capture_output=True, timeout=60)
 
 
-def _wait(argv: Sequence[str], environment: Mapping[str, str], monitor: Monitor) -> tuple[int, list[str]]:
-    """Run the starter to its end, or end it when a node has died. Returns its status and the dead nodes."""
-    asked: list[int] = []
-    before = {
-        number: signal.signal(number, lambda n, _: asked.append(n)) for number in (signal.SIGUSR1, signal.SIGTERM)
-    }
-    try:
-        child = subprocess.Popen(argv, env=dict(environment))
-        said = False
-        while True:
-            try:
-                return child.wait(timeout=1.0), []
-            except subprocess.TimeoutExpired:
-                pass
-            if dead := monitor.silent():
-                _end(child)
-                return child.returncode, dead
-            if asked:
-                # Again and again, since ranks that are still starting cannot hear.
-                count = monitor.ask_to_stop()
-                if not said:
-                    name = signal.Signals(asked[0]).name
-                    print(f"{name}: asking the ranks on {count} nodes to checkpoint and end", flush=True)
-                said = True
-    except KeyboardInterrupt:
-        _end(child)
-        return 130, []
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(ENDS_WITHIN)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def _who_fell_silent(monitor: Monitor) -> list[str]:
-    """After a bad end: the nodes that neither go on nor say goodbye, since srun may notice a dead node first."""
-    until = time.monotonic() + LIMIT + 5.0
-    while monitor.present() and time.monotonic() < until:
-        if dead := monitor.silent():
-            return dead
-        time.sleep(0.5)
-    return []
+def _end_steps(job: Job) -> None:
+    """End the ranks themselves: killing srun leaves them alive."""
+    if job.id is not None:
+        with _warning():
+            Slurm().end_steps(job.id)
 
 
 def _go_on(result: int, settings: RunSettings, job: Job, dead: Sequence[str]) -> None:
@@ -243,12 +218,22 @@ def _go_on(result: int, settings: RunSettings, job: Job, dead: Sequence[str]) ->
     if job.id is None or result not in (INTERRUPTED, NODE_DIED):
         return
     slurm = Slurm()
-    try:
-        if dead:
+    # A network that is gone as a whole is no reason to shun all of its nodes.
+    if dead and len(dead) < len(job.hosts):
+        names = [name for name in job.hosts if name.split(".")[0] in {host.split(".")[0] for host in dead}]
+        with _warning():
             for follower in slurm.dependents(job.id):
-                slurm.exclude(follower, dead)
-        if job.restarted < settings.restarts:
+                slurm.exclude(follower, names)
+    if job.restarted < settings.restarts:
+        with _warning():
             print(f"Back into the queue: restart {job.restarted + 1} of {settings.restarts}", flush=True)
             slurm.requeue(job.id)
+
+
+@contextmanager
+def _warning() -> Iterator[None]:
+    """What Slurm refuses here is told; the run's outcome stands."""
+    try:
+        yield
     except LaunchError as error:
         print(f"Warning: {error}", file=sys.stderr, flush=True)

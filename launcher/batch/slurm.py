@@ -68,6 +68,12 @@ class Slurm:
         if jobs:
             self._run("scancel", *map(str, jobs))
 
+    def end_steps(self, job: int) -> None:
+        """Kill what srun and mpirun started in a job, its script excepted."""
+        steps = [step for step in self._squeue("--steps", f"--jobs={job}", "--format=%i").split() if step[-1].isdigit()]
+        if steps:
+            self._run("scancel", "--signal=KILL", *steps)
+
     def requeue(self, job: int) -> None:
         """Put a job back into the queue; ends it if it runs, the caller's own job included."""
         self._run("scontrol", "requeue", str(job))

@@ -34,6 +34,8 @@ class Staging:
     """On every node."""
     commands: Sequence[Sequence[str]]
     """Carry the archive to the nodes and unpack it there."""
+    cleaning: Sequence[str]
+    """Takes it away again when the ranks have ended."""
     python: Path
     """The interpreter that ranks then run. With -I, which keeps the working folder's packages out of the way."""
 
@@ -63,6 +65,7 @@ def plan_staging(job: str, nodes: int, temporary: Path) -> Staging:
             ("rm", str(archive)),
             (*each_node, "sh", "-c", unpack),
         ),
+        cleaning=(*each_node, "rm", "-rf", str(folder)),
         python=folder / "env" / "bin" / Path(sys.executable).name,
     )
 

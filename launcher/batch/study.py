@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from launcher.batch.outcome import INTERRUPTED, NODE_DIED
 from launcher.batch.points import Point, Progress, Study, differences, load_study, points_of, progress, table
 from launcher.batch.script import JobRequest, render
 from launcher.batch.slurm import FINISHED, Slurm
@@ -27,8 +28,6 @@ from launcher.errors import LaunchError
 __all__ = ["Order", "continue_study", "make_report", "order", "run_points", "status", "wait"]
 
 REPORT_SECONDS = 600
-INTERRUPTED = 75
-"""Exit status of `launcher run` when the training can go on from a checkpoint."""
 PATIENCE = 20
 """Questions in a row that Slurm may leave unanswered while a study waits."""
 
@@ -217,6 +216,9 @@ def run_points(folder: Path, names: Sequence[str], stage_env: bool, say: Say) ->
         say(f"{name}: ended with status {result}")
         if result == INTERRUPTED or (asked and name != names[-1]):
             return INTERRUPTED
+        if result == NODE_DIED:
+            # The allocation is no longer whole: what would run on it now could not be compared.
+            return NODE_DIED
         failed += [name] if result else []
     if failed:
         say(f"{len(failed)} of {len(names)} points failed: {', '.join(failed)}")

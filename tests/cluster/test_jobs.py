@@ -11,9 +11,9 @@ import pytest
 from launcher.cpulist import format_cpu_list
 from launcher.plan import make_plan
 from scaling.records import read_run
-from tests.cluster.bed import SlurmBed
+from tests.cluster.bed import Job, SlurmBed
 from tests.cluster.conftest import MakeBed
-from tests.conftest import ROOT, Launch
+from tests.conftest import ROOT
 from tests.runs import assert_equal_weights, weights
 
 SMALL = ("--filters", "original", "--batch-size", "2", "--warmup-epochs", "1", "--deterministic")
@@ -48,31 +48,54 @@ def test_run_starts_the_ranks_where_the_plan_wants_them(skx_bed: SlurmBed, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("requeue", [True, False], ids=["requeued", "chained"])
+def test_the_environment_is_staged_to_every_nodes_own_disk(bed: SlurmBed, tmp_path: Path) -> None:
+    script = "#!/bin/sh\nexec python -m launcher run --starter srun --workers-per-node 1 --stage-env train --dry-run\n"
+    options = ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/job.log", f"--chdir={ROOT}")
+    job = bed.wait(bed.sbatch(script, *options), timeout=500)
+    assert job.state == "COMPLETED", job.output
+    assert re.search(rf"Staged \d+ MB to /tmp/launcher-env-{job.id} on 2 nodes", job.output), job.output
+    assert f"/tmp/launcher-env-{job.id}/env/bin/python" in job.output.split("Starting 2 nodes")[1]
+    assert "Placement: 2 workers on 2 nodes" in job.output
+    for node in bed.nodes[:2]:
+        assert "launcher-env" not in bed.on_node(node, ["ls", "/tmp"]).stdout
+
+
+@pytest.mark.slow
 def test_a_training_longer_than_its_jobs_finishes_over_three(
-    make_bed: MakeBed, launch: Launch, shower_files: Path, tmp_path: Path, requeue: bool
+    make_bed: MakeBed, shower_files: Path, tmp_path: Path
 ) -> None:
-    """Two steps and the validation after them, with time for one step a job: the margin is nearly the whole limit."""
+    """Two steps and the validation after them, with time for one step a job: the margin is nearly the whole limit.
+
+    Once as three jobs, once as one that goes back into the queue; and as one that is not interrupted.
+    """
     bed = make_bed(2)
-    same = ("--data", shower_files / "*.h5", *SMALL, "--epochs", 1, "--events", 10)
-    jobs = submitted(
-        bed, "--machine", machine_file(tmp_path, requeue=requeue), "--nodes", 2, "--time", "00:10:00",
-        "--chain", 3, "--out", tmp_path / "run", *same, "--stop-before", 597,
-    )  # fmt: skip
-    assert len(jobs) == (1 if requeue else 3)
-    last = bed.wait(
-        jobs[-1], timeout=900, until=lambda job: job.ended and (not requeue or job.fields["Restarts"] == "2")
-    )
-    assert last.state == "COMPLETED", last.output
-    record = read_run(tmp_path / "run")
-    assert record.complete, last.output
-    assert record.parts == 3
-    assert (record.header.resumed_epochs, record.header.resumed_steps) == (0, 2)
-    assert record.header.nodes == 2
-    done = launch(2, *same, "--out", tmp_path / "whole")
-    assert done.returncode == 0, done.stderr
-    assert read_run(tmp_path / "whole").parts == 1
-    assert_equal_weights(weights(tmp_path / "run", 1), weights(tmp_path / "whole", 1))
+
+    def train(name: str, chain: int, requeue: bool, *more: object) -> Job:
+        jobs = submitted(
+            bed, "--machine", machine_file(tmp_path, requeue=requeue), "--nodes", 2, "--time", "00:10:00",
+            "--chain", chain, "--out", tmp_path / name, "--data", shower_files / "*.h5", *SMALL, "--epochs", 1,
+            "--events", 10, *more,
+        )  # fmt: skip
+        assert len(jobs) == (1 if requeue else chain)
+        last = bed.wait(
+            jobs[-1],
+            timeout=600,
+            until=lambda job: job.ended and (not requeue or int(job.fields["Restarts"]) == chain - 1),
+        )
+        assert last.state == "COMPLETED", last.output
+        return last
+
+    train("whole", 1, False)
+    whole = read_run(tmp_path / "whole")
+    assert whole.complete
+    assert whole.parts == 1
+    for name, requeue in (("chained", False), ("requeued", True)):
+        last = train(name, 3, requeue, "--stop-before", 597)
+        record = read_run(tmp_path / name)
+        assert record.complete, last.output
+        assert record.parts == 3
+        assert (record.header.resumed_epochs, record.header.resumed_steps, record.header.nodes) == (0, 2, 2)
+        assert_equal_weights(weights(tmp_path / name, 1), weights(tmp_path / "whole", 1))
 
 
 @pytest.mark.slow

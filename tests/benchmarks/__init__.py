@@ -1,0 +1,1 @@
+"""Measurements that are run by hand. Tests assert no times; some assert what is counted here."""

