@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.batch.outcome import INTERRUPTED
 from launcher.cpulist import format_cpu_list
 from launcher.plan import make_plan
 from scaling.records import read_run
@@ -96,6 +97,25 @@ def test_a_training_longer_than_its_jobs_finishes_over_three(
         assert record.parts == 3
         assert (record.header.resumed_epochs, record.header.resumed_steps, record.header.nodes) == (0, 2, 2)
         assert_equal_weights(weights(tmp_path / name, 1), weights(tmp_path / "whole", 1))
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_wants_back_checkpoints_first(bed: SlurmBed, shower_files: Path, tmp_path: Path) -> None:
+    """Preemption: SIGTERM to all ranks, and none to the script."""
+    out = tmp_path / "run"
+    (job,) = submitted(
+        bed, "--machine", machine_file(tmp_path, requeue=False), "--nodes", 2, "--time", "00:30:00", "--out", out,
+        "--data", shower_files / "*.h5", *SMALL, "--epochs", 500,
+    )  # fmt: skip
+    bed.wait(job, timeout=300, until=lambda job: (out / "run.jsonl").exists() or job.ended)
+    bed.run(["scancel", "--signal=TERM", job], check=True)
+    ended = bed.wait(job, timeout=300)
+    assert ended.exit_code == INTERRUPTED, ended.output
+    record = read_run(out)
+    assert record.end is not None
+    assert record.end.status == "interrupted"
+    assert "asked by SIGTERM" in record.end.message
+    assert list((out / "checkpoints").glob("epoch-*.npz"))
 
 
 @pytest.mark.slow

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from launcher.cpulist import format_cpu_list
+from launcher.cpulist import format_cpu_list, parse_cpu_list
 from launcher.machines import load_machine
 from launcher.placement import Placement, place
 from launcher.plan import make_plan
 from launcher.topology import read_topology, restrict
+from scaling.records import read_run
 from tests.cluster.bed import SlurmBed
 from tests.cluster.conftest import MakeBed
 from tests.conftest import ROOT
@@ -147,6 +148,33 @@ def test_wrong_pmi_is_named(bed: SlurmBed) -> None:
     assert done.stderr.count("finds itself alone") == 1
     assert "srun --mpi=pmix (Open MPI)" in done.stderr
     assert "Placement" not in done.stdout
+
+
+@pytest.mark.slow
+def test_the_same_training_under_srun_with_every_mpi_library(
+    make_bed: MakeBed, shower_files: Path, tmp_path: Path
+) -> None:
+    bed = make_bed(2, shared=[library_folder(name) for name in LIBRARIES])
+    losses = {}
+    planned = place(restrict(read_topology(), os.sched_getaffinity(0)), 2)
+    for name, library in LIBRARIES.items():
+        start = ("srun", "--nodes=2", "--ntasks-per-node=2", f"--mpi={library.srun_mpi}", "--cpu-bind=none")
+        environment = {**bed.environment, **srun_environment(name)}
+        folder = tmp_path / name
+        options = ("--data", shower_files / "*.h5", "--out", folder, "--epochs", 1, "--batch-size", 1, "--events", 10)
+        done = bed.run(
+            [*start, *LAUNCHER, *options, "--filters", "original", "--communicator", "mpi"],
+            env=environment, cwd=ROOT, timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        run = read_run(folder)
+        assert library.vendor in run.header.versions["mpi"]
+        assert (run.header.nodes, run.header.workers) == (2, 4)
+        own = [frozenset(parse_cpu_list(str(row["cpus"]))) for row in run.header.placement]
+        assert own == [frozenset(worker.cpus) for worker in planned.workers] * 2
+        losses[name] = [list(epoch.losses.values()) for epoch in run.epochs]
+    assert losses["mpich"] == [pytest.approx(row, rel=1e-5) for row in losses["openmpi"]]
+    assert losses["impi"] == [pytest.approx(row, rel=1e-5) for row in losses["openmpi"]]
 
 
 SMALL_BUFFERS = {
