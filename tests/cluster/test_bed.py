@@ -16,6 +16,7 @@ from tests.cluster import config
 from tests.cluster.bed import BedError, SlurmBed, below_tmp
 from tests.cluster.conftest import MakeBed
 from tests.cluster.namespaces import PREFIX, claim
+from tests.cluster.requirements import find
 from tests.conftest import ROOT
 
 IDENTITY = """
@@ -131,7 +132,7 @@ def test_pretended_cpus_are_inherited_as_the_kernels_are(skx_bed: SlurmBed) -> N
 def test_every_tool_sees_the_pretended_node(skx_bed: SlurmBed) -> None:
     node = skx_bed.nodes[0]
     assert skx_bed.on_node(node, ["nproc"]).stdout == "96\n"
-    assert "ThreadsPerCore=2" in skx_bed.on_node(node, ["slurmd", "-C"]).stdout
+    assert "ThreadsPerCore=2" in skx_bed.on_node(node, [find("slurmd"), "-C"]).stdout
     shown = skx_bed.run(["srun", "--cpu-bind=mask_cpu:0x800000000001", "sh", "-c", "taskset -cp $$"]).stdout
     assert parse_cpu_list(shown.rpartition(" ")[2]) == (0, 47)
 
