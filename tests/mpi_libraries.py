@@ -105,7 +105,7 @@ def library_environment(name: str) -> tuple[str, dict[str, str]]:
 
 def srun_environment(name: str) -> dict[str, str]:
     """The variables of `library_environment`, with those that the library needs under `srun --mpi` of its type."""
-    return library_environment(name)[1] | LIBRARIES[name].srun_variables
+    return {**library_environment(name)[1], **LIBRARIES[name].srun_variables}
 
 
 def mpirun(name: str, ranks: int, *options: str) -> list[str]:

@@ -23,7 +23,7 @@ EPOCHS, STEPS = 2, 4  # 18 training events in batches of 4
 
 
 class AfterSteps(Interruption):
-    """Asks at the look number `count`, one look a step and one after an epoch."""
+    """Asks at the look number `count`: one look a step, one before the validation and one after it."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -57,8 +57,8 @@ def uninterrupted(shower_files: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize(
     ("look", "epochs", "steps"),
-    [(2, 0, 2), (STEPS, 0, STEPS), (STEPS + 1, 1, 0)],
-    ids=["within an epoch", "after its last step", "between epochs"],
+    [(2, 0, 2), (STEPS + 1, 0, STEPS), (STEPS + 2, 1, 0)],
+    ids=["within an epoch", "before its validation", "between epochs"],
 )
 def test_an_interrupted_training_ends_as_one_that_never_was(
     uninterrupted: Path, shower_files: Path, tmp_path: Path, look: int, epochs: int, steps: int

@@ -18,12 +18,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from launcher.binding import bind, memory_policy, prefer_memory
 from launcher.commands import intel_mpi, open_mpi
 from launcher.cpulist import format_cpu_list, parse_cpu_list
-from launcher.placement import Placement, place
+from launcher.placement import Placement, WorkerPlacement, place
 from launcher.topology import Topology, read_topology
 from tests.mpi_libraries import library_environment, mpirun
 
@@ -67,7 +68,7 @@ def check_topology(topology: Topology, plan: Placement) -> str:
 def check_binding(topology: Topology, plan: Placement) -> str:
     """bind() for each worker, in a process of its own: masks of all threads, policy, and where touched pages lie."""
     for worker in plan.workers:
-        told = in_child(lambda worker=worker: bound(worker, len(topology.domains)))
+        told = in_child(partial(bound, worker, len(topology.domains)))
         expect("masks of the threads", told["masks"], [format_cpu_list(worker.cpus)])
         expect("memory policy", told["policy"], f"preferred:{worker.domain}")
         expect(f"pages of worker {worker.local_rank} by domain", list(told["pages"]), [str(worker.domain)])
@@ -131,9 +132,9 @@ CHECKS: tuple[tuple[str, Callable[[Topology, Placement], str]], ...] = (
 )
 
 
-def bound(worker: object, domains: int) -> dict[str, object]:
+def bound(worker: WorkerPlacement, domains: int) -> dict[str, object]:
     """Bind this process and read back from the kernel's files what came of it."""
-    bind(worker, domains)  # type: ignore[arg-type]
+    bind(worker, domains)
     texts = [path.read_text() for path in Path("/proc/self/task").glob("*/status")]
     masks = {re.search(r"Cpus_allowed_list:\s*(\S+)", text)[1] for text in texts}  # type: ignore[index]
     return {"masks": sorted(masks), "policy": memory_policy(), "pages": pages_by_domain()}
