@@ -47,14 +47,17 @@ def become(
     start_heartbeat(allocation, os.environ)
     host = socket.gethostname()
     node = Rendezvous(allocation, os.environ)
-    masks = [frozenset(parse_cpu_list(text)) for text in node.exchange(format_cpu_list(os.sched_getaffinity(0)))]
-    rank = bind_rank(allocation, settings, host, read_topology(), node.local_rank, masks)
-    notes = check_local(settings, allocation, host, node.local_rank, node.local_size) + rank.notes
+    # In the order of ranks, as a training has it: Open MPI's own local ranks may follow another.
+    told = sorted(node.exchange([allocation.rank, format_cpu_list(os.sched_getaffinity(0))]))
+    masks = [frozenset(parse_cpu_list(text)) for _, text in told]
+    local_rank = [number for number, _ in told].index(allocation.rank)
+    rank = bind_rank(allocation, settings, host, read_topology(), local_rank, masks)
+    notes = check_local(settings, allocation, host, local_rank, node.local_size) + rank.notes
     node.tell({"report": asdict(report_of(rank)), "notes": notes})
-    told = node.hear()
-    if told is not None:
-        reports = [_report(each["report"]) for each in told]
-        warnings = list(dict.fromkeys(note for each in told for note in each["notes"])) + placement_warnings(reports)
+    heard = node.hear()
+    if heard is not None:
+        reports = [_report(each["report"]) for each in heard]
+        warnings = list(dict.fromkeys(note for each in heard for note in each["notes"])) + placement_warnings(reports)
         if allocation.rank == 0:
             tell(rank, reports, warnings)
         else:

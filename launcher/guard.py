@@ -52,7 +52,7 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
 
 def _abort(allocation: Allocation, message: str, status: int) -> int:
     host = socket.gethostname()
-    time.sleep(min(0.05 * allocation.rank, 5.0))
+    time.sleep(min(0.5 * allocation.rank, 5.0))
     print(
         f"Rank {allocation.rank} of {allocation.size} on {host} failed.\n{message}",
         file=console(),
