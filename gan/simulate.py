@@ -220,7 +220,8 @@ def _shared(order: Order, spans: Iterable[_Span]) -> Generator[_Block, None, Non
         )
         try:
             for span in spans:
-                waiting.append(pool.submit(_simulate_block, order, span))
+                with _interrupts_wait():
+                    waiting.append(pool.submit(_simulate_block, order, span))
                 if len(waiting) > 3 * order.processes:
                     yield waiting.popleft().result()
             while waiting:
@@ -232,6 +233,16 @@ def _shared(order: Order, spans: Iterable[_Span]) -> Generator[_Block, None, Non
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Put off Ctrl-C; processes started meanwhile inherit that, and so import without being interrupted in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

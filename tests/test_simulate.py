@@ -182,3 +182,16 @@ def test_an_early_end_leaves_no_half_file_and_no_process(tmp_path: Path, what: s
         assert "Error: One of 2 processes was killed" in errors
     if what != "command killed":
         assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_while_processes_start_leaves_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gan", "simulate", "--out", str(tmp_path), "--processes", "2", "--events", "10000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: len(children(process)) == 2)
+    time.sleep(0.3)  # they import NumPy and SciPy now, which takes longer than this
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Aborted!" in errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir())
