@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["Draws", "position"]
+__all__ = ["Draws", "keep", "position"]
 
 PHILOX = 1
 NUMBERS_PER_COUNT = 4
@@ -54,19 +54,13 @@ class Draws:
         )
         return low + (high - low) * values[:, :1]
 
-    def keep(self, purpose: str, shape: Sequence[int], rate: float) -> tf.Tensor:
-        """A dropout mask, bool (batch, *shape), False with probability `rate` to 1 part in 65,536.
-
-        Sixteen random bits decide a cell: half the cost of a float for each.
-        """
-        cells = math.prod(shape)
-        words = _padded(math.ceil(cells / 2))
-        bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
-            shape=[self.batch, words], **self._source(purpose, words), dtype=tf.uint32
+    def words(self, purpose: str, per_event: int) -> tf.Tensor:
+        """Random bits, uint32 (batch, per_event)."""
+        padded = _padded(per_event)
+        values = tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[self.batch, padded], **self._source(purpose, padded), dtype=tf.uint32
         )
-        halves = tf.reshape(tf.bitcast(bits, tf.uint16), [self.batch, 2 * words])[:, :cells]
-        threshold = tf.constant(round(rate * 2**16), tf.uint16)
-        return tf.reshape(halves >= threshold, [self.batch, *shape])
+        return values[:, :per_event]
 
     def _source(self, purpose: str, per_event: int) -> dict[str, object]:
         """Key and counter: one key a purpose; the counter's high word is the position, its low word the event."""
@@ -77,6 +71,28 @@ class Draws:
             "counter": tf.stack([tf.constant(first_count, tf.uint64), self.position]),
             "alg": PHILOX,
         }
+
+
+def keep(seeds: tf.Tensor, shape: Sequence[int], rate: float) -> tf.Tensor:
+    """A dropout mask, bool (batch, *shape), False with probability `rate`.
+
+    Philox for every cell would cost as much as a small convolution. It draws two words an event and layer instead, and
+    each cell's number is mixed with them, by the two multiplications and three shifts that Wellons' search found to mix
+    32 bits best ("lowbias32", 2018). So a mask needs no memory: loops over cells compute it anew.
+
+    Args:
+        seeds: uint32 (batch, 2), from `Draws.words`.
+    """
+    cells = tf.cast(tf.range(math.prod(shape), dtype=tf.int32), tf.uint32)
+    first, second = seeds[:, :1], seeds[:, 1:]
+    mixed = _xor_shifted(cells + first, 16) * tf.constant(0x21F0AAAD, tf.uint32)
+    mixed = (_xor_shifted(mixed, 15) ^ second) * tf.constant(0x735A2D97, tf.uint32)
+    threshold = tf.constant(min(round(rate * 2**32), 2**32 - 1), tf.uint32)
+    return tf.reshape(_xor_shifted(mixed, 15) >= threshold, [-1, *shape])
+
+
+def _xor_shifted(words: tf.Tensor, bits: int) -> tf.Tensor:
+    return words ^ tf.bitwise.right_shift(words, tf.constant(bits, tf.uint32))
 
 
 def _padded(count: int) -> int:

@@ -16,7 +16,7 @@ __all__ = ["FILTERS", "LR_SCALINGS", "LR_SCHEDULES", "MODELS", "OPTIMIZERS", "PR
 MODELS = ("conv3d",)
 FILTERS = ("16", "original")
 OPTIMIZERS = ("rmsprop", "adam")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "bf16-full")
 LR_SCALINGS = ("linear", "sqrt", "none")
 LR_SCHEDULES = ("constant", "exponential", "plateau")
 
@@ -45,6 +45,7 @@ class TrainingSettings:
     """Factor per epoch (exponential) or at each plateau."""
     optimizer: str = "rmsprop"
     precision: str = "fp32"
+    """`bf16`: mixed precision; `bf16-full`: weights and their updates are BF16 too, which is there to compare with."""
     seed: int = 1
     events: int | None = None
     """Events to use of those in the files, training and validation together; all by default."""

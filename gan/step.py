@@ -15,12 +15,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gan.architectures import LATENT, conv3d_discriminator, conv3d_generator, filter_set
+from gan.architectures import DROPOUT, LATENT, conv3d_discriminator, conv3d_generator, filter_set
 from gan.draws import Draws
-from gan.layers import Masks, SynchronizedBatchNormalization, frozen
+from gan.layers import BatchNorm, Masks, frozen
 from gan.losses import ENERGY_RANGE, ENERGY_UNIT, flipped_labels, judgement_loss, targets_of
 from gan.parallel import Communicator
-from gan.precision import layer_policy
+from gan.precision import layer_policy, round_weights
 from gan.settings import TrainingSettings
 
 __all__ = ["LOSSES", "Networks", "StepResult", "TrainingStep"]
@@ -38,17 +38,17 @@ class Networks:
         keras.utils.set_random_seed(settings.seed)
         dtype = layer_policy(settings.precision)
         filters = filter_set(settings.filters)
-        normalize: Callable[..., keras.layers.Layer] = keras.layers.BatchNormalization
-        if settings.sync_batchnorm:
-            normalize = partial(SynchronizedBatchNormalization, communicator.mean)
-        self.masks = Masks()
-        self.generator = conv3d_generator(filters.generator, dtype, normalize)
-        self.discriminator = conv3d_discriminator(filters.discriminator, dtype, normalize, self.masks)
+        norm = BatchNorm(communicator.mean if settings.sync_batchnorm else None)
+        self.masks = Masks(DROPOUT)
+        self.generator = conv3d_generator(filters.generator, dtype, norm)
+        self.discriminator = conv3d_discriminator(filters.discriminator, dtype, norm, self.masks)
         # Kept from here: freezing a network empties its own list of them for as long as it lasts.
         self.generator_variables = list(self.generator.trainable_variables)
         self.discriminator_variables = list(self.discriminator.trainable_variables)
         self.generator_optimizer = _optimizer(settings, self.generator_variables)
         self.discriminator_optimizer = _optimizer(settings, self.discriminator_variables)
+        for variables in (self.generator_variables, self.discriminator_variables):
+            round_weights(variables, settings.precision)
 
     def groups(self) -> dict[str, list[Any]]:
         """All that makes up the state of the training, by the names it has in a checkpoint."""
@@ -87,6 +87,7 @@ class TrainingStep:
     def __init__(self, networks: Networks, settings: TrainingSettings, communicator: Communicator) -> None:
         self._networks = networks
         self._communicator = communicator
+        self._precision = settings.precision
         self._draws = partial(Draws, settings.seed, communicator.rank * settings.batch_size, settings.batch_size)
         batch = settings.batch_size
         self._compiled = tf.function(
@@ -194,6 +195,7 @@ class TrainingStep:
         gradients = tape.gradient(total, [variable.value for variable in variables])
         (*gradients, means), seconds = self._exchange([*gradients, tf.concat([parts, stop[tf.newaxis]], axis=0)])
         optimizer.apply(gradients, variables)
+        round_weights(variables, self._precision)
         return means, seconds
 
     def _exchange(self, tensors: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:

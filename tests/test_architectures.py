@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from gan.architectures import filter_set
 from gan.errors import InputError
+from gan.layers import ConvolutionBlock
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
 from gan.step import Networks
@@ -38,7 +39,7 @@ def test_bf16_computes_convolutions_in_bf16_and_keeps_everything_else_in_fp32() 
     networks = Networks(TrainingSettings(filters="original", precision="bf16"), Alone())
     assert {variable.dtype for variable in networks.variables() if "iteration" not in variable.path} == {"float32"}
     layers = [*networks.generator.layers, *networks.discriminator.layers]
-    convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv3D)]
+    convolutions = [layer for layer in layers if isinstance(layer, ConvolutionBlock)]
     assert len(convolutions) == 8
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
     judged = networks.discriminator(np.zeros((1, 25, 25, 25, 1), "float32"))
@@ -48,3 +49,9 @@ def test_bf16_computes_convolutions_in_bf16_and_keeps_everything_else_in_fp32() 
 def test_unknown_filters_are_refused_with_the_choices() -> None:
     with pytest.raises(InputError, match="one of 16, original"):
         filter_set("32")
+
+
+def test_full_bf16_keeps_weights_that_bf16_can_hold() -> None:
+    networks = Networks(TrainingSettings(filters="original", precision="bf16-full"), Alone())
+    for variable in (*networks.generator_variables, *networks.discriminator_variables):
+        np.testing.assert_array_equal(variable.numpy(), tf.cast(tf.cast(variable.value, tf.bfloat16), tf.float32))
