@@ -1,7 +1,8 @@
-"""Showers in HDF5 files: finding the files, reading any events from them, writing new files.
+"""Showers in HDF5 files: finding the files, and reading any events from them as one set.
 
-What a file must look like is told by `gan.layout`, whose names are found here too. Which event is read when
-and by which rank is left to `gan.feeding`.
+What a file must look like is told by `gan.layout` and new ones are written by `gan.writing`; their names are found
+here too. How an event comes out of its file is `gan.reading`'s business; which event is read when and by which rank is
+left to `gan.feeding`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,11 @@ import glob
 import os
 import re
 import threading
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -25,19 +23,17 @@ from gan.errors import InputError
 from gan.layout import (
     CELL_CUT,
     CELLS,
-    ELECTRON,
     ENERGY_LIMIT,
     EVENTS_PER_FILE,
     FILE_NAME,
     SHAPE,
     TARGET,
-    UNREADABLE,
     ShowerFile,
     check_file,
-    data_sets,
-    open_file,
-    unreadable,
 )
+from gan.reading import EventFile
+from gan.unpacking import Copies
+from gan.writing import ShowerWriter, pack, write_showers
 
 __all__ = [
     "CELLS",
@@ -55,7 +51,8 @@ __all__ = [
     "write_showers",
 ]
 
-_COMPRESSION_LEVEL = 1
+OPEN_FILES = 64
+"""Well below the 1024 that a process may usually have open."""
 
 Cells = npt.NDArray[np.float32]
 
@@ -75,14 +72,16 @@ def open_showers(patterns: Sequence[str | os.PathLike[str]]) -> ShowerSet:
 class ShowerSet:
     """The events of several files, numbered through from 0 in the order of the files.
 
-    Files are opened when first read from and stay open until `close`; a later read opens them again. One read
-    runs at a time, whichever threads ask.
+    Files are opened when first read from; the last `OPEN_FILES` stay open until `close`, after which a read opens
+    them again. One read runs at a time, whichever threads ask.
     """
 
     def __init__(self, files: Sequence[ShowerFile]) -> None:
         self.files = tuple(files)
         self._starts = np.cumsum([0, *(file.events for file in self.files)])
-        self._open: dict[Path, tuple[h5py.File, h5py.Dataset, h5py.Dataset]] = {}
+        self._readers = [EventFile(file) for file in self.files]
+        self._open: OrderedDict[EventFile, None] = OrderedDict()
+        self._copies: Copies | None = None
         self._lock = threading.Lock()
 
     @property
@@ -90,33 +89,69 @@ class ShowerSet:
         """The number of events in all files."""
         return int(self._starts[-1])
 
+    def prepare(self, tell: Callable[[str], None] | None = None) -> None:
+        """Do once what makes later reads fast: look up where events lie, unpack files of large chunks on this node.
+
+        To be called by all workers of a node at about the same time: they share the unpacking. Reads work without.
+
+        Args:
+            tell: is given sentences for the user, where there is something to say.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        with self._lock:
+            decoded = {reader.file: self._opened(reader).decoded for reader in self._readers}
+            self._copies = self._copies or Copies.of(decoded, tell or (lambda _: None))
+            copies = self._copies.paths if self._copies else {}
+            for reader in self._readers:
+                if reader.file.path in copies:
+                    reader.use(copies[reader.file.path])
+                    self._opened(reader)
+
     def read(self, events: npt.ArrayLike) -> tuple[Cells, npt.NDArray[np.float32]]:
         """Return cells (n, 25, 25, 25) and energies (n,), GeV, of the events with these numbers, in order.
 
-        Reads nothing but those events, neighbours in one go. Raises InputError where a file cannot be read, a
-        cell is not finite or an energy is out of range, and IndexError for a number that is no event's.
+        Reads nothing but those events, and what lies in a chunk with them. Raises InputError where a file cannot be
+        read, a cell is not finite or an energy is out of range, and IndexError for a number that is no event's.
         """
         wanted, back = np.unique(np.asarray(events, dtype=np.int64), return_inverse=True)
         if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < self.events:
             raise IndexError(f"events {wanted[0]} to {wanted[-1]} of a set that holds 0 to {self.events - 1}")
         cells = np.empty((len(wanted), *SHAPE), dtype=np.float32)
         energies = np.empty(len(wanted), dtype=np.float32)
-        with self._lock:
-            for file, run, rows in self._runs(wanted):
-                cells[run], energies[run] = self._read_rows(file, rows)
+        # What is too large for float32 becomes infinite, and is reported.
+        with self._lock, np.errstate(over="ignore"):
+            for reader, run, rows in self._runs(wanted):
+                opened = self._opened(reader)
+                opened.cells(rows, cells[run])
+                energies[run] = opened.energies(rows)
+        self._check_cells(wanted, cells)
+        self._check_energies(wanted, energies)
+        below = cells < CELL_CUT
+        # Most cells are 0 already, and setting them again is slow.
+        below &= cells != 0
+        cells[below] = 0
         return cells[back], energies[back]
 
     def energies(self) -> npt.NDArray[np.float32]:
         """Return the energy of every event, GeV. Raises InputError as `read` does."""
-        with self._lock:
-            return np.concatenate([self._read_energies(file, slice(0, file.events)) for file in self.files])
+        with self._lock, np.errstate(over="ignore"):
+            found = [self._opened(each).energies(slice(0, each.file.events)) for each in self._readers]
+            energies = np.concatenate([part.astype(np.float32) for part in found])
+        self._check_energies(np.arange(self.events), energies)
+        return energies
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files and give up the copies of unpacked ones."""
         with self._lock:
-            for handle, *_ in self._open.values():
-                handle.close()
-            self._open.clear()
+            while self._open:
+                self._open.popitem()[0].close()
+            if self._copies is not None:
+                self._copies.close()
+                self._copies = None
+                for reader in self._readers:
+                    reader.use(reader.file.path)
 
     def __enter__(self) -> ShowerSet:
         return self
@@ -124,144 +159,47 @@ class ShowerSet:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _runs(self, wanted: npt.NDArray[np.int64]) -> Iterator[tuple[ShowerFile, slice, slice]]:
-        """Cut sorted numbers into neighbours in one file: the file, places in `wanted`, rows of the file."""
+    def _opened(self, reader: EventFile) -> EventFile:
+        """Open a file, and close the one that was not used for longest if there are too many."""
+        reader.open()
+        self._open[reader] = None
+        self._open.move_to_end(reader)
+        if len(self._open) > OPEN_FILES:
+            self._open.popitem(last=False)[0].close()
+        return reader
+
+    def _runs(self, wanted: npt.NDArray[np.int64]) -> Iterator[tuple[EventFile, slice, slice]]:
+        """Cut sorted numbers into neighbours in one file: its reader, places in `wanted`, rows of the file."""
         numbers = np.searchsorted(self._starts, wanted, side="right") - 1
         breaks = np.flatnonzero((np.diff(wanted) != 1) | (np.diff(numbers) != 0)) + 1
         for begin, end in pairwise([0, *breaks.tolist(), len(wanted)]):
             if begin < end:
                 row = int(wanted[begin] - self._starts[numbers[begin]])
-                yield self.files[numbers[begin]], slice(begin, end), slice(row, row + end - begin)
+                yield self._readers[numbers[begin]], slice(begin, end), slice(row, row + end - begin)
 
-    def _read_rows(self, file: ShowerFile, rows: slice) -> tuple[Cells, npt.NDArray[np.float32]]:
-        cells = _to_float32(self._read(file, CELLS, rows)).reshape(-1, *SHAPE)
-        finite = np.isfinite(cells).all(axis=(1, 2, 3))
+    def _check_cells(self, events: npt.NDArray[np.int64], cells: Cells) -> None:
+        finite = np.isfinite(cells)
         if not finite.all():
+            path, row = self._place(events[np.argmin(finite.all(axis=(1, 2, 3)))])
             raise InputError(
-                f"{file.path}: event {rows.start + int(np.argmin(finite))} (from 0) has cells that are not "
-                f"finite; expected energies in GeV. Leave the file out or write it again."
+                f"{path}: event {row} (from 0) has cells that are not finite; expected energies in GeV. "
+                f"Leave the file out or write it again."
             )
-        cells[cells < CELL_CUT] = 0
-        return cells, self._read_energies(file, rows)
 
-    def _read_energies(self, file: ShowerFile, rows: slice) -> npt.NDArray[np.float32]:
-        energies = _to_float32(self._read(file, TARGET, rows))
+    def _check_energies(self, events: npt.NDArray[np.int64], energies: npt.NDArray[np.float32]) -> None:
         good = (energies > 0) & (energies <= ENERGY_LIMIT)
         if not good.all():
-            first = int(np.argmin(good))
+            first = np.argmin(good)
+            path, row = self._place(events[first])
             raise InputError(
-                f"{file.path}: event {rows.start + first} (from 0) has the energy {energies[first]:g} in "
-                f"column 1 of '{TARGET}'; GeV expected, above 0 and at most {ENERGY_LIMIT:g}; "
-                f"is the file in MeV?"
+                f"{path}: event {row} (from 0) has the energy {energies[first]:g} in column 1 of '{TARGET}'; "
+                f"GeV expected, above 0 and at most {ENERGY_LIMIT:g}; is the file in MeV?"
             )
-        return energies
 
-    def _read(self, file: ShowerFile, name: str, rows: slice) -> npt.NDArray[Any]:
-        """Read rows of the cells or of the target's energies, in the type of the file."""
-        try:
-            if file.path not in self._open:
-                handle = open_file(file.path)
-                self._open[file.path] = (handle, *data_sets(handle, file.path))
-            _, cells, target = self._open[file.path]
-            rows_read: npt.NDArray[Any] = cells[rows] if name == CELLS else target[rows, 1]
-        except UNREADABLE as error:
-            raise unreadable(file.path, error) from error
-        if len(rows_read) != rows.stop - rows.start:
-            raise InputError(
-                f"{file.path} ends before event {rows.stop - 1} (from 0); {file.events} events were there at "
-                f"first. The file was changed meanwhile: start again."
-            )
-        return rows_read
-
-
-class ShowerWriter:
-    """Writes a file of known length batch by batch: `with ShowerWriter(path, events, attributes) as writer`.
-
-    The file appears under its name when the block ends well and all events are there; until then, and after
-    an error, whatever had that name before stays. Raises InputError if the file system refuses.
-
-    `ECAL` has one event a chunk, compressed by gzip level 1. Simulated showers then take 5 kB instead of
-    63 kB, and reading one at random 0.17 ms instead of 0.03 ms, little against a training step; damage is
-    noticed by gzip's checksum. (With the shuffle filter they take 9 kB and 0.28 ms.)
-    """
-
-    def __init__(self, path: str | os.PathLike[str], events: int, attributes: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        self._beside = self.path.with_name(f".{self.path.name}.part")
-        self._attributes = attributes
-        self._targets = np.full((events, 2), ELECTRON, dtype=np.float64)
-        self._written = 0
-        self._file: Any = None
-
-    def __enter__(self) -> ShowerWriter:
-        try:
-            self._file = h5py.File(self._beside, "w", locking="best-effort")
-            self._file.attrs.update(self._attributes)
-            self._cells = self._file.create_dataset(
-                CELLS,
-                shape=(len(self._targets), *SHAPE),
-                dtype="<f4",
-                chunks=(1, *SHAPE),
-                compression="gzip",
-                compression_opts=_COMPRESSION_LEVEL,
-            )
-        except OSError as error:
-            self._discard()
-            raise self._refused(error) from error
-        return self
-
-    def append(self, packed: Sequence[bytes], energies: npt.ArrayLike) -> None:
-        """Add events, cells from `pack` and as many energies in GeV."""
-        after = self._written + len(packed)
-        self._targets[self._written : after, 1] = energies
-        try:
-            for event, chunk in enumerate(packed, start=self._written):
-                self._cells.id.write_direct_chunk((event, 0, 0, 0), chunk)
-        except OSError as error:
-            raise self._refused(error) from error
-        self._written = after
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except OSError as error:
-            raise self._refused(error) from error
-        finally:
-            self._discard()
-
-    def _finish(self) -> None:
-        if self._written != len(self._targets):
-            raise ValueError(f"{self._written} of {len(self._targets)} events were written to {self.path}")
-        self._file.create_dataset(TARGET, data=self._targets)
-        self._file.close()
-        os.replace(self._beside, self.path)
-
-    def _discard(self) -> None:
-        """Remove what is unfinished; after a success nothing is left to do."""
-        if self._file is None:
-            return
-        # A full disk makes closing fail as well.
-        with suppress(OSError, RuntimeError):
-            self._file.close()
-        self._beside.unlink(missing_ok=True)
-
-    def _refused(self, error: OSError) -> InputError:
-        return InputError(f"{self.path} cannot be written ({error}). Give a folder with the right and room to write.")
-
-
-def pack(cells: npt.ArrayLike) -> list[bytes]:
-    """Compress cells (n, 25, 25, 25) event by event for ShowerWriter; many processes can share this step."""
-    return [zlib.compress(event, _COMPRESSION_LEVEL) for event in np.ascontiguousarray(cells, dtype="<f4")]
-
-
-def write_showers(
-    path: str | os.PathLike[str], cells: npt.ArrayLike, energies: npt.ArrayLike, attributes: Mapping[str, Any]
-) -> None:
-    """Write a whole file: cells (n, 25, 25, 25) and energies (n,), GeV, and attributes of the file."""
-    energies = np.asarray(energies)
-    with ShowerWriter(path, len(energies), attributes) as writer:
-        writer.append(pack(cells), energies)
+    def _place(self, event: np.int64) -> tuple[Path, int]:
+        """The file of an event and its row there."""
+        number = int(np.searchsorted(self._starts, event, side="right")) - 1
+        return self.files[number].path, int(event - self._starts[number])
 
 
 def _expand(pattern: str) -> list[str]:
@@ -280,9 +218,3 @@ def _expand(pattern: str) -> list[str]:
 def _natural_order(path: str) -> tuple[list[str | int], str]:
     parts = re.split("([0-9]+)", path)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], path
-
-
-def _to_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Cast; what is too large becomes infinite and is reported by the checks."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)

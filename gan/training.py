@@ -54,6 +54,7 @@ class Training:
         self.worker = worker
         self.communicator = communicator
         self._showers = showers
+        showers.prepare(print if communicator.rank == 0 else None)
         self._feeder = Feeder(showers)
         self._split = split_events(showers.events, settings)
         self._part = Part(
@@ -168,12 +169,13 @@ class Training:
         epoch, first = progress.epochs, progress.steps
         measure = EpochMeasure(host=self.worker.host, resumed_steps=first, losses=progress.losses.copy())
         batches = self._part.batches(epoch)[first:]
+        then = self._part.batches(epoch + 1) if epoch + 1 < self.settings.epochs else ()
         self._feeder.reset()
         rate = self._rate.at(epoch, self._part.steps - 1, progress.validation_errors)
         bar = EpochProgress(epoch + 1, self.settings.epochs, len(batches), self._global_batch, shown=self._first)
         began = last = time.perf_counter()
         with bar:
-            for step, (cells, energies) in enumerate(self._feeder.feed(batches), start=first):
+            for step, (cells, energies) in enumerate(self._feeder.feed(batches, then), start=first):
                 rate = self._rate.at(epoch, step, progress.validation_errors)
                 wish = bool(self._interruption.reason(self._longest_step))
                 losses, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wish)

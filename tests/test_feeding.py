@@ -82,6 +82,41 @@ def test_feeder_gives_the_batches_in_order_and_counts_its_waiting(shower_files: 
             np.testing.assert_array_equal(energies, expected_energies)
 
 
+class Noting:
+    """Notes which batches are read; a read gives the batch itself."""
+
+    def __init__(self) -> None:
+        self.read_batches: list[list[int]] = []
+
+    def read(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.read_batches.append(batch.tolist())
+        return batch, batch
+
+
+def test_the_next_epoch_is_read_ahead_and_every_batch_once() -> None:
+    epochs = np.arange(60).reshape(3, 10, 2)
+    held_out = np.arange(100, 106).reshape(3, 2)
+    noting = Noting()
+    feeder = Feeder(noting)  # type: ignore[arg-type]
+    for number, epoch in enumerate(epochs):
+        then = epochs[number + 1] if number + 1 < len(epochs) else ()
+        np.testing.assert_array_equal([cells for cells, _ in feeder.feed(epoch, then)], epoch)
+        np.testing.assert_array_equal([cells for cells, _ in feeder.feed(held_out)], held_out)
+    expected = [batch for epoch in epochs for batch in (*epoch.tolist(), *held_out.tolist())]
+    assert sorted(noting.read_batches) == sorted(expected)
+    assert noting.read_batches.index(epochs[1, 0].tolist()) < noting.read_batches.index(held_out[0].tolist())
+
+
+def test_an_epoch_that_was_left_early_or_comes_otherwise_than_expected_is_right() -> None:
+    epochs = np.arange(60).reshape(3, 10, 2)
+    feeder = Feeder(Noting())  # type: ignore[arg-type]
+    for _ in feeder.feed(epochs[0], epochs[1]):
+        break
+    assert len(list(feeder.feed(epochs[0], epochs[1]))) == 10
+    np.testing.assert_array_equal([cells for cells, _ in feeder.feed(epochs[2][3:])], epochs[2][3:])
+    np.testing.assert_array_equal([cells for cells, _ in feeder.feed(epochs[1])], epochs[1])
+
+
 def test_feeder_passes_a_failed_read_on() -> None:
     class Broken:
         def read(self, batch: np.ndarray) -> None:

@@ -226,7 +226,7 @@ def test_a_file_that_shrinks_after_it_was_opened_is_an_input_error(tmp_path: Pat
     found = open_showers([path])
     path.unlink()
     write_raw(path, GOOD_CELLS[:1], GOOD_TARGET[:1])
-    with pytest.raises(InputError, match=r"a\.h5 ends before event 1"):
+    with pytest.raises(InputError, match=r"a\.h5 has 1 events; 2 were there at first"):
         found.read([0, 1])
     found.close()
     path.unlink()
