@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -12,6 +12,9 @@ from scaling.records.lines import from_line, to_line
 from scaling.records.schema import End, Epoch, Header, RecordError
 
 __all__ = ["RecordWriter", "Run", "read_run"]
+
+_LONGEST_LINE = 1 << 26
+"""Bytes. A header with the placement of 100,000 ranks takes about half of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,35 +63,48 @@ def read_run(path: Path) -> Run:
         RecordError: the file is missing, empty, or a whole line in it is no record.
     """
     path = path / "run.jsonl" if path.is_dir() else path
-    try:
-        content, _, rest = path.read_bytes().rpartition(b"\n")
-        lines = content.decode("utf-8").split("\n") if content else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: cannot be read ({error}); expected the run.jsonl of a run") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
+    header: Header | None = None
+    epochs: dict[int, Epoch] = {}
+    parts, truncated = 0, False
+    record: Header | Epoch | End | None = None
+    for number, line in enumerate(_lines(path), start=1):
+        if truncated := not line.endswith("\n"):
+            break
         try:
-            records.append(from_line(line))
+            record = from_line(line[:-1])
         except RecordError as error:
             raise RecordError(f"{path}, line {number}: {error}") from error
-    if not records or not isinstance(records[0], Header):
-        raise RecordError(f"{path}: does not begin with a header; expected the run.jsonl of a started run")
-    headers: list[Header] = []
-    epochs: dict[int, Epoch] = {}
-    for record in records:
         if isinstance(record, Header):
-            headers.append(record)
+            header, parts = record, parts + 1
             epochs = {number: epoch for number, epoch in epochs.items() if number <= record.resumed_epochs}
+        elif header is None:
+            break
         elif isinstance(record, Epoch):
             epochs[record.epoch] = record
+    if header is None:
+        raise RecordError(f"{path}: does not begin with a header; expected the run.jsonl of a started run")
     return Run(
         path=path,
-        header=headers[-1],
+        header=header,
         epochs=tuple(epochs[number] for number in sorted(epochs)),
         end=record if isinstance(record, End) else None,
-        parts=len(headers),
-        truncated=bool(rest),
+        parts=parts,
+        truncated=truncated,
     )
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file with their newlines; of a last line without one, whatever bytes it holds, an empty text."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(_LONGEST_LINE):
+                if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                    raise RecordError(
+                        f"{path}: a line of more than {_LONGEST_LINE:,} bytes; expected the run.jsonl of a run"
+                    )
+                yield line.decode("utf-8") if line.endswith(b"\n") else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: cannot be read ({error}); expected the run.jsonl of a run") from error
 
 
 def _drop_partial_line(path: Path) -> None:

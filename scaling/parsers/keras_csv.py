@@ -1,0 +1,92 @@
+"""Files of Keras's CSVLogger: one run, one row per epoch, the epoch (from 0) first, then means of losses and metrics.
+
+Keras itself writes no time: it comes from a column that a callback of the user has added to the logs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from scaling.parsers.blocks import read_head
+from scaling.parsers.columns import columns_of, csv_columns, csv_rows, number
+from scaling.parsers.formats import Format, count, epochs_in_order, run_log
+from scaling.parsers.hints import Facts, Hints, complete
+from scaling.parsers.table import epoch_times
+from scaling.records import RecordError
+from scaling.runs import EpochTimes, RunLog
+
+__all__ = ["FORMAT"]
+
+_TIMES = ("duration", "time_s", "epoch_duration_s", "elapsed_per_epoch")
+"""Names that callbacks give the seconds of an epoch, beside those of any table. Not `time` or `elapsed`: some write
+the time of the day or since the start under them."""
+
+
+def _columns(names: list[str], hints: Hints, path: Path) -> dict[str, str]:
+    columns = columns_of(names, hints.columns, path)
+    if "seconds" not in columns and (column := next((name for name in names if name.lower() in _TIMES), None)):
+        columns["seconds"] = column
+    return columns
+
+
+def _read(path: Path, hints: Hints) -> list[RunLog]:
+    head = read_head(path)
+    columns = _columns(csv_columns(head), hints, path)
+    if "seconds" not in columns:
+        raise RecordError(
+            f"{path}: a CSVLogger file without a column of seconds, which Keras does not write by itself; the columns "
+            f"are {', '.join(csv_columns(head)[:30])[:1000]}. Say which is the time of an epoch with "
+            "--column seconds=NAME, or add it to the logs in a callback's on_epoch_end"
+        )
+    epochs: dict[int, EpochTimes] = {}
+    wrong = repeated = 0
+    first = None
+    for _, row in csv_rows(path, head):
+        told = number(row.get(columns["epoch"])) if row is not None else math.nan
+        read = epoch_times(row, columns, epoch=1) if row is not None else None
+        if row is None or read is None or not 0 <= told < 2**53 or told != int(told):
+            wrong += 1
+            continue
+        first = int(told) if first is None else min(first, int(told))
+        repeated += int(told) in epochs
+        epochs[int(told)] = replace(read, losses=_losses(row, columns))
+    if not epochs:
+        raise RecordError(
+            f"{path}: no row of the CSVLogger file has an epoch and its seconds ({count(wrong, 'row')} without); "
+            "let the run finish an epoch, or say which column is the time with --column seconds=NAME"
+        )
+    facts, notes = complete(Facts(), path, hints, "the CSVLogger file")
+    shift = 1 if first == 0 else 0
+    if wrong:
+        notes.append(f"{count(wrong, 'row')} cut off, or without a time; left out.")
+    if repeated:
+        notes.append(f"{count(repeated, 'epoch')} told again by a run that was continued; the newest time is used.")
+    return [
+        run_log(
+            str(path),
+            FORMAT,
+            facts,
+            epochs=epochs_in_order({n + shift: replace(each, epoch=n + shift) for n, each in epochs.items()}),
+            notes=tuple(notes),
+        )
+    ]
+
+
+def _losses(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
+    """Every column that is a number and has no other meaning."""
+    taken = set(columns.values())
+    values = {name: number(value) for name, value in row.items() if name not in taken}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _begins(head: bytes, hints: Hints) -> bool:
+    names = csv_columns(head)
+    if not names or names[0].lower() != "epoch":
+        return False
+    return "workers" not in hints.columns and "workers" not in columns_of(names, {}, Path())
+
+
+FORMAT = Format(name="keras-csv", about="a file of Keras's CSVLogger", begins=_begins, read=_read)
