@@ -1,0 +1,90 @@
+"""A row per size: medians over epochs and repeats with their intervals, and what an epoch costs."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling.metrics.bootstrap import DRAWS, effective_size, interval, median_draws
+from scaling.metrics.epochs import events_known
+
+__all__ = ["DRAWN", "points"]
+
+DRAWN = ("seconds_draws", "cost_draws")
+"""Columns that hold arrays for `curve` and belong in no file."""
+
+
+def points(epochs: pd.DataFrame, draws: int = DRAWS, seed: int = 1) -> pd.DataFrame:
+    """One row per series and number of workers; runs with as many workers are repeats, their epochs are pooled.
+
+    Args:
+        epochs: as `epochs_table` gives them; only epochs that are `used` count.
+        draws, seed: of the bootstrap. A point's interval depends on its own epochs only.
+
+    Returns:
+        Sorted by series and workers: series, workers, nodes and cores (the most that a repeat had), batch_size,
+        global_batch_size, train_events (medians), runs, n (epochs used), effective_n (see `effective_size`), events
+        (median per epoch), seconds (median per epoch) and events_per_second (one over the median of seconds per event),
+        both with a 95% interval in `*_low` and `*_high` (not a number where n < 3), validation_seconds,
+        checkpoint_seconds, node_hours and core_hours (medians per epoch of training), and the draws of the bootstrap,
+        which are empty arrays where n < 3: seconds_draws, cost_draws (seconds per event).
+    """
+    used = epochs[epochs["used"]]
+    rows = [
+        _point(series, int(workers), group, draws, seed)
+        for series, of_series in used.groupby("series", sort=True)
+        for workers, group in of_series.groupby("workers", sort=True)
+    ]
+    table = pd.DataFrame(rows)
+    counts = ("nodes", "cores", "batch_size", "global_batch_size", "train_events")
+    return table.astype(dict.fromkeys(counts, "Int64"))
+
+
+def _point(series: str, workers: int, group: pd.DataFrame, draws: int, seed: int) -> dict[str, Any]:
+    own_seed = (seed, workers, zlib.crc32(series.encode()))
+    repeats = [np.array(part["seconds"]) for _, part in group.groupby("run", sort=True)]
+    row: dict[str, Any] = {
+        "series": series,
+        "workers": workers,
+        "nodes": group["nodes"].max(),
+        "cores": group["cores"].max(),
+        **{name: _whole_median(group[name]) for name in ("batch_size", "global_batch_size", "train_events")},
+        "runs": len(repeats),
+        "n": len(group),
+        "effective_n": effective_size(repeats),
+        "events": _median(group["events"]),
+        "seconds": group["seconds"].median(),
+    }
+    seconds_draws = median_draws(repeats, own_seed, draws)
+    row["seconds_low"], row["seconds_high"] = interval(seconds_draws)
+    cost_draws, rate = np.empty(0), math.nan
+    if events_known(group):
+        # Inverted after the median: epochs of the same events then give events / seconds for an even n too.
+        cost = group["seconds"] / group["events"].astype(float)
+        rate = 1 / cost.median()
+        if group["events"].nunique() == 1:
+            cost_draws = seconds_draws / row["events"]
+        else:
+            parts = [np.array(part) for _, part in cost.groupby(group["run"], sort=True)]
+            cost_draws = median_draws(parts, own_seed, draws)
+    low, high = interval(cost_draws)
+    row |= {"events_per_second": rate, "events_per_second_low": 1 / high, "events_per_second_high": 1 / low}
+    for name in ("validation_seconds", "checkpoint_seconds"):
+        row[name] = group[name].median()
+    for name, column in (("node_hours", "nodes"), ("core_hours", "cores")):
+        row[name] = _median(group[column].astype("Float64") * group["seconds"]) / 3600
+    return row | dict(zip(DRAWN, (seconds_draws, cost_draws), strict=True))
+
+
+def _median(values: pd.Series) -> float:
+    """Not-a-number where any value is missing: a median of the others would be one of other epochs."""
+    return math.nan if values.isna().any() else float(values.median())
+
+
+def _whole_median(values: pd.Series) -> int | None:
+    known = values.dropna()
+    return None if known.empty else int(known.median())

@@ -1,0 +1,1 @@
+"""The communication term of `scaling.models` beside allreduces simulated with SimGrid: `python -m tests.simgrid`."""
