@@ -28,17 +28,19 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 export PRTE_ALLOW_RUN_AS_ROOT ?= 1
 export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 endif
+BENCH_OUT ?= bench.json
+
 # On one core there is no place for two ranks unless they may share it.
 ifeq ($(shell nproc),1)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 DEMO_MPIRUN := mpirun --bind-to none
 endif
 
-.PHONY: help env demo test lint bench qemu clean
+.PHONY: help env demo test lint bench bench-compare bench-launch bench-parsing precision-study simgrid qemu clean
 
 help:  ## print this list
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables, as in 'make env MPI=site':"
 	@echo "  MPI=site        build mpi4py and Horovod against the mpicxx on PATH (default: wheel, an Open MPI from pip)"
 	@echo "  HOROVOD=no      leave Horovod out, ranks then talk through mpi4py"
@@ -69,9 +71,24 @@ lint: env  ## check style and types
 test: lint  ## check style and types, then run all tests
 	@python -m pytest $(PYTEST_OPTIONS)
 
-bench: env  ## measure what starting ranks costs, and what a staged environment saves
+bench: env  ## measure steps, input, exchange, start-up, generation and scaling, 15 minutes (BENCH_OPTIONS=--quick: two)
+	@python -m tests.benchmarks --out '$(BENCH_OUT)' $(BENCH_OPTIONS)
+
+bench-compare: env  ## tell what is slower in NEW=file than in OLD=file by more than the noise
+	@python -m tests.benchmarks.compare '$(OLD)' '$(NEW)'
+
+bench-launch: env  ## measure what starting ranks costs, and what a staged environment saves
 	@python -m tests.benchmarks.launch_cost $(BENCH_OPTIONS)
 	@python -m tests.benchmarks.staging
+
+bench-parsing: env  ## measure how fast logs are read
+	@python -m tests.benchmarks.parsing
+
+precision-study: env  ## train FP32 and BF16 side by side for an hour: does BF16 train as well?
+	@python -m tests.benchmarks.precision_study $(STUDY_OPTIONS)
+
+simgrid: env  ## compare the forecast's communication term with SimGrid (needs libsimgrid-dev)
+	@python -m tests.simgrid
 
 qemu: env  ## check binding and pinning in a guest with 96 CPUs and two NUMA domains (needs root and QEMU)
 	@python -m tests.qemu

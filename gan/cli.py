@@ -1,6 +1,6 @@
 """The command line `python -m gan`: turns options into calls and errors of the user's into one line.
 
-Only data are made here; trainings are started by `python -m launcher`. TensorFlow is never imported.
+Only data are made here; trainings are started by `python -m launcher`. TensorFlow is loaded when `generate` runs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import click
 from tqdm import tqdm
 
 from gan.errors import InputError
-from gan.showers import ENERGY_LIMIT, EVENTS_PER_FILE
+from gan.generate import HIGHEST_ENERGY, generate
+from gan.generate import LOWEST_ENERGY as LOWEST_TRAINED
+from gan.generate import Order as GenerationOrder
+from gan.showers import ENERGY_LIMIT, EVENTS_PER_FILE, open_showers
 from gan.simulate import LOWEST_ENERGY, Order, write_files
+from gan.unpacking import repack as rewrite
 
 __all__ = ["main"]
 
@@ -42,7 +46,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """Data for 3DGAN, which learns to imitate electron showers in a calorimeter.
+    """Data for 3DGAN, which learns to imitate electron showers in a calorimeter, and showers from what it has learnt.
 
     To train on the data, use `python -m launcher`.
     """
@@ -90,7 +94,7 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     if processes is None:
         processes = len(os.sched_getaffinity(0))
     order = Order(processes=processes, **options)
-    with _progress(order.events) as report:
+    with _progress(order.events, "Simulated") as report:
         summary = write_files(order, report)
     click.echo(
         f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {order.out}: "
@@ -99,24 +103,129 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     )
 
 
+@main.command("generate")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of a training, whose best checkpoint is taken, or a checkpoint.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the files EleEscan_1_1.h5, EleEscan_1_2.h5, ...; made if need be.",
+)
+@click.option(
+    "--events", type=int, default=None, show_default=f"{EVENTS_PER_FILE:,}, or all of --energies-from",
+    help="Showers in all.",
+)  # fmt: skip
+@click.option(
+    "--energy-min", type=float, default=LOWEST_TRAINED, metavar="GEV", help="Lowest energy. Energies are uniform."
+)
+@click.option("--energy-max", type=float, default=HIGHEST_ENERGY, metavar="GEV", help="Highest energy.")
+@click.option(
+    "--energies-from",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=None,
+    help="Take the energies of these showers (HDF5), or of a text file with one in GeV a line.",
+)
+@click.option(
+    "--precision", type=click.Choice(("fp32", "bf16")), default=None, show_default="as in the training",
+    help="What the network computes in.",
+)  # fmt: skip
+@click.option("--batch-size", type=int, default=128, help="Showers computed together; which they are stays the same.")
+@click.option("--seed", type=int, default=1, help="Another seed gives other showers, the same one the same.")
+@click.option(
+    "--threads",
+    type=int,
+    default=None,
+    show_default="one for each core that this command may use",
+    help="Cores to compute on.",
+)
+@click.option(
+    "--streams", type=int, default=None, show_default="one a thread, at most 4",
+    help="Batches computed at the same time, each with its share of the threads.",
+)  # fmt: skip
+@click.option("--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers in a file; the last has the rest.")
+def generate_(*, threads: int | None, **options: Any) -> None:
+    """Generate showers with a trained network and write them to HDF5 files, in the layout of `simulate`.
+
+    An event's noise and energy follow from the seed and its number alone, so that the same showers come out with any
+    batch size, up to rounding. The files' attributes tell the checkpoint, the seed and the precision.
+    """
+    order = GenerationOrder(threads=threads or len(os.sched_getaffinity(0)), **options)
+    _prepare_tensorflow(*order.parallel)
+    events = order.events if order.events is not None or order.energies_from else EVENTS_PER_FILE
+    with _progress(events, "Generated") as report:
+        summary = generate(order, report)
+    fraction, fit = summary.sampling_fraction, summary.geant4_sampling_fraction
+    click.echo(
+        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {order.out}, from {summary.checkpoint} "
+        f"({summary.precision}): {summary.seconds:.1f} s, {summary.milliseconds_per_shower:.2f} ms/shower in the "
+        f"network; mean sampling fraction {fraction:.5f}, {fraction / fit - 1:+.1%} from Geant4's fit ({fit:.5f})."
+    )
+
+
+def _prepare_tensorflow(streams: int, threads: int) -> None:
+    """Set what TensorFlow reads from the environment when it is loaded, the threads of each stream among it."""
+    os.environ.update(TF_NUM_INTEROP_THREADS=str(streams), TF_NUM_INTRAOP_THREADS=str(threads))
+    for name, value in (("TF_CPP_MIN_LOG_LEVEL", "2"), ("TF_ENABLE_ONEDNN_OPTS", "1"), ("KERAS_BACKEND", "tensorflow")):
+        os.environ.setdefault(name, value)
+
+
+@main.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the new files, which keep their names; made if need be.",
+)
+@click.option("--overwrite/--no-overwrite", default=False, help="Whether files of the same names are replaced.")
+def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
+    """Write the showers of HDF5 files DATA (paths or globs) again, in the form that is read fastest at random.
+
+    Worth it for files whose chunks hold many events, all of which are decoded to read one. The new files have one event
+    a chunk, float32, compressed; data sets other than 'ECAL' and columns 0 and 1 of 'target' are left behind.
+    """
+    with open_showers(data) as showers:
+        targets = {out / file.path.name: file for file in showers.files}
+        if len(targets) < len(showers.files):
+            raise InputError(f"{len(showers.files)} files have only {len(targets)} different names: repack them apart")
+        present = next((path for path in targets if path.exists()), None)
+        if present and (not overwrite or os.path.samefile(present, targets[present].path)):
+            raise InputError(f"{present} exists; give another folder with --out, or --overwrite what is not a source")
+        out.mkdir(parents=True, exist_ok=True)
+        with _progress(showers.events, "Repacked") as report:
+            for target, file in targets.items():
+                rewrite(file.path, target, report)
+    click.echo(f"Wrote {showers.events:,} events to {len(targets)} file(s) in {out}.")
+
+
 @contextmanager
-def _progress(events: int) -> Iterator[Callable[[int], None]]:
+def _progress(events: int | None, verb: str) -> Iterator[Callable[[int], None]]:
     """Show the progress on stderr: a bar on a terminal, a line now and then in a log file."""
     if sys.stderr.isatty():
-        with tqdm(total=events, unit=" events", desc="Simulating") as bar:
+        with tqdm(total=events, unit=" events", desc=verb) as bar:
             yield lambda further: bar.update(further) and None
         return
 
-    started = last = time.monotonic()
-    done = 0
+    began = last = 0.0
+    before = done = 0
 
     def report(further: int) -> None:
-        nonlocal last, done
+        nonlocal began, last, before, done
         done += further
         now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES:
+        if not began:
+            # What comes before the first events, such as loading TensorFlow, is not their time.
+            began, last, before = now, now, done
+        elif now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            rate = done / (now - started)
-            click.echo(f"Simulated {done:,} of {events:,} events, {rate:,.0f} events/s.", err=True)
+            of = f" of {events:,}" if events else ""
+            rate = (done - before) / (now - began)
+            click.echo(f"{verb} {done:,}{of} events, {rate:,.0f} events/s.", err=True)
 
     yield report

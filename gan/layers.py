@@ -48,12 +48,14 @@ class Masks:
     def of(self, layer: str) -> tuple[float, tf.Tensor]:
         """The share to drop in a layer and the seeds of its mask, see `draws.keep`."""
         if self._current is None:
-            return NOTHING_DROPPED
+            return nothing_dropped()
         draws, use = self._current
         return self._rate, draws.words(f"{use}/{layer}", 2)
 
 
-NOTHING_DROPPED = 0.0, tf.zeros((1, 2), tf.uint32)
+def nothing_dropped() -> tuple[float, tf.Tensor]:
+    """As `Masks.of`, of a layer without dropout."""
+    return 0.0, tf.zeros((1, 2), tf.uint32)
 
 
 class BatchNorm:
@@ -121,7 +123,7 @@ class ConvolutionBlock(keras.layers.Layer):
         cells = self._convolved(inputs)
         if self.slope is None:
             return cells
-        rate, seeds = self.masks.of(self.name) if self.masks and training else NOTHING_DROPPED
+        rate, seeds = self.masks.of(self.name) if self.masks and training else nothing_dropped()
         if self.norm is None:
             return activated(cells, self.bias.value, seeds, slope=self.slope, rate=rate)
         gamma, beta = self.gamma.value, self.beta.value

@@ -220,7 +220,7 @@ def _same_everywhere(make: Callable[[], TrainingSettings]) -> TrainingSettings:
     "--workers-per-node",
     type=click.IntRange(1),
     default=None,
-    help="Workers on each node.  [default: the machine's, or 4]",
+    help="Workers on each node.  [default: the machine's, or the tuned, or 4]",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=DEFAULTS.batch_size, help="Events per worker and step.")
 @_thread_options
@@ -246,6 +246,34 @@ def topology(out: Path | None) -> None:
     beside = out.with_name(out.name + ".part")
     beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(out)
+
+
+@cli.command()
+@click.option("--seconds", type=click.FloatRange(1), default=60.0, help="Time to spend, about.")
+@_choice("--filters", choices.FILTERS, help="Filters of the networks that are measured.")
+@click.option("--batch-size", type=click.IntRange(1), default=DEFAULTS.batch_size, help="Events per worker and step.")
+@_choice("--precision", choices.PRECISIONS, help="Number format of the step that is measured.")
+@click.option("--forget", is_flag=True, help="Remove what was measured on this type of node; measure nothing.")
+def tune(*, seconds: float, forget: bool, **options: Any) -> None:
+    """Measure which workers per node and threads are fastest on this node, and keep that for the next runs on its like.
+
+    Run it on a compute node, in a job of its own. Options and the environment win over what is kept.
+    """
+    from launcher import tune as tuning
+    from launcher import tuned as kept
+    from launcher.topology import read_topology
+
+    here = read_topology(affinity=os.sched_getaffinity(0))
+    kind = kept.node_type(here)
+    if forget:
+        removed = kept.forget(kind, os.environ)
+        click.echo(f"Removed {removed}." if removed else f"Nothing was measured on {kind}.")
+        return
+    click.echo(f"{kind}\n{tuning.HEAD}")
+    task = tuning.Task(**options)
+    results = tuning.tune(here, os.environ, task, seconds, DEFAULT_WORKERS_PER_NODE, click.echo)
+    best = tuning.winner(results, task)
+    click.echo(f"\n{tuning.render(results, best)}\nKept in {kept.keep(best, kind, os.environ)}")
 
 
 @cli.command()

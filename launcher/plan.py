@@ -20,6 +20,7 @@ from launcher.machines import Machine, Partition, load_machine
 from launcher.placement import Placement, place
 from launcher.threads import ThreadPlan, plan_threads
 from launcher.topology import Topology, load_topology, read_topology
+from launcher.tuned import Tuned, find_tuned
 
 __all__ = ["Plan", "make_plan", "render", "to_json"]
 
@@ -50,6 +51,8 @@ class Plan:
     """By builder, the machine's own way first."""
     machine: Machine | None = None
     partition: Partition | None = None
+    tuned: Tuned | None = None
+    """What was measured on nodes like this one with as many workers."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -76,10 +79,13 @@ def make_plan(
 ) -> Plan:
     """Plan a run on a machine, on nodes like a snapshot, or on nodes like this one.
 
-    Args:     machine: a known machine's name or the path of a machine file.     topology_file: a snapshot,
-    or a folder with a node's `sys` and `proc`; it wins over the machine's own node.     workers_per_node:
-    the machine's default, or 4, where it is not given.     environ: variables the ranks will find; thread
-    counts in it are kept.     launch: the command that every rank runs.
+    Args:
+        machine: a known machine's name or the path of a machine file.
+        topology_file: a snapshot, or a folder with a node's `sys` and `proc`; it wins over the machine's own node.
+        workers_per_node: where it is not given the machine's default, or what was measured on nodes like this one
+            (`launcher tune`), or 4.
+        environ: variables the ranks will find; thread counts in it are kept.
+        launch: the command that every rank runs.
 
     Raises LaunchError for what cannot be read and for more nodes than the machine gives to a job.
     """
@@ -90,10 +96,15 @@ def make_plan(
         topology = load_topology(topology_file)
     else:
         topology = known.topology() if known else read_topology(affinity=os.sched_getaffinity(0))
+    tuned = None if known or topology_file is not None else find_tuned(topology, environ or {})
     if workers_per_node is None:
-        workers_per_node = known.workers_per_node if known else DEFAULT_WORKERS
+        found = known or tuned
+        workers_per_node = found.workers_per_node if found else DEFAULT_WORKERS
+    if tuned and tuned.workers_per_node != workers_per_node:
+        tuned = None
     placement = place(topology, workers_per_node)
-    threads = plan_threads(min(worker.cores for worker in placement.workers), environ or {}, inter_op, intra_op)
+    cores = min(worker.cores for worker in placement.workers)
+    threads = plan_threads(cores, environ or {}, inter_op, intra_op, tuned)
     builders = sorted(STARTERS, key=lambda name: name != _own_builder(known))
     return Plan(
         title=known.title if known else ("this node" if topology_file is None else os.fspath(topology_file)),
@@ -107,6 +118,7 @@ def make_plan(
         commands={name: STARTERS[name](topology, placement, nodes, tuple(launch)) for name in builders},
         machine=known,
         partition=known.partition_for(nodes) if known else None,
+        tuned=tuned,
         warnings=placement.warnings + threads.warnings,
     )
 
@@ -122,6 +134,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "title": plan.title,
         "machine": plan.machine.name if plan.machine else None,
         "partition": plan.partition.name if plan.partition else None,
+        "tuned": asdict(plan.tuned) if plan.tuned else None,
         "nodes": plan.nodes,
         "workers_per_node": plan.workers_per_node,
         "workers": plan.workers,
@@ -176,6 +189,9 @@ def _head(plan: Plan) -> str:
     )
     if plan.partition:
         lines.append(f"  partition {plan.partition}")
+    if plan.tuned:
+        gain = f"{plan.tuned.ratio:.2f}x the events/s of the untuned plan"
+        lines.append(_wrapped(f"workers and threads tuned on nodes like this: {gain} ({plan.tuned.measured})", "  "))
     return "\n".join(lines)
 
 
@@ -232,7 +248,12 @@ def _drawing(plan: Plan) -> list[str]:
 def _threads(plan: Plan) -> str:
     threads = plan.threads
     head = f"Each worker: inter-op {threads.inter_op}, intra-op {threads.intra_op}; the launcher sets in every rank"
-    origins = {"plan": "", "user": "  (from your environment)", "option": "  (from the command line)"}
+    origins = {
+        "plan": "",
+        "tuned": "  (tuned)",
+        "user": "  (from your environment)",
+        "option": "  (from the command line)",
+    }
     lines = [f"  {v.name}={v.value}{origins[v.origin]}" for v in threads.variables]
     return "\n".join([head, *lines])
 

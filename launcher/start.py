@@ -22,7 +22,8 @@ from launcher.errors import LaunchError
 from launcher.placement import WorkerPlacement
 from launcher.report import WorkerReport, placement_warnings, render
 from launcher.threads import ThreadPlan, mpi_variables, plan_threads
-from launcher.topology import Topology, read_topology
+from launcher.topology import Topology, read_topology, restrict
+from launcher.tuned import find_tuned
 
 __all__ = [
     "BindSettings",
@@ -105,7 +106,10 @@ def bind_rank(
     else:
         notes += decision.placement.warnings
         placed, bound_by = planned, bind(planned, len(topology.domains))
-    threads = plan_threads(placed.cores, os.environ, settings.inter_op, settings.intra_op)
+    tuned = find_tuned(restrict(topology, given), os.environ)
+    if tuned and tuned.workers_per_node != len(masks):
+        tuned = None
+    threads = plan_threads(placed.cores, os.environ, settings.inter_op, settings.intra_op, tuned)
     notes += threads.warnings
     if allocation.promised_size > allocation.size:
         notes.append(
@@ -221,5 +225,8 @@ def threads_record(threads: ThreadPlan) -> Mapping[str, Any]:
 
 
 def _variables_line(threads: ThreadPlan) -> str:
-    kept = [f"{variable.name}={variable.value}" for variable in threads.variables if variable.origin == "user"]
-    return f"kept from your environment: {' '.join(kept)}" if kept else "threads and environment as planned"
+    told = []
+    for origin, title in (("user", "kept from your environment"), ("tuned", "tuned on such nodes")):
+        if found := [f"{each.name}={each.value}" for each in threads.variables if each.origin == origin]:
+            told.append(f"{title}: {' '.join(found)}")
+    return "; ".join(told) or "threads and environment as planned"

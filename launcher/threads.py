@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from launcher.errors import LaunchError
 
+if TYPE_CHECKING:
+    from launcher.tuned import Tuned
+
 __all__ = ["ThreadPlan", "Variable", "mpi_variables", "plan_threads"]
 
-Origin = Literal["plan", "user", "option"]
+Origin = Literal["plan", "tuned", "user", "option"]
 
 FEW_CORES = 4
 """Below this many cores there is none to spare for communication, nor for a second operation at a time."""
@@ -42,7 +45,8 @@ class Variable:
     name: str
     value: str
     origin: Origin
-    """plan: decided here; user: found in the environment and kept; option: given on the command line."""
+    """plan: decided here; tuned: measured on this type of node; user: found in the environment and kept; option: given
+    on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +62,11 @@ class ThreadPlan:
 
 
 def plan_threads(
-    cores: int, environ: Mapping[str, str], inter_op: int | None = None, intra_op: int | None = None
+    cores: int,
+    environ: Mapping[str, str],
+    inter_op: int | None = None,
+    intra_op: int | None = None,
+    tuned: Tuned | None = None,
 ) -> ThreadPlan:
     """Threads and variables for a worker of `cores` physical cores.
 
@@ -67,14 +75,19 @@ def plan_threads(
     with fewer cores inter-op is 1 and intra-op all of them. OMP_NUM_THREADS follows from inter_op *
     OMP_NUM_THREADS <= cores.
 
-    An option wins over the environment and the environment over the defaults; a variable that is set but
-    empty counts as not set. Raises LaunchError for thread counts that are no whole numbers of at least 1.
+    An option wins over the environment, the environment over what was measured on such nodes with as many workers
+    (`tuned`), and that over the defaults; a variable that is set but empty counts as not set. Raises LaunchError for
+    thread counts that are no whole numbers of at least 1.
     """
     if cores < 1:
         raise LaunchError(f"{cores} cores for a worker; expected at least 1")
     many = cores >= FEW_CORES
-    inter, warnings = _decide("TF_NUM_INTEROP_THREADS", environ, "--inter-op", inter_op, 2 if many else 1)
-    intra, more = _decide("TF_NUM_INTRAOP_THREADS", environ, "--intra-op", intra_op, cores - 1 if many else cores)
+    usual_inter, usual_intra = (2, cores - 1) if many else (1, cores)
+    origin: Origin = "plan"
+    if tuned:
+        usual_inter, usual_intra, origin = tuned.inter_op, tuned.intra_op, "tuned"
+    inter, warnings = _decide("TF_NUM_INTEROP_THREADS", environ, "--inter-op", inter_op, usual_inter, origin)
+    intra, more = _decide("TF_NUM_INTRAOP_THREADS", environ, "--intra-op", intra_op, usual_intra, origin)
     inter_threads, intra_threads = int(inter.value), int(intra.value)
     omp, _ = _decide("OMP_NUM_THREADS", environ, "", None, max(1, cores // inter_threads))
     variables = [inter, intra, omp]
@@ -102,7 +115,12 @@ def mpi_variables(node_cores: int, local_size: int) -> dict[str, str]:
 
 
 def _decide(
-    name: str, environ: Mapping[str, str], option_name: str, option: int | None, default: int
+    name: str,
+    environ: Mapping[str, str],
+    option_name: str,
+    option: int | None,
+    default: int,
+    origin: Origin = "plan",
 ) -> tuple[Variable, list[str]]:
     """A thread count by option, environment or default, and a warning where the first two disagree."""
     found = environ.get(name, "").strip()
@@ -115,7 +133,7 @@ def _decide(
             str(option),
         ) else []
     if not found:
-        return Variable(name=name, value=str(default), origin="plan"), []
+        return Variable(name=name, value=str(default), origin=origin), []
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", _outer(name, found)):
         raise LaunchError(f"{name} is {found!r} in the environment, expected a whole number of at least 1; unset it")
     return Variable(name=name, value=found, origin="user"), []

@@ -31,6 +31,7 @@ from launcher.machines import Machine, load_machine
 from launcher.placement import place
 from launcher.plan import DEFAULT_WORKERS
 from launcher.topology import read_topology
+from launcher.tuned import find_tuned
 
 __all__ = ["RunSettings", "run"]
 
@@ -145,8 +146,9 @@ def _command(
     environ: Mapping[str, str],
 ) -> Command:
     starter = pick_starter(settings.starter, machine, job.id is not None)
-    workers = settings.workers_per_node or (machine.workers_per_node if machine else DEFAULT_WORKERS)
     topology = read_topology(affinity=os.sched_getaffinity(0))
+    usual = machine or find_tuned(topology, environ)
+    workers = settings.workers_per_node or (usual.workers_per_node if usual else DEFAULT_WORKERS)
     placement = place(topology, workers)
     if starter == "ibrun":
         command = STARTERS["ibrun"](topology, placement, nodes, launch)

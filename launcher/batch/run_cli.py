@@ -22,7 +22,7 @@ __all__ = ["run", "target_of"]
     "--workers-per-node",
     type=click.IntRange(1),
     default=None,
-    help="Ranks on each node.  [default: the machine's, or 4]",
+    help="Ranks on each node.  [default: the machine's, or the tuned, or 4]",
 )
 @click.option(
     "--starter",

@@ -1,0 +1,51 @@
+"""How long `gan.generation` takes for a shower, noise included and file excluded, by filters, batch and precision."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gan.parallel import Alone
+from gan.precision import native_bf16
+from gan.settings import TrainingSettings
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.process import Job, Say, start_tensorflow
+from tests.benchmarks.timing import Case, Measurement, elapsed, interleave
+
+__all__ = ["measure"]
+
+BATCHES = (1, 16, 128)
+
+
+def measure(job: Job, say: Say) -> list[Figure]:
+    """Milliseconds a shower."""
+    start_tensorflow()
+    from tests.benchmarks.matmul import product_rate
+
+    rate = "generation/matmul-fp32"
+    native = native_bf16() is not None
+    cases = [
+        Case(
+            name=f"generation/{filters}/{batch}/{precision}",
+            prepare=lambda f=filters, p=precision, b=batch: _per_shower(f, p, b),  # type: ignore[misc]
+            unit="ms/shower",
+            reference=rate,
+            note="" if native or precision == "fp32" else "not native: this processor has no BF16 instructions",
+        )
+        for filters in (("original",) if job.quick else ("original", "16"))
+        for precision in ("fp32", "bf16")
+        for batch in BATCHES
+    ]
+    first = Case(name=rate, prepare=lambda: product_rate("fp32"), unit="GFLOP/s")
+    return interleave([first, *cases], job.budget, say)
+
+
+def _per_shower(filters: str, precision: str, batch: int) -> Measurement:
+    from gan.generation import Showers
+    from gan.step import Networks
+
+    # Drawn weights compute as long as trained ones.
+    network = Networks(TrainingSettings(filters=filters, precision=precision), Alone()).generator
+    showers = Showers(network, batch_size=batch, seed=1)
+    energies = np.linspace(20.0, 480.0, batch)
+    seconds = elapsed(lambda: showers.cells(0, energies))
+    return lambda: 1000 * seconds() / batch

@@ -1,0 +1,147 @@
+"""The goals of the project's speed and whether a run meets them. Pure: figures in, rows of a table out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.benchmarks.figures import Results
+
+__all__ = ["GOALS", "Goal", "judge"]
+
+STEP = "step/original/8"
+NO_BF16 = "this processor has no BF16 instructions"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
+    """A figure, or several, and what they should reach."""
+
+    what: str
+    goal: str
+    """As it was set."""
+    values: Callable[[Results], Sequence[float | None]]
+    """What was measured; None stands for what was not. The worst one decides."""
+    limit: float
+    at_least: bool
+    format: str
+    needs_bf16: bool = False
+    missing: str = ""
+
+    def row(self, results: Results) -> dict[str, Any]:
+        """The goal with `measured` and `state`: met, not met, not measured or not measurable here, and why."""
+        told: dict[str, Any] = {"what": self.what, "goal": self.goal, "measured": "", "why": ""}
+        if self.needs_bf16 and not results.machine["native_bf16"]:
+            return told | {"state": "not measurable here", "why": NO_BF16}
+        values = [value for value in self.values(results) if value is not None]
+        if not values:
+            return told | {"state": "not measured", "why": self.missing}
+        worst = min(values) if self.at_least else max(values)
+        met = worst >= self.limit if self.at_least else worst <= self.limit
+        return told | {"measured": self.format.format(worst), "state": "met" if met else "not met"}
+
+
+def ratio(results: Results, numerator: str, denominator: str) -> float | None:
+    """One figure's median over another's; None unless both are there."""
+    above, below = results.median(numerator), results.median(denominator)
+    return None if above is None or not below else above / below
+
+
+def of_step(numerator: str, denominator: str) -> Callable[[Results], list[float | None]]:
+    return lambda results: [ratio(results, f"{STEP}/{numerator}", f"{STEP}/{denominator}")]
+
+
+def median_of(*names: str) -> Callable[[Results], list[float | None]]:
+    return lambda results: [results.median(name) for name in names]
+
+
+def exchange(results: Results) -> list[float | None]:
+    """Of the faster communicator, over the plain Allreduce."""
+    place = "allreduce/2/generator"
+    ratios = [ratio(results, f"{place}/{name}", f"{place}/plain") for name in ("mpi", "horovod")]
+    return [min((value for value in ratios if value is not None), default=None)]
+
+
+def first_steps(results: Results) -> list[float | None]:
+    """The largest difference from the plain loop over that of the plain loop from itself, weights one rounding off."""
+    ours, rounded = (results.get(f"losses/first-steps/{name}") for name in ("ours", "rounded"))
+    return [max(ours.rounds) / max(rounded.rounds)] if ours and rounded else []
+
+
+GOALS = (
+    Goal(
+        what="BF16 step over the plain fp32 Keras loop, original filters",
+        goal=">= 5x", limit=5, at_least=True, format="{:.2f}x", needs_bf16=True,
+        values=of_step("keras-fp32", "ours-bf16"),
+    ),
+    Goal(
+        what="fp32 step over the same",
+        goal=">= 1.5x", limit=1.5, at_least=True, format="{:.2f}x",
+        values=of_step("keras-fp32", "ours-fp32"),
+    ),
+    Goal(
+        what="fp32 step time over the sum of its convolutions alone",
+        goal="<= 1.2", limit=1.2, at_least=False, format="{:.2f}",
+        values=of_step("ours-fp32", "limit-fp32"),
+    ),
+    Goal(
+        what="BF16 step time over the sum of its convolutions alone",
+        goal="<= 1.2", limit=1.2, at_least=False, format="{:.2f}", needs_bf16=True,
+        values=of_step("ours-bf16", "limit-bf16"),
+    ),
+    Goal(
+        what="losses of the first 5 steps against the plain loop's, over what one rounding does to that itself",
+        goal="<= 2x", limit=2, at_least=False, format="{:.2f}x", values=first_steps,
+        missing="runs on demand: --only losses",
+    ),
+    Goal(
+        what="losses of the first 200 steps after that, difference of the means",
+        goal="<= 3 sigma", limit=3, at_least=False, format="{:.1f} sigma",
+        values=lambda results: list(figure.rounds) if (figure := results.get("losses/means")) else [],
+        missing="runs on demand: --only losses",
+    ),
+    Goal(
+        what="time waiting for input, 2 ranks, file not in memory",
+        goal="< 1%", limit=1, at_least=False, format="{:.2f}%",
+        values=median_of("weak/fp32/input", "weak/bf16/input"),
+    ),
+    Goal(
+        what="communication not hidden, 2 ranks on 2 cores",
+        goal="< 3%", limit=3, at_least=False, format="{:.1f}%",
+        values=median_of("weak/fp32/communication", "weak/bf16/communication"),
+    ),
+    Goal(
+        what="gradient exchange of a generator's update over the plain MPI_Allreduce, 2 ranks",
+        goal="<= 1.3x", limit=1.3, at_least=False, format="{:.2f}x", values=exchange,
+    ),
+    Goal(
+        what="weak scaling, 1 rank on one core against 2 ranks on two cores",
+        goal=">= 1.9x", limit=1.9, at_least=True, format="{:.2f}x",
+        values=median_of("weak/fp32/ratio", "weak/bf16/ratio"),
+    ),
+    Goal(
+        what="memory of a worker above TensorFlow's own, batch 8",
+        goal="<= 1 GB", limit=1024, at_least=False, format="{:.0f} MB",
+        values=median_of("memory/original", "memory/16"),
+    ),
+    Goal(
+        what="launcher plan", goal="<= 0.3 s", limit=0.3, at_least=False, format="{:.2f} s",
+        values=median_of("startup/plan"),
+    ),
+    Goal(
+        what="TensorFlow, MPI and pandas imported by launcher plan",
+        goal="none", limit=0, at_least=False, format="{:.0f}",
+        values=median_of("startup/plan-heavy"),
+    ),
+    Goal(
+        what="generation, BF16, batch 128", goal="<= 0.5 ms/shower", limit=0.5, at_least=False,
+        format="{:.2f} ms/shower", needs_bf16=True, values=median_of("generation/original/128/bf16"),
+    ),
+)  # fmt: skip
+"""Set for a machine of 2 cores with AMX, as ratios within one run where a machine's speed matters."""
+
+
+def judge(results: Results, goals: Sequence[Goal] = GOALS) -> list[dict[str, Any]]:
+    """All goals with what was measured."""
+    return [goal.row(results) for goal in goals]

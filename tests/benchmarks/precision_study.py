@@ -1,0 +1,268 @@
+"""Does BF16 train as well as FP32? `python -m tests.benchmarks.precision_study`, an hour on two cores at most.
+
+Every seed is trained in every precision on the same simulated showers, with the same first weights, order of events and
+noise. The number of steps follows from the time given and the steps' measured duration; it is written down, with every
+training that is complete, so that the same command goes on after an interruption. What is made of the trainings is in
+`precision_comparison`; where the processor has no BF16 instructions, `gan.precision` tells how BF16 is computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan.feeding import Part
+from gan.physics import profiles, sampling_fraction
+from gan.simulation import draw_energies, simulate
+from tests.benchmarks.precision_comparison import BASE, Cell, curve, differences, draw, shape_distance, table, verdict
+
+__all__ = ["Data", "Plan", "main", "run_cell", "steps_for"]
+
+RESULTS = Path(__file__).resolve().parent / "results"
+FILTERS = "original"
+BATCH = 8
+DATA_SEED = 20
+ENERGIES = (10.0, 500.0)
+"""GeV: what the generator is asked for in training."""
+BINS = np.linspace(*ENERGIES, 6)
+MARGIN = 0.85
+"""Of the time that is planned for: a machine that others use too is not always as fast as while it was measured."""
+FEWEST_STEPS = 20
+TIMED_STEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Simulated showers, (n, 25, 25, 25) in GeV, and their energies in GeV."""
+
+    cells: np.ndarray
+    energies: np.ndarray
+
+    @classmethod
+    def simulated(cls, events: int, first: int) -> Data:
+        energies = draw_energies(
+            events, seed=DATA_SEED, first_event=first, energy_min=ENERGIES[0], energy_max=ENERGIES[1]
+        )
+        return cls(simulate(energies, seed=DATA_SEED, first_event=first), energies.astype(np.float32))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is the same for all cells; an interrupted study goes on with it."""
+
+    steps: int
+    seeds: list[int]
+    precisions: list[str]
+    events: int
+    held_out: int
+    seconds_per_step: dict[str, float]
+    """As measured before."""
+
+
+def steps_for(minutes: float, seeds: int, step: Sequence[float], start: Sequence[float]) -> int:
+    """Steps of each training so that all of them take the time.
+
+    Args:
+        step: seconds of a step in each precision.
+        start: seconds to build and compile in each.
+
+    Raises SystemExit where too few fit in to train anything.
+    """
+    steps = int((MARGIN * 60 * minutes / seeds - sum(start)) / sum(step))
+    if steps < FEWEST_STEPS:
+        needed = seeds * (sum(start) + FEWEST_STEPS * sum(step)) / MARGIN / 60
+        raise SystemExit(
+            f"{minutes:g} minutes make {max(steps, 0)} steps; give --minutes {np.ceil(needed):.0f} or more"
+        )
+    return steps
+
+
+class Trainer:
+    """The training of one cell, step by step."""
+
+    def __init__(self, seed: int, precision: str, data: Data) -> None:
+        import keras
+        import tensorflow as tf
+
+        from gan.parallel import Alone
+        from gan.settings import TrainingSettings
+        from gan.step import Networks, TrainingStep
+
+        keras.backend.clear_session()
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+        self._settings = TrainingSettings(filters=FILTERS, batch_size=BATCH, precision=precision, seed=seed)
+        self._networks = Networks(self._settings, Alone())
+        self._step = TrainingStep(self._networks, self._settings, Alone())
+        self._data = data
+        self._generate = tf.function(lambda latent: self._networks.generator(latent, training=False))
+
+    def steps(self, number: int) -> Iterator[np.ndarray]:
+        """Train and yield the losses of each step, as `StepResult` has them."""
+        from gan.draws import position
+
+        events = np.arange(len(self._data.cells))
+        part = Part(train=events, batch_size=BATCH, rank=0, size=1, seed=self._settings.seed)
+        for count in range(number):
+            epoch, step = divmod(count, part.steps)
+            batch = part.batches(epoch)[step]
+            cells, energies = self._data.cells[batch], self._data.energies[batch]
+            yield self._step(cells, energies, position(epoch, step), self._settings.learning_rate).losses
+
+    def showers(self, energies: np.ndarray) -> np.ndarray:
+        """Generated cells for these energies, the same noise in every precision."""
+        noise = np.random.default_rng([self._settings.seed, 2]).standard_normal((len(energies), 200))
+        latent = (noise * energies[:, np.newaxis] / 100).astype(np.float32)
+        size = min(32, len(energies))
+        parts = [self._generate(latent[start : start + size]).numpy() for start in range(0, len(latent), size)]
+        return np.concatenate(parts)[..., 0]
+
+
+def shapes(cells: np.ndarray, energies: np.ndarray) -> tuple[list[list[float]], list[float]]:
+    """Profiles of sum 1 along x, y and z of all showers together, and the sampling fraction in BINS."""
+    whole = [profile.sum(axis=0) for profile in profiles(cells)]
+    bins = np.clip(np.digitize(energies, BINS) - 1, 0, len(BINS) - 2)
+    fractions = sampling_fraction(cells, energies)
+    return [(each / max(each.sum(), 1e-30)).tolist() for each in whole], [
+        float(fractions[bins == number].mean()) if (bins == number).any() else float("nan")
+        for number in range(len(BINS) - 1)
+    ]
+
+
+def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data) -> Cell:
+    """Train one seed in one precision and look at its losses and its showers."""
+    trainer = Trainer(seed, precision, train)
+    rows: list[list[float]] = []
+    began = time.perf_counter()
+    for losses in trainer.steps(steps):
+        began = time.perf_counter() if not rows else began
+        rows.append([losses[:2, 0].mean(), losses[2:, 0].mean()])
+    seconds = (time.perf_counter() - began) / max(1, steps - 1)
+    fakes = trainer.showers(held_out.energies)
+    (found, fractions), (expected, _) = shapes(fakes, held_out.energies), shapes(held_out.cells, held_out.energies)
+    last = np.mean(rows[-max(1, steps // 4) :], axis=0)
+    fraction, of_simulation = (sampling_fraction(cells, held_out.energies).mean() for cells in (fakes, held_out.cells))
+    return Cell(
+        seed=seed,
+        precision=precision,
+        losses=np.array(rows).tolist(),
+        profiles=found,
+        fractions=fractions,
+        figures={
+            "discriminator_loss": float(last[0]),
+            "generator_loss": float(last[1]),
+            "shape_error": shape_distance(found, expected),
+            "fraction_error": float(abs(fraction / of_simulation - 1)),
+        },
+        seconds_per_step=seconds,
+    )
+
+
+def make_plan(minutes: float, seeds: int, precisions: list[str], events: int, held_out: int, quick: bool) -> Plan:
+    """Time a few steps in each precision and choose how many all trainings take."""
+    data = Data.simulated(BATCH, 0)
+    step, start = [], []
+    for precision in precisions:
+        began = time.perf_counter()
+        taken = []
+        for _ in Trainer(0, precision, data).steps(1 + TIMED_STEPS):
+            taken.append(time.perf_counter())
+        step.append(float(np.median(np.diff(taken))))
+        start.append(taken[0] - began)
+        print(f"{precision}: {start[-1]:.0f} s to start, {step[-1]:.2f} s a step", flush=True)
+    return Plan(
+        steps=3 if quick else steps_for(minutes, seeds, step, start),
+        seeds=list(range(1, seeds + 1)),
+        precisions=precisions,
+        events=events,
+        held_out=held_out,
+        seconds_per_step=dict(zip(precisions, step, strict=True)),
+    )
+
+
+def report(plan: Plan, cells: Sequence[Cell], held_out: Data, out: Path) -> str:
+    """Write precision.json, precision.md and precision.png; returns the verdict."""
+    from gan.precision import describe
+
+    expected, fractions = shapes(held_out.cells, held_out.energies)
+    said, middle = verdict(cells), ((BINS[1:] + BINS[:-1]) / 2).tolist()
+    out.mkdir(parents=True, exist_ok=True)
+    told = {
+        "filters": FILTERS, "batch_size": BATCH, **asdict(plan),
+        "computed": {kind: describe(kind)["computed"] for kind in plan.precisions},
+        "simulation": {"profiles": expected, "energies_GeV": middle, "sampling_fraction": fractions},
+        "cells": [{**asdict(cell), "losses": curve(cell.losses).tolist()} for cell in cells],
+        "first_steps": [{"seed": cell.seed, "precision": cell.precision, "losses": cell.losses[:5]} for cell in cells],
+        "differences": [{**asdict(each), "mean": each.mean} for each in differences(cells)],
+        "verdict": said,
+    }  # fmt: skip
+    _write(out / "precision.json", json.dumps(told, indent=1) + "\n")
+    head = (
+        f"{len(plan.seeds)} seeds x {', '.join(plan.precisions)}; {plan.steps} steps of batch {BATCH} with the "
+        f"original filters on {plan.events} simulated showers; showers of {plan.held_out} held-out energies. Losses "
+        "are means of the last quarter. This is the beginning of a training, not its end."
+    )
+    computed = "\n".join(f"- {kind}: {how}" for kind, how in told["computed"].items())
+    _write(out / "precision.md", f"# FP32 and BF16\n\n{said}\n\n{head}\n\n{computed}\n\n{table(cells)}\n")
+    draw(cells, expected, fractions, middle, out / "precision.png")
+    return said
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from gan.settings import PRECISIONS
+
+    about = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.precision_study", description=about)
+    parser.add_argument("--minutes", type=float, default=55.0, help="for all trainings together")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--quick", action="store_true", help="three steps: to see that everything works")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/precision-study"), help="complete trainings are kept here"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    if options.seeds < 2 or BASE not in options.precisions or len(options.precisions) < 2:
+        parser.error(f"expected at least two seeds, and {BASE} with another precision")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    options.work.mkdir(parents=True, exist_ok=True)
+    planned = options.work / "plan.json"
+    if not planned.exists():
+        events, held_out = (16, 8) if options.quick else (512, 256)
+        made = make_plan(options.minutes, options.seeds, options.precisions, events, held_out, options.quick)
+        _write(planned, json.dumps(asdict(made)))
+    plan = Plan(**_read(planned))
+    if (len(plan.seeds), plan.precisions) != (options.seeds, options.precisions):
+        other = f"{len(plan.seeds)} seeds in {', '.join(plan.precisions)}"
+        parser.error(f"{options.work} holds a study of {other}: remove it, or give another --work")
+    train, test = Data.simulated(plan.events, 0), Data.simulated(plan.held_out, plan.events)
+    cells = []
+    for seed in plan.seeds:
+        for precision in plan.precisions:
+            kept = options.work / f"{precision}-{seed}.json"
+            if not kept.exists():
+                print(f"seed {seed}, {precision}: {plan.steps} steps", flush=True)
+                _write(kept, json.dumps(asdict(run_cell(seed, precision, plan.steps, train, test))))
+            cells.append(Cell(**_read(kept)))
+    print(report(plan, cells, test, options.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The processes that measure: every section in one of its own, with threads and environment as the launcher plans them.
+
+So sections cannot disturb each other, and what needs MPI or a cold start starts processes of its own from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.probe import mpi_environment as needed_by_open_mpi
+from launcher.quiet import remarks_held_back
+from launcher.threads import mpi_variables, plan_threads
+from tests.benchmarks.figures import Figure
+
+__all__ = ["ROOT", "Job", "Say", "cores", "mpirun", "python", "rank_environment", "run_job", "start_tensorflow"]
+
+ROOT = Path(__file__).resolve().parents[2]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One section to be measured."""
+
+    section: str
+    """The module of this package whose `measure(job, say)` does it."""
+    budget: float
+    """Seconds it may take."""
+    filters: str = "original"
+    batch: int = 8
+    quick: bool = False
+    expected: float = 0.0
+    """Seconds of a step for one event of the batch, by a smaller batch; 0 where there was none."""
+
+    @property
+    def title(self) -> str:
+        return f"step {self.filters} {self.batch}" if self.section == "step" else self.section
+
+
+def cores() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def start_tensorflow(number: int | None = None) -> None:
+    """Load TensorFlow with the threads of a worker of so many cores, by default all."""
+    from launcher.train import start_tensorflow as start
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the remapper's failures, which change nothing, are errors
+    plan = plan_threads(cores() if number is None else number, os.environ)
+    for variable in plan.variables:
+        os.environ.setdefault(variable.name, variable.value)
+    with remarks_held_back():
+        start(plan)
+    # Keras and TensorFlow remark on functions that are compiled for several batch sizes, which is the point here.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def rank_environment(ranks: int) -> dict[str, str]:
+    """The environment of an mpirun of so many ranks on this machine."""
+    others = ("OMPI_COMM", "PMI", "SLURM")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
+    each = max(1, cores() // ranks)
+    planned = {variable.name: variable.value for variable in plan_threads(each, inherited).variables}
+    needed = needed_by_open_mpi(os.getuid(), cores())
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**quiet, **mpi_variables(cores(), ranks), **needed, **planned, **inherited, "PATH": path}
+
+
+def mpirun(ranks: int) -> list[str]:
+    """The beginning of a command line that starts ranks on this host, bound to nothing.
+
+    Raises RuntimeError where there is no mpirun.
+    """
+    found = shutil.which("mpirun", path=rank_environment(ranks)["PATH"])
+    if found is None:
+        raise RuntimeError("no mpirun on PATH and none in this environment")
+    return [found, "-np", str(ranks), "--oversubscribe", "--bind-to", "none"]
+
+
+def python(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def run_job(job: Job) -> list[Figure]:
+    """Measure a section in a process of its own; its progress goes to standard error.
+
+    Raises RuntimeError where it fails or takes far more than its budget.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "figures.json")
+        argv = python("tests.benchmarks.process", json.dumps(dataclasses.asdict(job)), out)
+        try:
+            status = subprocess.run(argv, cwd=ROOT, check=False, timeout=2 * job.budget + 120).returncode
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"still running after {error.timeout:.0f} s of {job.budget:.0f} s") from None
+        if status != 0:
+            raise RuntimeError(f"ended with status {status}, see above")
+        return [Figure.of(values) for values in json.loads(out.read_text())]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The other end of `run_job`."""
+    import importlib
+
+    job = Job(**json.loads(arguments[0]))
+    section: Any = importlib.import_module(f"tests.benchmarks.{job.section}")
+    figures: list[Figure] = section.measure(job, lambda text: print(f"  {text}", file=sys.stderr, flush=True))
+    Path(arguments[1]).write_text(json.dumps([figure.as_dict() for figure in figures]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,213 @@
+"""Weak scaling on one machine: steps of one rank on one core against steps of two ranks, each on a core of its own.
+
+Both trainings live at the same time and step in turn, so that a machine that drifts slows both. While the single rank
+steps, the two ranks are stopped by a signal: a rank that waits for others, and Horovod's background thread, would use
+the core next to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from gan.parallel import Alone, Communicator
+from gan.precision import native_bf16
+from gan.settings import TrainingSettings
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.inputs import forget
+from tests.benchmarks.process import ROOT, Job, Say, cores, mpirun, python, rank_environment, start_tensorflow
+from tests.benchmarks.step import LEARNING_RATE, batches, shower_file
+
+__all__ = ["measure"]
+
+BATCH = 8
+STEPS = 3
+"""Of a round."""
+ROUNDS = 6
+EVENTS = 512
+
+
+def measure(job: Job, say: Say) -> list[Figure]:
+    """Events/s of one and of two ranks, their ratio by round, and the parts of a step that are not computing."""
+    if cores() < 2:
+        return [Figure(name="weak/fp32/ratio", unit="x", note="needs two cores")]
+    precisions = ["fp32", *(["bf16"] if native_bf16() else [])]
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = shower_file(Path(folder), EVENTS)
+        for precision in precisions:
+            figures += _of_precision(precision, path, job, say, job.budget / len(precisions))
+    return figures
+
+
+def _of_precision(precision: str, path: Path, job: Job, say: Say, budget: float) -> list[Figure]:
+    end = time.monotonic() + budget
+    rounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    rank = python("tests.benchmarks.weak")
+    with ExitStack() as held:
+        one = held.enter_context(_ranks([*rank, "alone", precision, path]))
+        two = held.enter_context(_ranks([*mpirun(2), *rank, "together", precision, path]))
+        one.ready()
+        pids = two.ready()
+        say(f"{precision}: both trainings are ready")
+        longest = 0.0
+        while len(rounds) < (2 if job.quick else ROUNDS) and (not rounds or time.monotonic() + longest < end):
+            began = time.monotonic()
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                alone = one.steps(STEPS)
+            finally:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+            forget(path)
+            together = two.steps(STEPS)
+            longest = max(longest, time.monotonic() - began)
+            rounds.append((alone, together))
+            say(f"{precision}: a step takes {alone['seconds']:.2f} s alone, {together['seconds']:.2f} s on two ranks")
+    rates = [(BATCH / alone["seconds"], 2 * BATCH / together["seconds"]) for alone, together in rounds]
+    shares = {
+        name: [100 * together[name] / together["seconds"] for _, together in rounds] for name in ("exchanged", "waited")
+    }
+    how = f"batch {BATCH}, {STEPS} steps a round, {together['communicator']}"
+    return [
+        Figure(name=f"weak/{precision}/1-rank", unit="events/s", rounds=[one for one, _ in rates], note=how),
+        Figure(name=f"weak/{precision}/2-ranks", unit="events/s", rounds=[two for _, two in rates], note=how),
+        Figure(name=f"weak/{precision}/ratio", unit="x", rounds=[two / one for one, two in rates]),
+        Figure(
+            name=f"weak/{precision}/communication",
+            unit="% of the step",
+            rounds=shares["exchanged"],
+            note="seen by the step, waiting for the other rank included; mean of the ranks",
+        ),
+        Figure(
+            name=f"weak/{precision}/input",
+            unit="% of the step",
+            rounds=shares["waited"],
+            note="waiting for events; the file was dropped from the page cache before each round",
+        ),
+    ]
+
+
+class _Ranks:
+    """Processes that do steps when they are told to."""
+
+    def __init__(self, process: subprocess.Popen[str], commands: TextIO) -> None:
+        self._process = process
+        self._commands = commands
+
+    def ready(self) -> list[int]:
+        """Wait until they have compiled and done a step; their process numbers, by rank."""
+        return self._answer()["pids"]
+
+    def steps(self, number: int) -> dict[str, Any]:
+        """Let them do so many steps. Seconds a step, and those spent exchanging and waiting for events."""
+        self._commands.write(f"{number}\n")
+        self._commands.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"the ranks ended with status {self._process.wait()} before they answered")
+
+
+@contextmanager
+def _ranks(argv: Sequence[object]) -> Iterator[_Ranks]:
+    with tempfile.TemporaryDirectory() as folder:
+        # A named pipe, since not every mpirun passes standard input on. Opened both ways it never blocks.
+        commands = Path(folder, "commands")
+        os.mkfifo(commands)
+        process = subprocess.Popen(
+            [*map(str, argv), str(commands)], cwd=ROOT, env=rank_environment(2), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            with os.fdopen(os.open(commands, os.O_RDWR), "w") as told:
+                yield _Ranks(process, told)
+                told.write("0\n")
+                told.flush()
+                process.wait(timeout=30)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One rank: as many steps as rank 0 is told to do, again and again until that is 0."""
+    mode, precision, path, commands = arguments
+    communicator = _communicator(mode)
+    from gan.draws import position
+    from gan.feeding import Feeder
+    from gan.parallel import share_variables
+    from gan.showers import open_showers
+    from gan.step import Networks, TrainingStep
+
+    settings = TrainingSettings(filters="original", precision=precision, batch_size=BATCH)
+    networks = Networks(settings, communicator)
+    share_variables(communicator, networks.variables())
+    step = TrainingStep(networks, settings, communicator)
+    feeder, numbers = Feeder(open_showers([path])), count()
+
+    def steps(number: int, seed: int) -> dict[str, Any]:
+        exchanged = 0.0
+        # One more, read before the clock starts: an epoch's first batch has been prefetched, too.
+        fed = feeder.feed(batches(EVENTS, BATCH, number + 1, seed))
+        next(fed)
+        feeder.reset()
+        communicator.allgather(None)
+        began = time.perf_counter()
+        for cells, energies in fed:
+            exchanged += step(cells, energies, position(0, next(numbers)), LEARNING_RATE).exchange_seconds
+        seconds = time.perf_counter() - began
+        means = np.mean(communicator.allgather((seconds, exchanged, feeder.waited)), axis=0) / max(number, 1)
+        names = ("seconds", "exchanged", "waited")
+        return {**dict(zip(names, means.tolist(), strict=True)), "communicator": communicator.name}
+
+    steps(1, 0)
+    pids = communicator.gather(os.getpid())
+    if pids is not None:
+        print(json.dumps({"pids": pids}), flush=True)
+    told_by = open(commands) if communicator.rank == 0 else None  # noqa: SIM115 (until the process ends)
+    for turn in count(1):
+        number = communicator.broadcast(int(told_by.readline() or 0) if told_by else None)
+        if number == 0:
+            return
+        done = steps(number, 2 * turn + communicator.rank)
+        if communicator.rank == 0:
+            print(json.dumps(done), flush=True)
+
+
+def _communicator(mode: str) -> Communicator:
+    """Bind this rank to a core of its own and join the others."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if mode == "alone":
+        os.sched_setaffinity(0, {allowed[0]})
+        start_tensorflow(1)
+        return Alone()
+    from mpi4py import MPI
+
+    from launcher.communicator import MpiCommunicator, choose
+
+    os.sched_setaffinity(0, {allowed[MPI.COMM_WORLD.rank]})
+    start_tensorflow(1)
+    return choose(MpiCommunicator(MPI.COMM_WORLD), "auto")[0]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
