@@ -1,0 +1,220 @@
+"""Draws plots for paper: descriptions in, matplotlib figures out.
+
+Figures are made without pyplot, so that importing this module changes no state of matplotlib. Saving is left to
+`scaling.report`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from scaling.plots.describe import (
+    COLOURS,
+    DASHES,
+    GREY,
+    HATCHES,
+    MARKERS,
+    Cells,
+    Line,
+    Panel,
+    Plot,
+    Side,
+    spaced,
+    tint,
+)
+from scaling.plots.panels import curve_panels
+
+__all__ = ["draw", "scaling_figure"]
+
+_OFFSETS: dict[Side, tuple[tuple[int, int], str]] = {
+    "above": ((6, 5), "left"),
+    "right": ((6, -12), "left"),
+    "below": ((0, -15), "center"),
+}
+
+
+def scaling_figure(curve: pd.DataFrame, title: str = "", panels: Sequence[Panel] = ()) -> Figure:
+    """Time per epoch, speed-up and efficiency side by side, with the 95% intervals of the curve as error bars.
+
+    Args:
+        curve: as `metrics.curve` gives it, one row or more.
+        title: a line on top, such as the model and batch size.
+        panels: what to draw where it is more than the curve: its first three.
+    """
+    figure = Figure(figsize=(11.5, 4.0), layout="constrained")
+    for number, (axes, panel) in enumerate(
+        zip(figure.subplots(1, 3), list(panels)[:3] or curve_panels(curve), strict=True)
+    ):
+        _panel(axes, panel)
+        if number == 0:
+            axes.legend(frameon=False, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def draw(plot: Plot) -> Figure:
+    """One plot as a figure of its own."""
+    if isinstance(plot, Cells):
+        height = 0.9 + 0.55 * len(plot.rows)
+        figure = Figure(figsize=(min(14.0, 1.6 + 0.5 * len(plot.rows[0])), height), layout="constrained")
+        _cells(figure.subplots(), plot)
+    else:
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        _panel(axes, plot)
+        if sum(line.named for line in plot.lines) > 1 or plot.bars:
+            axes.legend(frameon=False, fontsize=8.5, **_legend_place(plot))
+    # A longer one would squeeze the axes.
+    figure.suptitle(plot.title if len(plot.title) < 90 else f"{plot.title[:88]}...", fontsize=11)
+    return figure
+
+
+def _legend_place(panel: Panel) -> dict[str, Any]:
+    """Under the axes where bars fill them or many lines cross them."""
+    names = [part.label for part in panel.bars] or [line.label for line in panel.lines if line.named]
+    if not panel.bars and len(names) <= 4:
+        return {}
+    return {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3 if max(map(len, names)) <= 16 else 2}
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    for line in panel.lines:
+        _line(axes, panel, line)
+    if panel.bars:
+        _bars(axes, panel)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.grid(True, axis="y" if panel.bars else "both", color="#e2e2e2", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9)
+    if panel.x_ticks:
+        _size_axis(axes, panel.x_ticks)
+    elif panel.lines:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    if panel.y_scale == "log":
+        _log_scale(axes)
+    if panel.from_zero:
+        axes.set_ylim(0, 1.0 if panel.bars else _top(panel))
+    if panel.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _line(axes: Axes, panel: Panel, line: Line) -> None:
+    label = line.label if line.named else "_nolegend_"
+    x, y = np.array(line.x, dtype=float), np.array(line.y, dtype=float)
+    if line.role == "ideal":
+        axes.plot(x, y, label=label, color=GREY, linestyle=(0, (5, 3)), linewidth=1.3, zorder=2)
+        return
+    colour, marker = COLOURS[line.style % len(COLOURS)], MARKERS[line.style % len(MARKERS)][0]
+    on_off = DASHES[line.style % len(DASHES)][0]
+    style = (0, on_off) if on_off else "-"
+    known = line.low is not None and line.high is not None
+    low, high = np.array(line.low or [], dtype=float), np.array(line.high or [], dtype=float)
+    if line.role == "forecast":
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0, zorder=1)
+        axes.plot(x, y, label=label, color=colour, linestyle=":", linewidth=1.6, zorder=2.5)
+        return
+    if line.role == "published":
+        axes.plot(x, y, label=label, color=colour, marker=marker, markerfacecolor="none", linestyle=style, linewidth=1)
+        return
+    errors = [np.clip(y - low, 0, None), np.clip(high - y, 0, None)] if known else None
+    axes.errorbar(
+        x, y, yerr=errors, label=label, color=colour, marker=marker, linestyle=style, capsize=3, zorder=3,
+        markersize=5.5 if len(x) < 60 else 2.5, linewidth=1.8 if line.role == "measured" else 1.0,
+    )  # fmt: skip
+    if line.values:
+        offset, side = _OFFSETS[line.values]
+        # Below an error bar, not across it.
+        heights = np.where(np.isfinite(low), low, y) if known and line.values == "below" else y
+        for workers, value, height in zip(x, y, heights, strict=True):
+            axes.annotate(
+                _text(value, panel.digits), (workers, height), offset, textcoords="offset points", ha=side, fontsize=8
+            )
+
+
+def _bars(axes: Axes, panel: Panel) -> None:
+    places = np.arange(len(panel.categories))
+    below = np.zeros(len(places))
+    for part in panel.bars:
+        axes.bar(
+            places, part.y, bottom=below, width=0.7, label=part.label, color=tint(part.style, 0.75),
+            edgecolor="white", linewidth=0.6, hatch=HATCHES[part.style % len(HATCHES)][0],
+        )  # fmt: skip
+        below = below + np.array(part.y)
+    every = math.ceil(len(places) / 12)
+    axes.set_xticks(places[::every], [text.replace("<br>", "\n") for text in panel.categories[::every]])
+
+
+def _cells(axes: Axes, plot: Cells) -> None:
+    """CPUs as a grid of tinted squares, each with its number and the ranks of its workers."""
+    height, width = len(plot.rows), len(plot.rows[0])
+    colours = ["#f0f0f0", *(tint(i) for i in range(len(COLOURS)))]
+    values = np.ma.masked_all((height, width))
+    for row, cells in enumerate(plot.rows):
+        for column, cell in enumerate(cells):
+            if cell is None:
+                continue
+            cpu, ranks = cell
+            values[row, column] = 1 + ranks[0] % len(COLOURS) if ranks else 0
+            text = f"{cpu}\n{rank_text(ranks)}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, linespacing=1.3)
+    edges_x, edges_y = np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5
+    axes.pcolormesh(
+        edges_x, edges_y, values, cmap=ListedColormap(colours), vmin=-0.5, vmax=len(colours) - 0.5,
+        edgecolors="white", linewidth=1.5,
+    )  # fmt: skip
+    axes.invert_yaxis()
+    axes.set_yticks(range(height), plot.labels)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def rank_text(ranks: Sequence[int]) -> str:
+    """The workers of a CPU in a cell: `w2`, `w0+w1`, a dash where nobody has it."""
+    if len(ranks) > 2:
+        return f"w{ranks[0]}+{len(ranks) - 1}"
+    return "+".join(f"w{rank}" for rank in ranks) or "-"
+
+
+def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
+    axes.set_xscale("log", base=2)
+    margin = 1.2 * (max(sizes) / min(sizes)) ** 0.06
+    axes.set_xlim(min(sizes) / margin, max(sizes) * margin)
+    axes.xaxis.set_major_locator(FixedLocator(spaced(sizes)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if x < 1e6 else f"{x:.0f}"))
+
+
+def _log_scale(axes: Axes) -> None:
+    """Logarithmic in y with ticks at 1, 2, 5, at more digits over less than a decade, and never a sliver."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    widen = max(1.05, math.sqrt(4 / (high / low)))
+    axes.set_ylim(low / widen, high * widen)
+    digits = (1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    axes.yaxis.set_major_locator(LogLocator(subs=digits))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def _top(panel: Panel) -> float:
+    """Over every value and interval; a limit that is far off must not press the rest to the ground."""
+    values = [v for line in panel.lines for v in line.y if math.isfinite(v)]
+    highs = [v for line in panel.lines for v in line.high or () if math.isfinite(v)]
+    return max(1.1, 1.08 * min(max(highs, default=0), 2 * max(values)), 1.08 * max(values))
+
+
+def _text(value: float, digits: str) -> str:
+    return f"{value:.0f}" if digits == ".4g" and value >= 1000 else format(value, digits)

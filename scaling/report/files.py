@@ -1,0 +1,148 @@
+"""Writes a report: the page, the table in three forms, and every plot as PNG and SVG. Each file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scaling.plots import Panel, draw, scaling_figure
+from scaling.records import RecordError
+from scaling.report.making import Report
+from scaling.report.page import page
+from scaling.report.text import markdown
+
+__all__ = ["as_json", "write_report", "write_text"]
+
+_DPI = 160
+
+
+def write_report(report: Report, out: Path) -> list[Path]:
+    """Write scaling.html, .csv, .json, .md, .png and .svg (the curve), and every plot alone as .png and .svg, into the
+    folder `out` (made if missing); their paths.
+
+    The same runs give the same bytes.
+
+    Raises:
+        RecordError: the folder cannot be made or written.
+    """
+    plots = report.plots()
+    # What is drawn in three panels takes no legend for more than two lines: those are in the single plots.
+    three = [plot for plot in plots[:3] if isinstance(plot, Panel)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = [
+            _text(out / "scaling.html", page(report, plots)),
+            _write_whole(out / "scaling.csv", lambda path: _by_size(report.curve).to_csv(path, index=False)),
+            _text(out / "scaling.json", json.dumps(as_json(report), indent=1, allow_nan=False) + "\n"),
+            _text(out / "scaling.md", markdown(report)),
+            *_figure(out, "scaling", scaling_figure(report.curve, report.title, three)),
+        ]
+        for plot in plots:
+            written += _figure(out, plot.name, draw(plot))
+    except OSError as error:
+        raise RecordError(f"{out}: the report cannot be written ({error}); choose a folder with --out") from error
+    return written
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """All numbers of a report as JSON can write them; null is what is not known."""
+    return {
+        "title": report.title,
+        "notes": list(report.notes),
+        "curve": _records(report.curve),
+        "breakdown": _records(report.breakdown),
+        "models": {
+            series: {
+                "model": fit.model.name,
+                "parameters": _records(fit.parameters()),
+                "errors": dict(fit.errors),
+                "forecast": _records(fit.forecast(report.asked[series])),
+            }
+            for series, fit in report.fits.items()
+        },
+        "published": [
+            {"name": one.name, "source": one.source, "points": [_point(point) for point in one.points]}
+            for one in report.published
+        ],
+        "runs": [
+            {
+                "source": run.source,
+                "format": run.format,
+                "series": series,
+                "workers": run.workers,
+                "nodes": run.nodes,
+                "epochs": len(run.epochs),
+                "status": run.status,
+                "settings": dict(run.settings),
+            }
+            for run, series in zip(report.runs, report.labels or [""] * len(report.runs), strict=True)
+        ],
+    }
+
+
+def _by_size(curve: pd.DataFrame) -> pd.DataFrame:
+    """The curve with its sizes first, as scripts that read columns by their place expect."""
+    return curve[[*(name for name in curve.columns if name != "series"), *(["series"] if "series" in curve else [])]]
+
+
+def _point(point: Any) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in ("workers", "nodes", "seconds", "efficiency", "relation")}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): _value(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _value(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
+
+def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
+    options: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": _DPI}, "svg": {"metadata": {"Date": None}}}
+    written = []
+    # SVG ids are random unless salted.
+    with matplotlib.rc_context({"svg.hashsalt": "scaling"}):
+        # The layout is the same for both kinds, and to find it takes as long as to draw.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for kind, settings in options.items():
+
+            def save(path: Path, kind: str = kind, settings: Mapping[str, Any] = settings) -> None:
+                figure.savefig(path, format=kind, **settings)
+
+            written.append(_write_whole(out / f"{name}.{kind}", save))
+    return written
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file whole; its path. Raises RecordError where it cannot be written."""
+    try:
+        return _text(path, text)
+    except OSError as error:
+        raise RecordError(f"{path} cannot be written ({error}); choose another file with --out") from error
+
+
+def _text(path: Path, text: str) -> Path:
+    # Names of files may hold what is no character; a report must not fail over one.
+    return _write_whole(path, lambda beside: beside.write_bytes(text.encode("utf-8", "backslashreplace")))
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,125 @@
+"""`python -m scaling compare A B`: slower, worse scaling, noise, and too little to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from scaling import metrics
+from scaling.cli import main
+from scaling.compare import BETTER, SAME, UNKNOWN, WORSE, compare
+from scaling.parsers.record import run_log
+from scaling.records import RecordError
+from tests.sample_runs import end, epoch, header, run, write
+
+SIZES = (4, 16, 64)
+
+
+def study(folder: Path, seconds: Mapping[int, float], seed: int, epochs: int = 12, noise: float = 0.01) -> Path:
+    generator = np.random.default_rng(seed)
+    for workers, usual in seconds.items():
+        times = usual * (1 + noise * np.abs(generator.standard_normal(epochs)))
+        records = (epoch(i, float(t)) for i, t in enumerate(times, start=1))
+        write(folder / f"n{workers}", header(workers), *records, end(epochs))
+    return folder
+
+
+def compared(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["compare", *map(str, arguments)])
+
+
+def test_the_same_speed_is_not_worse(tmp_path: Path) -> None:
+    usual = {n: 400 / n for n in SIZES}
+    result = compared(study(tmp_path / "a", usual, 1), study(tmp_path / "b", usual, 2))
+    assert result.exit_code == 0, result.output
+    assert "B is not worse than A" in result.stdout
+    assert result.stdout.count(SAME) == 5
+
+
+def test_slower_everywhere_is_worse_in_speed_and_not_in_scaling(tmp_path: Path) -> None:
+    a = study(tmp_path / "a", {n: 400 / n for n in SIZES}, 1)
+    b = study(tmp_path / "b", {n: 440 / n for n in SIZES}, 2)
+    result = compared(a, b)
+    assert result.exit_code == 1, result.output
+    rows = [line for line in result.stdout.splitlines() if line.endswith((SAME, WORSE, BETTER))]
+    assert [("events/s" in row, row.endswith(WORSE)) for row in rows] == [
+        *((True, True), (True, True), (False, False), (True, True), (False, False))
+    ]
+    assert "the most in events/s at" in result.stdout
+    assert compared(b, a).exit_code == 0
+    assert compared(a, b, "--threshold", "0.2").exit_code == 0
+
+
+def test_worse_scaling_is_found_at_the_size_that_has_it(tmp_path: Path) -> None:
+    a = study(tmp_path / "a", {n: 400 / n for n in SIZES}, 1)
+    b = study(tmp_path / "b", {**{n: 400 / n for n in SIZES}, 64: 7.5}, 2)
+    result = compared(a, b)
+    assert result.exit_code == 1
+    worse = [line.split()[:2] for line in result.stdout.splitlines() if line.endswith(WORSE)]
+    assert worse == [["64", "events/s"], ["64", "efficiency"]]
+
+
+def test_noise_hides_what_it_can_hide(tmp_path: Path) -> None:
+    a = study(tmp_path / "a", {4: 100.0}, 1, noise=0.3)
+    b = study(tmp_path / "b", {4: 104.0}, 2, noise=0.3)
+    assert compared(a, b).exit_code == 0
+
+
+def test_alike_studies_are_seldom_called_worse() -> None:
+    """At most 2.5% of comparisons of equal studies may call B worse: 5 or more of 40 have a chance of 0.4%."""
+    generator = np.random.default_rng(7)
+
+    def points(seed: int) -> object:
+        runs = [run(n, (400 / n * np.exp(0.02 * generator.standard_normal(12))).tolist()) for n in SIZES]
+        return metrics.points(metrics.epochs_table(list(map(run_log, runs))), draws=400, seed=seed)
+
+    worse = sum((compare(points(1), points(2))["verdict"] == WORSE).any() for _ in range(40))  # type: ignore[arg-type]
+    assert worse < 5
+
+
+def test_intervals_belong_to_the_change_and_hold_it(tmp_path: Path) -> None:
+    runs = [run(n, [9.0, *(400 / n + 0.1 * k for k in range(6))]) for n in SIZES]
+    points = metrics.points(metrics.epochs_table(list(map(run_log, runs))))
+    other = metrics.points(metrics.epochs_table(list(map(run_log, runs))), seed=2)
+    table = compare(points, other)
+    assert table["change"].tolist() == [0.0] * 5
+    assert (table["change_low"] < 0).all()
+    assert (table["change_high"] > 0).all()
+    efficiency = table[table["quantity"] == "efficiency"].set_index("workers")["a"]
+    curve = metrics.curve(points).set_index("workers")["efficiency"]
+    assert efficiency.to_dict() == pytest.approx(curve[[16, 64]].to_dict())
+
+
+def test_too_few_epochs_are_said_and_not_passed(tmp_path: Path) -> None:
+    usual = {n: 400 / n for n in SIZES}
+    few = study(tmp_path / "few", usual, 1, epochs=2)
+    result = compared(few, study(tmp_path / "b", usual, 2))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert "too few epochs" in result.stderr
+    # One size that can be told makes an answer; the others say that they have none.
+    study(few, {4: 100.0}, 3)
+    result = compared(few, tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count(UNKNOWN) == 4
+
+
+def test_what_does_not_compare_is_an_error(tmp_path: Path) -> None:
+    a = study(tmp_path / "a", {4: 100.0}, 1)
+    b = study(tmp_path / "b", {8: 50.0}, 2)
+    result = compared(a, b)
+    assert result.exit_code == 2
+    assert "A has 4 workers, B 8" in result.stderr
+    bf16 = write(tmp_path / "c", header(4, {"precision": "bf16"}), *(epoch(i) for i in range(1, 6)), end(5))
+    result = compared(a, bf16)
+    assert result.exit_code == 2
+    assert "precision: 'bf16'" in result.stderr
+    assert compared(a, bf16, "--allow-different").exit_code in (0, 1)
+    assert compared(a, tmp_path / "missing").exit_code == 2
+    points = metrics.points(metrics.epochs_table([run_log(run(4, [9.0, 1.0, 1.0]))]))
+    with pytest.raises(RecordError, match="baseline of 5 workers"):
+        compare(points, points, baseline=5)
