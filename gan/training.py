@@ -65,8 +65,6 @@ class Training:
             seed=settings.seed,
         )
         self._part.check()
-        # Grappler's remapper fails on the discriminator's LeakyReLU gradients: it logs an error and changes nothing.
-        tf.config.optimizer.set_experimental_options({"remapping": False})
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.networks = Networks(settings, communicator)

@@ -250,7 +250,6 @@ def _step(task: Task) -> tuple[Callable[[], object], int]:
     threads = plan_threads(len(os.sched_getaffinity(0)), os.environ)
     start_tensorflow(threads)
     import numpy as np
-    import tensorflow as tf
 
     from gan.draws import position
     from gan.parallel import Alone
@@ -258,7 +257,6 @@ def _step(task: Task) -> tuple[Callable[[], object], int]:
     from gan.simulation import simulate
     from gan.step import Networks, TrainingStep
 
-    tf.config.optimizer.set_experimental_options({"remapping": False})
     settings = TrainingSettings(filters=task.filters, batch_size=task.batch_size, precision=task.precision)
     train = TrainingStep(Networks(settings, Alone()), settings, Alone())
     energies = np.linspace(20, 480, task.batch_size, dtype=np.float32)

@@ -97,7 +97,6 @@ class Trainer:
         from gan.step import Networks, TrainingStep
 
         keras.backend.clear_session()
-        tf.config.optimizer.set_experimental_options({"remapping": False})
         self._settings = TrainingSettings(filters=FILTERS, batch_size=BATCH, precision=precision, seed=seed)
         self._networks = Networks(self._settings, Alone())
         self._step = TrainingStep(self._networks, self._settings, Alone())
