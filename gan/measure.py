@@ -96,6 +96,7 @@ def summarize(
             for rank in np.argsort(-ratios)
             if ratios[rank] >= SLOW
         ],
+        rank_step_seconds=[round(measure.computing / max(1, len(measure.step_seconds)), 6) for measure in measures],
     )
 
 

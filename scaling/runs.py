@@ -45,6 +45,8 @@ class EpochTimes:
     slowest_ratio: float = math.nan
     """Computing time of the slowest rank over the median of all."""
     step_seconds: StepTimes | None = None
+    rank_step_seconds: Sequence[float] = ()
+    """Mean computing time of a step on each rank, in rank order."""
     losses: Mapping[str, float] = field(default_factory=dict)
     whole: bool = True
     """False for an epoch that was interrupted and continued: its seconds are of the last piece only."""

@@ -48,3 +48,8 @@ def test_an_epoch_without_steps_left_has_no_times() -> None:
     assert math.isnan(found.step_seconds.median)
     assert set(found.losses.values()) == {2.0}
     assert found.slow_ranks == []
+
+
+def test_computing_time_of_a_step_is_told_for_every_rank() -> None:
+    found = record(*(measure(f"c{i}", seconds) for i, seconds in enumerate((5.0, 6.0, 8.0))))
+    assert found.rank_step_seconds == pytest.approx([1.25, 1.5, 2.0])

@@ -24,10 +24,11 @@ from scaling.cli import main
 from scaling.metrics import curve, epochs_table, points
 from scaling.parsers import Hints
 from scaling.parsers.record import run_log
-from scaling.plots import Panel, draw, placement_plots, scaling_figure
+from scaling.plots import Panel, draw, placement_plots, rank_panel, scaling_figure
 from scaling.plots.describe import COLOURS, DASHES, MARKERS
 from scaling.plots.placement import Cells
 from scaling.published import read_published
+from scaling.records import read_run
 from scaling.report import Report, make_report, markdown, table_text, write_report
 from scaling.study import Options
 from tests.sample_runs import end, epoch, header, run, write
@@ -93,6 +94,21 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = (write_report(made, tmp_path / name) for name in ("a", "b"))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert write_report(made, tmp_path / "a") == first
+
+
+def test_computing_time_of_every_rank_is_drawn_for_the_largest_run(tmp_path: Path) -> None:
+    times = {1: [(9.0,), (2.0,), (3.0,)], 2: [(9.0, 9.0), (2.0, 4.0), (3.0, 4.0)]}
+    runs = []
+    for workers, by_epoch in times.items():
+        epochs = [epoch(i, rank_step_seconds=ranks) for i, ranks in enumerate(by_epoch, start=1)]
+        write(tmp_path / str(workers), header(workers, hosts=["c1", "c2"][:workers]), *epochs)
+        runs.append(run_log(read_run(tmp_path / str(workers))))
+    panel = rank_panel(runs)
+    assert panel is not None
+    (line,) = panel.lines
+    assert (line.label, line.x, line.y) == ("2 workers", [0, 1], [2.5, 4.0])
+    assert (line.low, line.high, line.hover) == ([2.0, 4.0], [3.0, 4.0], ["c1", "c2"])
+    assert rank_panel([run_log(run(2, [3.0, 3.0]))]) is None
 
 
 def test_the_figure_shows_the_curve_and_the_ideal() -> None:

@@ -52,6 +52,7 @@ def _epoch(epoch: Epoch) -> EpochTimes:
         communication_seconds=epoch.communication_seconds,
         slowest_ratio=epoch.slowest_ratio,
         step_seconds=epoch.step_seconds,
+        rank_step_seconds=epoch.rank_step_seconds,
         losses=epoch.losses,
         whole=epoch.resumed_steps == 0,
     )

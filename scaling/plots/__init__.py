@@ -8,7 +8,7 @@ from scaling.plots.describe import Bars, Cells, Line, Panel, Plot
 from scaling.plots.panels import breakdown_panels, curve_panels
 from scaling.plots.placement import placement_plots
 from scaling.plots.static import draw, scaling_figure
-from scaling.plots.steps import loss_panels, slowest_panel, step_panel
+from scaling.plots.steps import loss_panels, rank_panel, slowest_panel, step_panel
 
 __all__ = [
     "Bars",
@@ -21,6 +21,7 @@ __all__ = [
     "draw",
     "loss_panels",
     "placement_plots",
+    "rank_panel",
     "scaling_figure",
     "slowest_panel",
     "step_panel",

@@ -15,7 +15,7 @@ from scaling.plots.describe import Line, Panel
 from scaling.plots.panels import plain
 from scaling.runs import EpochTimes, RunLog
 
-__all__ = ["loss_panels", "slowest_panel", "step_panel"]
+__all__ = ["loss_panels", "rank_panel", "slowest_panel", "step_panel"]
 
 _MOST_LINES = 7
 _MOST_LOSSES = 8
@@ -64,6 +64,46 @@ def step_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         y_scale="log",
         caption="Over all steps and ranks of an epoch; bars are the range over epochs. What lies far over the median "
         "holds every other rank up.",
+    )
+
+
+def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: int = 1) -> Panel | None:
+    """Computing time of a step on every rank, of the largest run of each series that tells it; None where none does.
+
+    Each point is the median over epochs, its bar the range over them.
+    """
+    largest: dict[str, RunLog] = {}
+    for run, series in zip(runs, labels or [""] * len(runs), strict=True):
+        told = any(epoch.rank_step_seconds for epoch in _used(run, skip_epochs))
+        if told and (series not in largest or run.workers > largest[series].workers):
+            largest[series] = run
+    lines = []
+    for style, (series, run) in enumerate(list(largest.items())[:_MOST_LINES]):
+        epochs = [e.rank_step_seconds for e in _used(run, skip_epochs) if len(e.rank_step_seconds) == run.workers]
+        by_rank = list(zip(*epochs, strict=True))
+        hosts = run.record.header.hosts if run.record else ()
+        lines.append(
+            Line(
+                label=f"{plain(series)}, {run.workers} workers" if series else f"{run.workers} workers",
+                x=[float(rank) for rank in range(len(by_rank))],
+                y=[median(values) for values in by_rank],
+                low=[min(values) for values in by_rank],
+                high=[max(values) for values in by_rank],
+                style=style,
+                hover=[plain(host) for host in hosts] if len(hosts) == len(by_rank) else None,
+            )
+        )
+    if not any(line.x for line in lines):
+        return None
+    return Panel(
+        name="ranks",
+        title="Computing time by rank",
+        x_label="Rank",
+        y_label="Computing time of a step (s)",
+        lines=lines,
+        from_zero=True,
+        caption="Without waiting for events or for other ranks, of the largest run; bars are the range over epochs. "
+        "Ranks that stand out hold all others up.",
     )
 
 

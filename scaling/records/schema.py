@@ -110,6 +110,8 @@ class Epoch:
     means over the whole epoch."""
     slow_ranks: Sequence[Mapping[str, Any]] = ()
     """Ranks whose computing time is 20% or more over the median of all: rank, host, ratio."""
+    rank_step_seconds: Sequence[float] = ()
+    """Mean computing time of a step on each rank, in rank order: without waiting for events or exchanging gradients."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "epoch")

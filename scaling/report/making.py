@@ -16,6 +16,7 @@ from scaling.plots import (
     curve_panels,
     loss_panels,
     placement_plots,
+    rank_panel,
     slowest_panel,
     step_panel,
 )
@@ -57,6 +58,7 @@ class Report:
         curve's."""
         inside = (
             step_panel(self.runs, self.labels, self.skip_epochs),
+            rank_panel(self.runs, self.labels, self.skip_epochs),
             slowest_panel(self.runs, self.labels),
         )
         return [
