@@ -194,10 +194,14 @@ def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
         targets = {out / file.path.name: file for file in showers.files}
         if len(targets) < len(showers.files):
             raise InputError(f"{len(showers.files)} files have only {len(targets)} different names: repack them apart")
-        present = next((path for path in targets if path.exists()), None)
-        if present and (not overwrite or os.path.samefile(present, targets[present].path)):
-            raise InputError(f"{present} exists; give another folder with --out, or --overwrite what is not a source")
-        out.mkdir(parents=True, exist_ok=True)
+        sources = {os.path.realpath(file.path) for file in showers.files}
+        for path in targets:
+            if path.exists() and (not overwrite or os.path.realpath(path) in sources):
+                raise InputError(f"{path} exists; give another folder with --out, or --overwrite what is not a source")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"The folder {out} cannot be made ({error}). Give another --out.") from error
         with _progress(showers.events, "Repacked") as report:
             for target, file in targets.items():
                 rewrite(file.path, target, report)
@@ -212,20 +216,17 @@ def _progress(events: int | None, verb: str) -> Iterator[Callable[[int], None]]:
             yield lambda further: bar.update(further) and None
         return
 
-    began = last = 0.0
-    before = done = 0
+    last = time.monotonic()
+    told = done = 0
 
     def report(further: int) -> None:
-        nonlocal began, last, before, done
+        nonlocal last, told, done
         done += further
         now = time.monotonic()
-        if not began:
-            # What comes before the first events, such as loading TensorFlow, is not their time.
-            began, last, before = now, now, done
-        elif now - last >= SECONDS_BETWEEN_LINES:
-            last = now
+        if now - last >= SECONDS_BETWEEN_LINES:
             of = f" of {events:,}" if events else ""
-            rate = (done - before) / (now - began)
-            click.echo(f"{verb} {done:,}{of} events, {rate:,.0f} events/s.", err=True)
+            # Since the last line: what came before the first events, such as loading TensorFlow, is not their time.
+            click.echo(f"{verb} {done:,}{of} events, {(done - told) / (now - last):,.0f} events/s.", err=True)
+            last, told = now, done
 
     yield report

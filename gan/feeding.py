@@ -103,6 +103,10 @@ class Feeder:
         self.waited = 0.0
         """Seconds spent waiting since the last `reset`."""
 
+    def close(self) -> None:
+        """End the thread; what it was to read ahead is not read."""
+        self._reader.shutdown(cancel_futures=True)
+
     def reset(self) -> None:
         self.waited = 0.0
 

@@ -80,7 +80,8 @@ def find_checkpoint(source: Path) -> Path:
     if source.is_file():
         return source
     folder = source if any(source.glob("*.npz")) else RunFolder(source).checkpoints.folder
-    candidates = [folder / "best.npz", *sorted(folder.glob("epoch-*.npz"), reverse=True)]
+    whole = [path for path in folder.glob("epoch-*.npz") if "-step-" not in path.name]
+    candidates = [folder / "best.npz", *sorted(whole, reverse=True)]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         seen = "holds no checkpoint" if source.is_dir() else "does not exist"

@@ -61,6 +61,8 @@ class Places:
         # A user block shifts all places by its length, in some versions of HDF5; others cannot list chunks.
         if filters not in _FILTERS or cells.file.userblock_size or not hasattr(cells.id, "chunk_iter"):
             return None
+        if cells.id.get_type().get_size() != cells.dtype.itemsize:
+            return None  # a type that NumPy does not have: HDF5 converts it
         bytes_each, events = _CELLS * cells.dtype.itemsize, np.arange(len(cells))
         sizes = np.full(len(cells), bytes_each)
         if cells.chunks is None:
@@ -148,7 +150,7 @@ class EventFile:
                 self._open()
             yield
         except UNREADABLE as error:
-            raise unreadable(self.file.path, error) from error
+            raise unreadable(self.source, error) from error
 
     def _open(self) -> None:
         descriptor = os.open(self.source, os.O_RDONLY)
@@ -157,6 +159,8 @@ class EventFile:
             stamp = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
             if stamp != self._stamp or self._places is None:
                 self._look_up()
+                if os.stat(self.source).st_ino != seen.st_ino:
+                    raise OSError("it was replaced while it was opened")
                 self._stamp = stamp
             if self._places is not None:
                 self._descriptor, descriptor = descriptor, -1

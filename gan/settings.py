@@ -45,7 +45,7 @@ class TrainingSettings:
     """Factor per epoch (exponential) or at each plateau."""
     optimizer: str = "rmsprop"
     precision: str = "fp32"
-    """`bf16`: mixed precision; `bf16-full`: weights and their updates are BF16 too, which is there to compare with."""
+    """`bf16`: mixed precision; `bf16-full`: weights are rounded to BF16 after every update too, to compare with."""
     seed: int = 1
     events: int | None = None
     """Events to use of those in the files, training and validation together; all by default."""

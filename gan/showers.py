@@ -89,20 +89,22 @@ class ShowerSet:
         """The number of events in all files."""
         return int(self._starts[-1])
 
-    def prepare(self, tell: Callable[[str], None] | None = None) -> None:
+    def prepare(self, tell: Callable[[str], None] | None = None, warn: Callable[[str], None] | None = None) -> None:
         """Do once what makes later reads fast: look up where events lie, unpack files of large chunks on this node.
 
         To be called by all workers of a node at about the same time: they share the unpacking. Reads work without.
 
         Args:
-            tell: is given sentences for the user, where there is something to say.
+            tell: is given sentences for the user, where there is something to say that holds for every node.
+            warn: those about this node; as `tell` by default.
 
         Raises:
             InputError: a file cannot be read.
         """
         with self._lock:
             decoded = {reader.file: self._opened(reader).decoded for reader in self._readers}
-            self._copies = self._copies or Copies.of(decoded, tell or (lambda _: None))
+            say = tell or (lambda _: None)
+            self._copies = self._copies or Copies.of(decoded, say, warn or say)
             copies = self._copies.paths if self._copies else {}
             for reader in self._readers:
                 if reader.file.path in copies:

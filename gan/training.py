@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import numpy as np
 import tensorflow as tf
@@ -54,7 +54,8 @@ class Training:
         self.worker = worker
         self.communicator = communicator
         self._showers = showers
-        showers.prepare(print if communicator.rank == 0 else None)
+        # What a node has no room for is said by its own ranks, in their logs: rank 0 does not know.
+        showers.prepare(print if communicator.rank == 0 else None, warn=print)
         self._feeder = Feeder(showers)
         self._split = split_events(showers.events, settings)
         self._part = Part(
@@ -97,7 +98,7 @@ class Training:
         """
         progress = self._state.resume(self._part.steps)
         journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
-        with journal or nullcontext():
+        with closing(self._feeder), journal or nullcontext():
             if progress.epochs == self.settings.epochs:
                 if journal:
                     journal.already_complete()

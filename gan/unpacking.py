@@ -25,9 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gan.errors import InputError
 from gan.layout import SHAPE, UNREADABLE, ShowerFile, data_sets, open_file, unreadable
-from gan.writing import ShowerWriter, pack
+from gan.writing import ShowerWriter, WriteError, pack
 
 __all__ = ["Copies", "repack"]
 
@@ -91,12 +90,15 @@ class Copies:
         fcntl.flock(self._in_use, fcntl.LOCK_SH)
 
     @classmethod
-    def of(cls, decoded: Mapping[ShowerFile, int], tell: Callable[[str], None]) -> Copies | None:
+    def of(
+        cls, decoded: Mapping[ShowerFile, int], tell: Callable[[str], None], warn: Callable[[str], None]
+    ) -> Copies | None:
         """Copy the files whose chunks hold many events; None where there are none, or no place for copies.
 
         Args:
             decoded: how many events of each file are decoded to read one.
-            tell: is given sentences for the user.
+            tell: is given sentences for the user that are the same on every node.
+            warn: those about this node.
 
         Raises:
             InputError: a file cannot be read.
@@ -110,11 +112,11 @@ class Copies:
             f"divided chunk and decode all of them to read one (the first is {slow[0].path})."
         )
         advice = "'python -m gan repack' rewrites such files once for all runs."
-        folder = Path(tempfile.gettempdir()) / f"3dgan-{os.getuid()}-{socket.gethostname()}"
         try:
+            folder = Path(tempfile.gettempdir()) / f"3dgan-{os.getuid()}-{socket.gethostname()}"
             copies = cls(folder)
         except OSError as error:
-            tell(f"{found} There is no place for unpacked copies ({error}): reading will be slow. {advice}")
+            warn(f"{found} There is no place for unpacked copies ({error}): reading will be slow. {advice}")
             return None
         tell(
             f"{found} Unpacking {events:,} events to {folder} on every node: "
@@ -123,7 +125,7 @@ class Copies:
         try:
             copies.make(slow)
         except OSError as error:
-            tell(f"Only {len(copies.paths)} of {len(slow)} files were unpacked ({error}): reading will be slow.")
+            warn(f"Only {len(copies.paths)} of {len(slow)} files were unpacked ({error}): reading will be slow.")
         except BaseException:
             copies.close()
             raise
@@ -163,11 +165,9 @@ class Copies:
                     raise OSError(f"{self.folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed")
                 try:
                     repack(file.path, copy)
-                except InputError as error:
-                    if str(copy) in str(error):
-                        # It is the copy that cannot be written, and without one the file can still be read.
-                        raise OSError(str(error)) from error
-                    raise
+                except WriteError as error:
+                    # Without a copy the file can still be read.
+                    raise OSError(str(error)) from error
             self.paths[file.path] = copy
 
 

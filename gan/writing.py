@@ -15,20 +15,25 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+from h5py._hl.base import phil
 
 from gan.errors import InputError
 from gan.layout import CELLS, ELECTRON, SHAPE, TARGET
 
-__all__ = ["ShowerWriter", "pack", "write_showers"]
+__all__ = ["ShowerWriter", "WriteError", "pack", "write_showers"]
 
 _COMPRESSION_LEVEL = 1
+
+
+class WriteError(InputError):
+    """The file system refuses what is to be written."""
 
 
 class ShowerWriter:
     """Writes a file of known length batch by batch: `with ShowerWriter(path, events, attributes) as writer`.
 
     The file appears under its name when the block ends well and all events are there; until then, and after
-    an error, whatever had that name before stays. Raises InputError if the file system refuses.
+    an error, whatever had that name before stays. Raises WriteError if the file system refuses.
 
     `ECAL` has one event a chunk, compressed by gzip level 1. Simulated showers then take 5 kB instead of
     63 kB, little enough for the page cache of a node to hold a whole data set, and `gan.reading` gets at any one
@@ -66,9 +71,11 @@ class ShowerWriter:
         self._targets[self._written : after, 0] = particles
         self._targets[self._written : after, 1] = energies
         try:
-            for event, chunk in enumerate(packed, start=self._written):
-                self._cells.id.write_direct_chunk((event, 0, 0, 0), chunk)
-        except OSError as error:
+            # h5py's lock, which this call alone does not take by itself: HDF5 is not made for several threads.
+            with phil:
+                for event, chunk in enumerate(packed, start=self._written):
+                    self._cells.id.write_direct_chunk((event, 0, 0, 0), chunk)
+        except (OSError, RuntimeError) as error:
             raise self._refused(error) from error
         self._written = after
 
@@ -76,7 +83,8 @@ class ShowerWriter:
         try:
             if kind is None:
                 self._finish()
-        except OSError as error:
+        # HDF5 has no other error than RuntimeError for a disk that is full when it closes a file.
+        except (OSError, RuntimeError) as error:
             raise self._refused(error) from error
         finally:
             self._discard()
@@ -86,6 +94,9 @@ class ShowerWriter:
             raise ValueError(f"{self._written} of {len(self._targets)} events were written to {self.path}")
         self._file.create_dataset(TARGET, data=self._targets)
         self._file.close()
+        # On disk before it has its name: a file of that name is whole, also after a node's crash.
+        with self._beside.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(self._beside, self.path)
 
     def _discard(self) -> None:
@@ -97,8 +108,8 @@ class ShowerWriter:
             self._file.close()
         self._beside.unlink(missing_ok=True)
 
-    def _refused(self, error: OSError) -> InputError:
-        return InputError(f"{self.path} cannot be written ({error}). Give a folder with the right and room to write.")
+    def _refused(self, error: Exception) -> WriteError:
+        return WriteError(f"{self.path} cannot be written ({error}). Give a folder with the right and room to write.")
 
 
 def pack(cells: npt.ArrayLike) -> list[bytes]:

@@ -51,7 +51,8 @@ def become(
     told = sorted(node.exchange([allocation.rank, format_cpu_list(os.sched_getaffinity(0))]))
     masks = [frozenset(parse_cpu_list(text)) for _, text in told]
     local_rank = [number for number, _ in told].index(allocation.rank)
-    rank = bind_rank(allocation, settings, host, read_topology(), local_rank, masks)
+    # What `launcher tune` found holds for the step of this project's training.
+    rank = bind_rank(allocation, settings, host, read_topology(), local_rank, masks, tuned=False)
     notes = check_local(settings, allocation, host, local_rank, node.local_size) + rank.notes
     node.tell({"report": asdict(report_of(rank)), "notes": notes})
     heard = node.hear()

@@ -89,11 +89,14 @@ def bind_rank(
     topology: Topology,
     local_rank: int,
     masks: Sequence[frozenset[int]],
+    *,
+    tuned: bool = True,
 ) -> Rank:
     """Bind this process to its share of the node and set its environment.
 
     Args:
         masks: CPUs that the ranks of this node came with, by local rank.
+        tuned: whether thread counts that were measured on such nodes are taken (see `tuned`).
     """
     mine = masks[local_rank]
     given = given_cpus(masks, allocation.source in MPIRUN_SOURCES, topology)
@@ -106,10 +109,10 @@ def bind_rank(
     else:
         notes += decision.placement.warnings
         placed, bound_by = planned, bind(planned, len(topology.domains))
-    tuned = find_tuned(restrict(topology, given), os.environ)
-    if tuned and tuned.workers_per_node != len(masks):
-        tuned = None
-    threads = plan_threads(placed.cores, os.environ, settings.inter_op, settings.intra_op, tuned)
+    found = find_tuned(restrict(topology, given), os.environ) if tuned else None
+    if found and found.workers_per_node != len(masks):
+        found = None
+    threads = plan_threads(placed.cores, os.environ, settings.inter_op, settings.intra_op, found)
     notes += threads.warnings
     if allocation.promised_size > allocation.size:
         notes.append(

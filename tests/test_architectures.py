@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 
 from gan.architectures import filter_set
+from gan.draws import position
 from gan.errors import InputError
 from gan.layers import ConvolutionBlock
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
-from gan.step import Networks
+from gan.step import Networks, TrainingStep
 
 PARAMETERS = {
     "original": {"generator": 872_948, "discriminator": 73_450},
@@ -52,6 +53,11 @@ def test_unknown_filters_are_refused_with_the_choices() -> None:
 
 
 def test_full_bf16_keeps_weights_that_bf16_can_hold() -> None:
-    networks = Networks(TrainingSettings(filters="original", precision="bf16-full"), Alone())
+    settings = TrainingSettings(filters="original", precision="bf16-full", batch_size=1)
+    networks = Networks(settings, Alone())
+    before = networks.generator_variables[0].numpy()
+    cells = np.full((1, 25, 25, 25), 1e-3, np.float32)
+    TrainingStep(networks, settings, Alone())(cells, np.array([100.0], np.float32), position(0, 0), 1e-2)
+    assert np.any(networks.generator_variables[0].numpy() != before)
     for variable in (*networks.generator_variables, *networks.discriminator_variables):
         np.testing.assert_array_equal(variable.numpy(), tf.cast(tf.cast(variable.value, tf.bfloat16), tf.float32))

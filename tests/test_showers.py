@@ -182,7 +182,7 @@ def test_a_full_disk_is_an_input_error_and_leaves_nothing(tmp_path: Path) -> Non
         [sys.executable, "-c", code, str(tmp_path / "a.h5")], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 1
-    assert "gan.errors.InputError" in ended.stderr
+    assert "gan.writing.WriteError" in ended.stderr
     assert "a.h5 cannot be written" in ended.stderr
     assert not list(tmp_path.iterdir())
 

@@ -68,9 +68,9 @@ def test_a_winner_must_be_faster_by_more_than_noise() -> None:
     assert table[1].split()[-2] == "1.30"
 
 
-def test_the_time_limits_what_is_tried_and_the_defaults_get_a_second_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limits_what_is_tried_and_the_best_must_win_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    rates = iter([50.0, 60.0, 70.0, 65.0])
+    rates = iter([50.0, 60.0, 70.0, 65.0, 52.0, 66.0])
 
     def measured(topology: Topology, candidate: Candidate, *rest: object) -> Result:
         clock[0] += 15
@@ -80,11 +80,11 @@ def test_the_time_limits_what_is_tried_and_the_defaults_get_a_second_chance(monk
     monkeypatch.setattr(tuning.time, "monotonic", lambda: clock[0])
     said: list[str] = []
     results = tuning.tune(SKYLAKE, {}, Task(), 61.0, 4, said.append)
-    assert [each.events_per_second for each in results] == [50.0, 60.0, 70.0, 65.0]
-    assert "4 of 9 settings; --seconds 150" in said[-1]
+    assert [each.events_per_second for each in results] == [52.0, 60.0, 66.0, 65.0]
+    assert "4 of 9 settings; --seconds 150" in said[4]
     tried = len(candidates(HERE, 1))
-    rates = iter([50.0] * tried + [80.0])
-    assert tuning.tune(HERE, {}, Task(), 600.0, 1)[0].events_per_second == 80.0
+    rates = iter([50.0] * tried)
+    assert [each.events_per_second for each in tuning.tune(HERE, {}, Task(), 600.0, 1)] == [50.0] * tried
 
 
 def test_what_is_kept_is_found_on_the_same_type_of_node_alone(tmp_path: Path) -> None:

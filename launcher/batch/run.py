@@ -147,8 +147,10 @@ def _command(
 ) -> Command:
     starter = pick_starter(settings.starter, machine, job.id is not None)
     topology = read_topology(affinity=os.sched_getaffinity(0))
-    usual = machine or find_tuned(topology, environ)
-    workers = settings.workers_per_node or (usual.workers_per_node if usual else DEFAULT_WORKERS)
+    workers = settings.workers_per_node
+    if workers is None:
+        usual = machine or find_tuned(topology, environ)
+        workers = usual.workers_per_node if usual else DEFAULT_WORKERS
     placement = place(topology, workers)
     if starter == "ibrun":
         command = STARTERS["ibrun"](topology, placement, nodes, launch)

@@ -43,7 +43,12 @@ def measure(job: Job, say: Say) -> list[Figure]:
             missing = "Horovod cannot be loaded"
             for transport in transports:
                 say(f"{transport}, {ranks} ranks, pass {turn + 1}")
-                times, remark = _run(transport, ranks)
+                try:
+                    times, remark = _run(transport, ranks)
+                except RuntimeError as error:
+                    # An mpirun fails to start now and then on a crowded machine.
+                    say(f"again, after: {error}")
+                    times, remark = _run(transport, ranks)
                 for name, values in times.items():
                     found.setdefault(f"{name}/{transport}", []).extend(values)
                 if transport == "horovod":

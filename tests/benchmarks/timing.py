@@ -61,13 +61,15 @@ def interleave(
         if case.expected and sum(cost.values()) + case.expected > budget:
             left_out[case.name] = f"left out: one round would take about {case.expected:.0f} s"
             continue
+        # All before any is called: building networks sets TensorFlow's seed, which throws away what was compiled.
+        ready.append((case, case.prepare()))
+        cost[case.name] = case.expected
+    for case, measure in ready:
         say(f"{case.name}: warming up")
-        measure = case.prepare()
         began = clock()
         measure()
         # A warm-up compiles: the caller knows better what a round will take, where it knows.
         cost[case.name] = case.expected or clock() - began
-        ready.append((case, measure))
     values: dict[str, list[float]] = {case.name: [] for case, _ in ready}
     number, spent = 0, 0.0
     while True:
