@@ -17,7 +17,7 @@ __all__ = ["MAY_DIFFER", "EpochTimes", "RunLog"]
 MAY_DIFFER = frozenset(
     {
         *("epochs", "warmup_epochs", "learning_rate", "lr_scaling", "lr_schedule", "lr_decay", "seed"),
-        *("data", "out", "resume", "config", "tensorboard", "workers_per_node", "communicator", "bind"),
+        *("data", "out", "resume", "config", "tensorboard", "workers_per_node", "bind"),
     }
 )
 """Settings of this project's training that leave the work per event as it is, or follow from the size of the run."""
@@ -41,7 +41,8 @@ class EpochTimes:
     communication_seconds: float = math.nan
     """Gradient exchange with the wait for slower ranks, mean over ranks; part of `seconds`."""
     negotiation_seconds: float = math.nan
-    """Time in which a tensor waited until the last rank had it; overlaps with computing. Only timelines tell it."""
+    """Time in which a tensor waited until the last rank had it; overlaps with computing. Only timelines tell it; their
+    exchange overlaps with computing, too."""
     slowest_ratio: float = math.nan
     """Computing time of the slowest rank over the median of all."""
     step_seconds: StepTimes | None = None
@@ -72,7 +73,8 @@ class RunLog:
     """Events that an epoch draws from."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What must be equal in runs that are compared, as text. Readers leave out what is in `MAY_DIFFER` and what is a
-    field here (batch sizes, events). `data files` holds the names and events of the files, without their folder."""
+    field here (batch sizes, events). `data files` holds the names and events of the files, without their folder.
+    `communicator` is what exchanges the gradients; that of a single worker does not count."""
     epochs: Sequence[EpochTimes] = ()
     status: str = "unknown"
     """complete, interrupted, failed, or unknown where the file does not tell."""

@@ -128,13 +128,39 @@ def test_a_record_without_an_end_is_used_with_a_note() -> None:
 
 
 def test_what_a_reader_noted_is_said_with_its_file() -> None:
-    runs = [log(1, [9.0] * 5, notes=["2 lines left out."])]
-    assert notes(runs, epochs_table(runs)) == ["run-1/run.jsonl: 2 lines left out."]
+    runs = [log(1, [9.0] * 3, notes=["2 lines left out."])]
+    assert notes(runs, epochs_table(runs)) == [
+        "run-1/run.jsonl: 2 lines left out.",
+        "n = 2 at 1 workers: too few for an interval.",
+    ]
 
 
 def test_few_epochs_are_said() -> None:
     runs = [log(1, [9.0, 1.0, 1.1]), log(2, [9.0, 0.6, 0.5]), log(4, [9.0, 0.3, 0.3, 0.3]), log(8, [0.1] * 7)]
-    assert notes(runs, epochs_table(runs)) == ["n = 2 at 1, 2 workers: too few for an interval."]
+    assert notes(runs, epochs_table(runs))[:-1] == ["n = 2 at 1, 2 workers: too few for an interval."]
+
+
+def test_sizes_with_an_interval_of_one_run_are_said_once() -> None:
+    runs = [log(1, [9.0] * 5), log(2, [9.0] * 5), log(4, [9.0] * 4, name="a"), log(4, [9.0] * 4, name="b")]
+    runs.append(log(8, [9.0, 1.0]))
+    said = [note for note in notes(runs, epochs_table(runs)) if note.startswith("One run")]
+    assert said == ["One run at 1, 2 workers: the interval is over its epochs; how much runs differ is not in it."]
+
+
+def test_a_row_that_stands_for_a_run_has_no_first_epoch_to_skip() -> None:
+    runs = [log(1, [12.0], summary=True), log(2, [6.0, 5.0], summary=True)]
+    table = epochs_table(runs)
+    assert table["used"].all()
+    assert not any("to skip" in note for note in notes(runs, table))
+
+
+def test_communicators_are_compared_where_gradients_are_exchanged() -> None:
+    def on(workers: int, name: str) -> RunLog:
+        return log(workers, [9.0], settings={**SETTINGS, "communicator": name})
+
+    assert differences([on(1, "none"), on(2, "horovod"), on(4, "horovod")]) == {}
+    found = differences([on(1, "none"), on(2, "mpi"), on(4, "horovod")])
+    assert found == {"communicator": {"mpi": ["run-2/run.jsonl"], "horovod": ["run-4/run.jsonl"]}}
 
 
 def test_repeats_that_disagree_are_said() -> None:
@@ -365,6 +391,26 @@ def test_breakdown_names_the_slowest_rank_and_leaves_out_what_is_not_told() -> N
     table = breakdown([known, log(2, [99.0, 5.0])])
     assert table[["workers", "slowest_rank", "slowest_host"]].values.tolist() == [[1, 0, "c001"]]
     assert breakdown([log(2, [99.0, 5.0])]).empty
+
+
+def test_nothing_is_said_of_a_balance_that_no_file_tells() -> None:
+    times = {"input_seconds": 1.0, "communication_seconds": 2.0}
+    alone, four = log(1, [99, 10.0], times=times), log(4, [99, 10.0], times=times)
+    told = log(8, [99, 10.0, 20.0], times=times)
+    mixed = [dataclasses.replace(e, slowest_ratio=1.2) if e.epoch == 3 else e for e in told.epochs]
+    table = breakdown([alone, four, dataclasses.replace(told, epochs=mixed)]).set_index("workers")
+    unknown = ["imbalance", "load_balance", "communication_efficiency"]
+    assert table.loc[4, unknown].isna().all()
+    assert table.loc[4, "communication"] == pytest.approx(0.2)
+    assert table[list(PARTS)].sum(axis=1).tolist() == pytest.approx([1, 1, 1])
+    assert table.loc[1, ["imbalance", "load_balance"]].tolist() == [0, 1], "one worker waits for nobody"
+    # The epoch of 20 s: 17 s of computing, and 2 s that the slowest rank's takes longer, all of the exchange.
+    assert table.loc[8, ["n", "load_balance", "communication"]].tolist() == pytest.approx([1, 17 / 19, 0])
+
+
+def test_a_timeline_has_no_breakdown_since_its_exchange_overlaps() -> None:
+    times = {"communication_seconds": 2.0, "negotiation_seconds": 1.0}
+    assert breakdown([log(2, [10.0], times=times, summary=True)]).empty
 
 
 @given(st.floats(0, 20), st.floats(0, 20), st.floats(1, 3))

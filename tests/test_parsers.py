@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from scaling.parsers import Hints, read_runs
-from scaling.parsers.record import run_log
-from scaling.records import RecordError, read_run
+from scaling.records import RecordError
 from scaling.runs import RunLog
-from tests.sample_runs import end, epoch, header, write
 
 LOGS = Path(__file__).parent / "data" / "logs"
 
@@ -277,33 +275,41 @@ def test_extra_p_lines_are_a_table(tmp_path: Path) -> None:
     assert [(run.workers, run.epochs[0].seconds) for run in runs] == [(4, 12.3), (8, 7.1)]
 
 
-def test_our_own_record(tmp_path: Path) -> None:
-    rows = [{"host": "c1", "cores": 12, "cpus": f"{12 * i}-{12 * i + 11}"} for i in range(4)]
-    path = write(tmp_path, header(4, placement=rows), epoch(1), epoch(2, resumed_steps=3, slowest_ratio=1.5), end(2))
-    run = read(tmp_path)
-    assert run == run_log(read_run(path))
-    assert (run.format, run.workers, run.nodes, run.cores_per_node, run.status) == ("record", 4, 1, 48, "complete")
-    assert [each.whole for each in run.epochs] == [True, False]
-    assert run.epochs[1].slowest_ratio == 1.5
-    assert run.settings["filters"] == "'16'"
-    assert run.settings["data files"] == "'showers_0.h5' (10000 events)"
-    assert "learning_rate" not in run.settings
-    assert run.record is not None
-    assert run.record.header.placement == tuple(rows)
-
-
-def test_a_folder_gives_its_record_or_all_that_is_known_below_it(tmp_path: Path) -> None:
-    write(tmp_path / "b" / "8nodes", header(32), epoch(1))
-    shutil.copy(LOGS / "3dgan-horovod.log", tmp_path / "b" / "8nodes" / "train.log")
-    shutil.copy(LOGS / "3dgan-horovod.log", tmp_path / "a.log")
-    written(tmp_path, "nothing to see", "notes.txt")
-    written(tmp_path, "", "empty")
-    written(tmp_path, '{"machine": "c1"}', "settings.json")
-    runs = read_runs([tmp_path, tmp_path / "a.log"])
-    assert [(run.format, run.source) for run in runs] == [
-        ("3dgan", str(tmp_path / "a.log")),
-        ("record", str(tmp_path / "b" / "8nodes" / "run.jsonl")),
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        ([0, 1, 2, 0, 1, 2], [[0, 1, 2], [3, 4, 5]]),
+        ([1, 2, 1, 2, 3], [[0, 1], [2, 3, 4]]),
+        ([2, 1, 3], [[1, 0, 2]]),
+        ([1, 1, 2, 2], [[0, 3], [1, 2]]),
+        (["", "", ""], [[0, 1, 2]]),
+    ],
+)
+def test_an_epoch_that_comes_again_begins_a_repeat(
+    tmp_path: Path, epochs: Sequence[object], expected: Sequence[Sequence[int]]
+) -> None:
+    """The seconds are the number of the row, from 10."""
+    text = "workers,epoch,seconds\n" + "".join(f"4,{told},{10 + row}\n" for row, told in enumerate(epochs))
+    runs = read_runs([written(tmp_path, text, "all.csv")])
+    assert [seconds(run) for run in runs] == [
+        [(place, 10.0 + row) for place, row in enumerate(rows, start=1)] for rows in expected
     ]
+
+
+def test_rows_of_a_run_that_the_table_names_stay_together(tmp_path: Path) -> None:
+    text = "workers,run,epoch,seconds\n4,a,2,5\n4,b,1,7\n4,a,1,6\n4,b,1,8\n"
+    assert [seconds(run) for run in read_runs([written(tmp_path, text, "all.csv")])] == [
+        [(1, 6.0), (2, 5.0)],
+        [(1, 7.0), (2, 8.0)],
+    ]
+
+
+@pytest.mark.parametrize("line", [":::MLLOG {garbage", ":::MLLOG {garbage}", ":::MLLOG {}", ":::MLLOG garbage"])
+def test_a_line_that_only_looks_like_mllog_is_counted(tmp_path: Path, line: str) -> None:
+    text = mlperf(("epoch_start", 10, {"epoch_num": 1}), ("epoch_stop", 70, {"epoch_num": 1}))
+    text += ':::MLLOG {"time_ms": 1, "key": "Cache-Clear", "value": null}\n'
+    run = read(written(tmp_path, text + f"{line}\n{line}\n"), workers=2)
+    assert run.notes == ("2 lines look like an MLLOG record but cannot be read; left out.",)
 
 
 LINE = "The 0 epoch took 121.7 seconds\n"

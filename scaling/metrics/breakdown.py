@@ -19,8 +19,8 @@ from scaling.runs import RunLog
 __all__ = ["PARTS", "breakdown"]
 
 PARTS = ("compute", "slower", "imbalance", "communication", "input")
-"""Fractions of the epoch, which sum to 1: computing at the baseline's pace, what computing takes longer than that,
-waiting for slower ranks, transport of gradients, waiting for events."""
+"""Fractions of the epoch; those that are known sum to 1: computing at the baseline's pace, what computing takes longer
+than that, waiting for slower ranks, transport of gradients, waiting for events."""
 
 
 def breakdown(
@@ -34,7 +34,9 @@ def breakdown(
 
     With an epoch's time T, mean input wait I and mean exchange X of the ranks, the mean computing time is
     C = T - I - X; input that the file does not tell counts as computing. The slowest rank computes r times as long as
-    the median one. The others wait for it in the exchange, (r - 1) C of X at most; the rest of X is transport. POP's
+    the median one. The others wait for it in the exchange, (r - 1) C of X at most; the rest of X is transport. Where r
+    is not known, X is not divided: all of it is communication, and imbalance, load balance and communication efficiency
+    are not-a-number. One worker waits for nobody. Timelines are left out: their exchange overlaps with computing. POP's
     load balance is C / max C = 1 / r, its communication efficiency max C / T with max C = r C, and the parallel
     efficiency the product C / T (POP Standard Metrics for Parallel Performance Analysis). Computation scaling is the
     computing time per event and worker at the baseline over that here. Efficiency against the baseline is then the
@@ -47,18 +49,23 @@ def breakdown(
         or the fewest of a series where none has that many.
     """
     epochs = epochs_table(runs, skip_epochs, series)
-    used = epochs[epochs["used"] & epochs["communication_seconds"].notna()].copy()
+    overlapping = [n for n, run in enumerate(runs) if any(e.negotiation_seconds >= 0 for e in run.epochs)]
+    told = epochs["communication_seconds"].notna() & ~epochs["run"].isin(overlapping)
+    used = epochs[epochs["used"] & told].copy()
     columns = [*("series", "workers", "n"), *PARTS, "load_balance", "communication_efficiency", "parallel_efficiency"]
     columns += ["computation_scaling", "slowest_rank", "slowest_host"]
     if used.empty:
         return pd.DataFrame(columns=columns)
     _split(used, mode)
+    # Medians are over the same epochs, so that the parts add up.
+    divided = used["imbalance"].notna()
+    used = used[divided | ~divided.groupby([used["series"], used["workers"]]).transform("any")]
     means = ("input", "communication", "imbalance", "load_balance", "pace")
     table = used.groupby(["series", "workers"])[list(means)].median()
     table.insert(0, "n", used.groupby(["series", "workers"]).size())
     table = table.reset_index()
     # Medians of several fractions need not sum to 1: computing is what the others leave.
-    computing = 1 - table["input"] - table["communication"] - table["imbalance"]
+    computing = 1 - table["input"] - table["communication"] - table["imbalance"].fillna(0)
     table["parallel_efficiency"] = computing
     table["communication_efficiency"] = table["parallel_efficiency"] / table["load_balance"]
     table["computation_scaling"] = 1.0
@@ -79,10 +86,10 @@ def _split(used: pd.DataFrame, mode: str) -> None:
     waiting = used["input_seconds"].fillna(0).clip(lower=0)
     exchange = used["communication_seconds"].clip(lower=0)
     computing = (seconds - waiting - exchange).clip(lower=0)
-    ratio = used["slowest_ratio"].fillna(1).clip(lower=1)
+    ratio = used["slowest_ratio"].mask(used["workers"] == 1, 1.0).clip(lower=1)
     idle = np.minimum(computing * (ratio - 1), exchange)
     used["imbalance"] = idle / seconds
-    used["communication"] = (exchange - idle) / seconds
+    used["communication"] = (exchange - idle.fillna(0)) / seconds
     used["input"] = waiting / seconds
     used["load_balance"] = computing / (computing + idle).where(lambda longest: longest > 0)
     work: Any = used["events"].astype(float) if events_known(used) else used["workers"] if mode == "weak" else 1.0

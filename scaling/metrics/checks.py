@@ -32,6 +32,9 @@ def differences(
         for name in sorted({name for description in descriptions for name in description} - set(series)):
             values: dict[str, list[str]] = {}
             for run, description in zip(own, descriptions, strict=True):
+                # One worker exchanges nothing, whatever it would do it with.
+                if name == "communicator" and run.workers == 1:
+                    continue
                 values.setdefault(description.get(name, "not recorded"), []).append(run.source)
             if len(values) > 1:
                 found[f"{name} ({label})" if label else name] = values
@@ -66,6 +69,12 @@ def notes(runs: Sequence[RunLog], epochs: pd.DataFrame, skip_epochs: int = 1) ->
     for n in sorted(set(counts[counts < FEWEST])):
         sizes = listed(sorted({workers for _, workers in counts.index[counts == n]}))
         said.append(f"n = {n} at {sizes} workers: too few for an interval.")
+    runs_of = used.groupby(["series", "workers"])["run"].nunique()
+    single = sorted({workers for _, workers in counts.index[(runs_of == 1) & (counts >= FEWEST)]})
+    if single:
+        said.append(
+            f"One run at {listed(single)} workers: the interval is over its epochs; how much runs differ is not in it."
+        )
     for (_, workers), group in used.groupby(["series", "workers"]):
         size = count(workers, "worker")
         if group["nodes"].nunique() > 1:
@@ -100,6 +109,6 @@ def _of_run(run: RunLog, own: pd.DataFrame, skip_epochs: int) -> list[str]:
         said.append(f"{run.source}: {count(unmeasured, 'epoch')} without a time or events left out.")
     if own.empty:
         said.append(f"{run.source} holds no epoch to use and is left out.")
-    elif own["epoch"].max() <= run.resumed_epochs + skip_epochs:
+    elif not run.summary and own["epoch"].max() <= run.resumed_epochs + skip_epochs:
         said.append(f"{run.source} has no epoch beyond the {skip_epochs} to skip; its last one is used.")
     return said + [f"{run.source}: {note}" for note in run.notes]

@@ -22,7 +22,7 @@ def epochs_table(runs: Sequence[RunLog], skip_epochs: int = 1, series: Sequence[
     After a resume only the newest part of a run is taken, since earlier epochs may have run on other workers. The first
     `skip_epochs` epochs of that part are marked as not `used`: they hold start-up work such as compilation. A part that
     is not longer than that keeps its last epoch, and `notes` says so. An epoch that was interrupted and continued is
-    left out: no part of the run measured it whole.
+    left out: no part of the run measured it whole. What stands for a whole run is used as it is.
 
     Args:
         series: settings (or batch_size, train_events, format) whose values tell curves apart, as `series_labels` does.
@@ -39,7 +39,7 @@ def epochs_table(runs: Sequence[RunLog], skip_epochs: int = 1, series: Sequence[
     rows = []
     for number, (run, label) in enumerate(zip(runs, series_labels(runs, series), strict=True)):
         newest = measured_epochs(run)
-        first = run.resumed_epochs + skip_epochs + 1
+        first = run.resumed_epochs + (0 if run.summary else skip_epochs) + 1
         if newest:
             first = min(first, newest[-1].epoch)
         cores = run.nodes * run.cores_per_node if run.nodes and run.cores_per_node else None

@@ -29,6 +29,9 @@ class Format:
     """Whether a file with this head (its first bytes, without a byte order mark) is of the format."""
     occurs: Callable[[bytes], bool] | None = None
     """Whether this block of whole lines holds something of the format: for lines amid other output."""
+    meant: Callable[[Path, Hints], None] | None = None
+    """Raises RecordError where a file with such a head, which nobody has named, need not be a log at all: settings and
+    other people's tables lie about in folders."""
     read: Callable[[Path, Hints], list[RunLog]]
     """The runs in a file; RecordError where it holds none."""
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from scaling.records import RecordError
 
-__all__ = ["Facts", "Hints", "complete"]
+__all__ = ["NUMBERS", "Facts", "Hints", "complete", "said_by_user", "words"]
 
-_NUMBERS = (
+NUMBERS = (
     *("workers", "nodes", "workers_per_node", "cores_per_node"),
     *("batch_size", "global_batch_size", "train_events"),
 )
@@ -44,7 +44,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hints:
-    """Options that hold for every file that is read."""
+    """Options that hold for every file that is read, but for the counts that a run.jsonl of this project tells."""
 
     workers: int | None = None
     nodes: int | None = None
@@ -88,12 +88,12 @@ def complete(told: Facts, path: Path, hints: Hints, about: str) -> tuple[Facts, 
     Raises:
         RecordError: the number of workers cannot be found; or the name pattern finds no number where one belongs.
     """
-    given = Facts.of({name: getattr(hints, name, None) for name in _NUMBERS})
-    pattern = _from_pattern(hints.name_pattern, path)
-    usual = _from_usual_names(path)
-    sources = (("given", given), ("in the name pattern's match", pattern), ("in the log", told), ("in the name", usual))
-    known, notes = Facts(settings={**told.settings, **pattern.settings}), []
-    for name in _NUMBERS:
+    by_user = said_by_user(path, hints)
+    sources = (*by_user.items(), ("in the log", told), ("in the name", _from_usual_names(path)))
+    known, notes = Facts(settings=told.settings.copy()), []
+    for facts in by_user.values():
+        known.settings |= facts.settings
+    for name in NUMBERS:
         said = [(where, value) for where, facts in sources if (value := getattr(facts, name)) is not None]
         if not said:
             continue
@@ -101,9 +101,9 @@ def complete(told: Facts, path: Path, hints: Hints, about: str) -> tuple[Facts, 
         setattr(known, name, value)
         own = getattr(told, name)
         if own is not None and own != value:
-            notes.append(f"{_words(name)}: {value} as {where}, though the log says {own}.")
+            notes.append(f"{words(name)}: {value} as {where}, though the log says {own}.")
         elif where == "in the name":
-            notes.append(f"{_words(name)}: {value} as found in the file's path.")
+            notes.append(f"{words(name)}: {value} as found in the file's path.")
     _derive(known)
     if known.workers is None:
         nodes = f", of which {known.nodes} nodes are known" if known.nodes else ""
@@ -112,6 +112,12 @@ def complete(told: Facts, path: Path, hints: Hints, about: str) -> tuple[Facts, 
             r"the path. Give --workers N, or --name-pattern such as '(?P<nodes>\d+)nodes-(?P<workers_per_node>\d+)'"
         )
     return known, notes
+
+
+def said_by_user(path: Path, hints: Hints) -> dict[str, Facts]:
+    """Where the user has said something of a file (options, then the name pattern) -> what was said."""
+    given = Facts.of({name: getattr(hints, name, None) for name in NUMBERS})
+    return {"given": given, "in the name pattern's match": _from_pattern(hints.name_pattern, path)}
 
 
 def _derive(known: Facts) -> None:
@@ -136,7 +142,7 @@ def _from_pattern(pattern: str | None, path: Path) -> Facts:
     for name, text in found.groupdict().items() if found else ():
         if text is None:
             continue
-        if name not in _NUMBERS:
+        if name not in NUMBERS:
             facts.settings[name] = text
         elif text.isascii() and text.isdecimal() and 0 < int(text[:30]) < 2**63:
             setattr(facts, name, int(text))
@@ -186,5 +192,5 @@ def _numbers(names: Iterable[str], patterns: Iterable[re.Pattern[str]]) -> Itera
             yield number
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
     return name.replace("_", " ")

@@ -29,18 +29,18 @@ def _columns(names: list[str], hints: Hints, path: Path) -> dict[str, str]:
     columns = columns_of(names, hints.columns, path)
     if "seconds" not in columns and (column := next((name for name in names if name.lower() in _TIMES), None)):
         columns["seconds"] = column
+    if "seconds" not in columns:
+        raise RecordError(
+            f"{path}: a CSVLogger file without a column of seconds, which Keras does not write by itself; the columns "
+            f"are {', '.join(names[:30])[:1000]}. Say which is the time of an epoch with "
+            "--column seconds=NAME, or add it to the logs in a callback's on_epoch_end"
+        )
     return columns
 
 
 def _read(path: Path, hints: Hints) -> list[RunLog]:
     head = read_head(path)
     columns = _columns(csv_columns(head), hints, path)
-    if "seconds" not in columns:
-        raise RecordError(
-            f"{path}: a CSVLogger file without a column of seconds, which Keras does not write by itself; the columns "
-            f"are {', '.join(csv_columns(head)[:30])[:1000]}. Say which is the time of an epoch with "
-            "--column seconds=NAME, or add it to the logs in a callback's on_epoch_end"
-        )
     epochs: dict[int, EpochTimes] = {}
     wrong = repeated = 0
     first = None
@@ -89,4 +89,8 @@ def _begins(head: bytes, hints: Hints) -> bool:
     return "workers" not in hints.columns and "workers" not in columns_of(names, {}, Path())
 
 
-FORMAT = Format(name="keras-csv", about="a file of Keras's CSVLogger", begins=_begins, read=_read)
+def _meant(path: Path, hints: Hints) -> None:
+    _columns(csv_columns(read_head(path)), hints, path)
+
+
+FORMAT = Format(name="keras-csv", about="a file of Keras's CSVLogger", begins=_begins, meant=_meant, read=_read)

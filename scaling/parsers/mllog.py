@@ -25,6 +25,9 @@ __all__ = ["FORMAT"]
 _MARK = b":::MLLOG"
 _RECORD = re.compile(rb':::MLLOG:? ?(\{[^\n]*?"key" ?: ?"([a-z0-9_]{1,80})"[^\n]*\})')
 _BROKEN = re.compile(rb":::MLLOG(?!:? ?\{[^\n]*\})")
+_KEY = b'"key"'
+_WITHOUT_KEY = re.compile(rb':::MLLOG(?!:? ?\{[^\n]*?"key" ?: ?"[^\n]*\})')
+"""The same and those that have no key, at a fifth of the speed."""
 _COUNTS = {
     "number_of_ranks": "workers",
     "number_of_nodes": "nodes",
@@ -155,7 +158,8 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
     log, blocks = _Log(), Blocks(path)
     for block in blocks:
         if _MARK in block:
-            log.wrong += len(_BROKEN.findall(block))
+            looks = _BROKEN if block.count(_KEY) >= block.count(_MARK) else _WITHOUT_KEY
+            log.wrong += len(looks.findall(block))
             for line in lines_at(places(_MARKS, block), block):
                 log.line(line)
             bounded(path, sum(map(len, log.spans.values())))

@@ -19,6 +19,8 @@ FORMATS: Sequence[Format] = tuple(module.FORMAT for module in (record, timeline,
 """In the order in which they are asked: a strict head before a loose one, and lines amid other output last."""
 
 _RECORD = "run.jsonl"
+_REPORT = "scaling.html"
+"""Where this lies, `scaling report` has written; its tables hold results, not runs."""
 _NO_HINTS = Hints()
 
 
@@ -26,7 +28,8 @@ def read_runs(paths: Sequence[Path], hints: Hints = _NO_HINTS) -> list[RunLog]:
     """The runs in files and folders, in the order of `paths`; a file named twice counts once.
 
     A folder means its run.jsonl or, without one, all files below it that a reader knows, by name; a folder below it
-    that holds a run.jsonl is that run, whatever else lies in it. Memory does not grow with the size of a file.
+    that holds a run.jsonl is that run, whatever else lies in it. Reports of this package are passed over, and so are
+    tables that do not tell both seconds and workers. Memory does not grow with the size of a file.
 
     Raises:
         RecordError: a path does not exist; a file that is named is of no known format; a folder holds no run; or a
@@ -36,13 +39,15 @@ def read_runs(paths: Sequence[Path], hints: Hints = _NO_HINTS) -> list[RunLog]:
     seen: set[Path] = set()
     for path in map(Path, paths):
         found = False
-        for file, known in _files(path, hints):
+        passed: list[RecordError] = []
+        for file, known in _files(path, hints, passed):
             found = True
             if (real := file.resolve()) not in seen:
                 seen.add(real)
                 runs += _read(known, file, hints)
         if not found:
-            raise RecordError(f"{path}: the folder holds no file that can be read; {_expected()}")
+            reason = f". Passed over: {passed[0]}" if passed else ""
+            raise RecordError(f"{path}: the folder holds no file that can be read; {_expected()}{reason}")
     return runs
 
 
@@ -53,12 +58,16 @@ def _read(known: Format, file: Path, hints: Hints) -> list[RunLog]:
         raise RecordError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
-def _files(path: Path, hints: Hints) -> Iterator[tuple[Path, Format]]:
+def _files(path: Path, hints: Hints, passed: list[RecordError]) -> Iterator[tuple[Path, Format]]:
+    """Files to read and their formats. Why files of a folder that look like a table are none goes to `passed`."""
     if not path.is_dir():
         known = _format(path, hints)
         if known is None:
             line = read_head(path).lstrip().partition(b"\n")[0][:60].decode("utf-8", "backslashreplace")
-            raise RecordError(f"{path}: no reader knows this file, which begins with {line!r}; {_expected()}")
+            raise RecordError(
+                f"{path}: no reader knows this file, which begins with {line!r}; {_expected()}. "
+                "Leave it out, or give its folder: what is no log is passed over there"
+            )
         yield path, known
         return
     for folder, folders, files in os.walk(path):
@@ -69,13 +78,26 @@ def _files(path: Path, hints: Hints) -> Iterator[tuple[Path, Format]]:
         folders.sort()
         for name in sorted(files):
             file = Path(folder, name)
+            if _REPORT in files and _of_report(file):
+                continue
             # A folder may hold anything; only what is named itself has to be a log.
             try:
                 known = _format(file, hints)
             except RecordError:
                 continue
+            try:
+                if known is not None and known.meant is not None:
+                    known.meant(file, hints)
+            except RecordError as error:
+                passed.append(error)
+                continue
             if known is not None:
                 yield file, known
+
+
+def _of_report(file: Path) -> bool:
+    """Whether a file beside a report is part of it. Not all are: the report may lie among the logs."""
+    return file.stem == Path(_REPORT).stem or file.suffix in (".png", ".svg")
 
 
 def _format(path: Path, hints: Hints) -> Format | None:

@@ -1,15 +1,18 @@
 """Tables of results, as CSV, JSON or JSON Lines: every row is a run, or an epoch of one.
 
 Rows with an `epoch` column are epochs: those that agree in `run`, workers, nodes, batch sizes and settings make one
-run, and so do rows that agree in a `run` column. Without either column every row is a run of its own, whose time is
-what the table says of it: rows with as many workers are repeats.
+run, and so do rows that agree in a `run` column. Where no column tells runs apart, an epoch that comes again begins a
+repeat. Without either column every row is a run of its own, whose time is what the table says of it: rows with as many
+workers are repeats.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from scaling.runs import EpochTimes, RunLog
 __all__ = ["FORMAT", "epoch_times"]
 
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
+_MOST_OPEN = 64
+"""Repeats whose rows may alternate; looking through more of them takes long for 100,000 rows of one epoch."""
 _FACTS = ("workers", "nodes", "cores_per_node", "batch_size", "global_batch_size", "train_events")
 
 
@@ -33,6 +38,10 @@ class _Rows:
     first: int
     facts: Facts
     epochs: list[EpochTimes] = field(default_factory=list)
+    told: list[float] = field(default_factory=list)
+    """Numbers of the epochs, as the table has them."""
+    held: set[float] = field(default_factory=set)
+    """The same, for a quick look."""
 
 
 def epoch_times(row: Mapping[str, Any], columns: Mapping[str, str], epoch: int) -> EpochTimes | None:
@@ -54,9 +63,42 @@ def epoch_times(row: Mapping[str, Any], columns: Mapping[str, str], epoch: int) 
 def _runs(path: Path, hints: Hints) -> tuple[list[_Rows], dict[str, str], int]:
     """The rows that belong together, what the columns mean, and how many rows have no time."""
     columns: dict[str, str] = {}
-    runs: dict[Any, _Rows] = {}
+    runs: dict[Any, list[_Rows]] = {}
     wrong = 0
+    for place, row, columns in _rows(path, hints):
+        if row is None or (read := epoch_times(row, columns, epoch=1)) is None:
+            wrong += 1
+            continue
+        facts = _facts(row, columns)
+        if "workers" in columns and facts.workers is None:
+            wrong += 1
+            continue
+        key: Any = place
+        if "epoch" in columns or "run" in columns or "workers" not in columns:
+            alike = tuple(getattr(facts, name) for name in _FACTS)
+            key = (str(row.get(columns.get("run", ""))), alike, tuple(facts.settings.items()))
+        told = number(row.get(columns.get("epoch", "")))
+        repeats = runs.setdefault(key, [])
+        # The newest first: a repeat that was cut off gets no epochs of the next one.
+        open_runs = (
+            one
+            for one in islice(reversed(repeats), _MOST_OPEN)
+            if "run" in columns or math.isnan(told) or told not in one.held
+        )
+        run = next(open_runs, None)
+        if run is None:
+            run = _Rows(first=place, facts=facts)
+            repeats.append(run)
+        run.epochs.append(read)
+        run.told.append(told)
+        run.held.add(told)
+    return [run for repeats in runs.values() for run in repeats], columns, wrong
+
+
+def _rows(path: Path, hints: Hints) -> Iterator[tuple[int, Mapping[str, Any] | None, dict[str, str]]]:
+    """(line or number, row, what the columns mean); the last is empty until a row has told it."""
     head = read_head(path)
+    columns: dict[str, str] = {}
     rows: Iterator[tuple[int, Mapping[str, Any] | None]]
     if _JSON.match(head):
         rows = json_rows(path)
@@ -66,25 +108,17 @@ def _runs(path: Path, hints: Hints) -> tuple[list[_Rows], dict[str, str], int]:
     for place, row in rows:
         if row is not None and not columns:
             columns = _columns(list(row), hints, path)
-        if row is None or (read := epoch_times(row, columns, epoch=1)) is None:
-            wrong += 1
-            continue
-        facts = Facts.of({name: whole(row.get(columns.get(name, ""))) for name in _FACTS})
-        facts.settings = {
-            meaning.removeprefix("setting."): str(row.get(column, ""))[:200]
-            for meaning, column in columns.items()
-            if meaning.startswith("setting.")
-        }
-        if "workers" in columns and facts.workers is None:
-            wrong += 1
-            continue
-        key: Any = place
-        if "epoch" in columns or "run" in columns or "workers" not in columns:
-            alike = tuple(getattr(facts, name) for name in _FACTS)
-            key = (str(row.get(columns.get("run", ""))), alike, tuple(facts.settings.items()))
-        run = runs.setdefault(key, _Rows(first=place, facts=facts))
-        run.epochs.append(read)
-    return list(runs.values()), columns, wrong
+        yield place, row, columns
+
+
+def _facts(row: Mapping[str, Any], columns: Mapping[str, str]) -> Facts:
+    facts = Facts.of({name: whole(row.get(columns.get(name, ""))) for name in _FACTS})
+    facts.settings = {
+        meaning.removeprefix("setting."): str(row.get(column, ""))[:200]
+        for meaning, column in columns.items()
+        if meaning.startswith("setting.")
+    }
+    return facts
 
 
 def _columns(names: Sequence[str], hints: Hints, path: Path) -> dict[str, str]:
@@ -114,7 +148,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
                 str(path) if len(runs) == 1 else f"{path}:{run.first}",
                 FORMAT,
                 facts,
-                epochs=_numbered(run.epochs),
+                epochs=_numbered(run),
                 # Once a table is enough.
                 notes=(*notes, *(left_out if run is runs[0] else ())),
                 summary=summary,
@@ -123,9 +157,12 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
     return logs
 
 
-def _numbered(epochs: list[EpochTimes]) -> tuple[EpochTimes, ...]:
-    """In the order of the rows, from 1: what tables call an epoch's number counts from 0 or 1, or is missing."""
-    return tuple(replace(each, epoch=place) for place, each in enumerate(epochs, start=1))
+def _numbered(run: _Rows) -> tuple[EpochTimes, ...]:
+    """By the table's numbers, from 1: those count from 0 or 1. In the order of the rows where any has none."""
+    order = list(range(len(run.epochs)))
+    if not any(map(math.isnan, run.told)):
+        order.sort(key=run.told.__getitem__)
+    return tuple(replace(run.epochs[row], epoch=place) for place, row in enumerate(order, start=1))
 
 
 def _begins(head: bytes, hints: Hints) -> bool:
@@ -138,4 +175,12 @@ def _begins(head: bytes, hints: Hints) -> bool:
     return any(name in columns for name in hints.columns.values()) or ("seconds" in known) or ("workers" in known)
 
 
-FORMAT = Format(name="table", about="a table as CSV or JSON", begins=_begins, read=_read)
+def _meant(path: Path, hints: Hints) -> None:
+    for _, row, columns in _rows(path, hints):
+        if row is not None:
+            if "workers" not in columns:
+                complete(_facts(row, columns), path, hints, "the table")
+            return
+
+
+FORMAT = Format(name="table", about="a table as CSV or JSON", begins=_begins, meant=_meant, read=_read)
