@@ -17,6 +17,7 @@ from scaling.records import RecordError
 __all__ = ["main"]
 
 _WORSE = 1
+_UNTOLD = 2
 _FILE_WIDTH = 140
 
 
@@ -103,7 +104,7 @@ def report(
 @click.option("--target-efficiency", type=float, metavar="FRACTION", help="Say up to which size it holds, such as 0.9.")
 @_model
 @_folder(None, "Also write the report with the forecast into this folder.")
-@reading(nodes=False)
+@reading(without=("nodes", "baseline_from"))
 def forecast(
     runs: tuple[Path, ...],
     nodes: tuple[int, ...],
@@ -136,7 +137,7 @@ def forecast(
 @click.option("--target-efficiency", type=float, metavar="FRACTION", help="Efficiency to keep, such as 0.9.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="NODES", help="The largest size to look at.")
 @_model
-@reading()
+@reading(without=("baseline_from",))
 def plan(
     runs: tuple[Path, ...],
     target_epoch: float | None,
@@ -167,19 +168,20 @@ def plan(
     metavar="FRACTION",
     help="The smallest loss that counts.",
 )
-@reading()
+@reading(without=("baseline_from",))
 def compare(a: Path, b: Path, threshold: float, options: Options) -> None:
     """Tell whether B is slower than A or scales worse, beyond the noise of both.
 
-    A and B are logs, or folders with the runs of a study. Compared are events/s at every number of workers that both
-    have, and the efficiency against the fewest of these. Exit status 1 if B is worse in any, 2 if it cannot be told.
+    A and B are two arguments, each one log or one folder with all runs of a study. Compared are events/s at every
+    number of workers that both have, and the efficiency against the fewest of these. Exit status 1 if B is worse in
+    any, else 2 if any of these cannot be told.
     """
     from scaling.comparing import compare_studies
 
-    text, worse = compare_studies(a, b, options.study(), threshold)
-    click.echo(text)
-    if worse:
-        raise SystemExit(_WORSE)
+    outcome = compare_studies(a, b, options.study(), threshold)
+    click.echo(outcome.text)
+    if outcome.worse or not outcome.told:
+        raise SystemExit(_WORSE if outcome.worse else _UNTOLD)
 
 
 @main.command()
@@ -196,7 +198,8 @@ def compare(a: Path, b: Path, threshold: float, options: Options) -> None:
 def watch(folder: Path, once: bool, every: float) -> None:
     """Follow the runs below a folder until all have ended: epochs, events/s, efficiency so far, the slowest rank.
 
-    A table on a terminal, a line for every epoch elsewhere. Exit status 1 if a run did not complete.
+    A table on a terminal, a line for every epoch elsewhere. Exit status 1 if a run did not complete; with --once, if
+    one has not completed yet.
     """
     from rich.console import Console
 
@@ -209,7 +212,7 @@ def watch(folder: Path, once: bool, every: float) -> None:
         complete = follow(folder, console, once=once, every=every)
     except KeyboardInterrupt:
         complete = True
-    if not complete and not once:
+    if not complete:
         raise SystemExit(_WORSE)
 
 
@@ -223,7 +226,7 @@ def watch(folder: Path, once: bool, every: float) -> None:
     default="-",
     help="File to write.  [default: standard output]",
 )
-@reading()
+@reading(without=("baseline", "baseline_from"))
 def export(runs: tuple[Path, ...], kind: str, out: Path, options: Options) -> None:
     """Write the epochs for another program: Extra-P's JSON Lines, one epoch a line."""
     from scaling.models import extrap_lines

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.metrics.epochs import events_known
+from scaling.metrics.curves import MODES
+from scaling.metrics.epochs import events_known, listed
 from scaling.records import RecordError
 
 __all__ = ["BETTER", "SAME", "UNKNOWN", "WORSE", "compare", "verdicts"]
@@ -20,7 +21,13 @@ BETTER, SAME, UNKNOWN, WORSE = "better", "within the noise", "too few epochs", "
 _TAIL = 0.025
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, threshold: float = 0.0, baseline: int | None = None) -> pd.DataFrame:
+def compare(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    threshold: float = 0.0,
+    baseline: int | None = None,
+    mode: str = "fixed-local",
+) -> pd.DataFrame:
     """Compare B with A at every size that both have: events/s, and efficiency against the fewest of these sizes.
 
     The draws of both bootstraps give the interval of each ratio. Each of the m comparisons of worse gets a tail of
@@ -30,15 +37,18 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, threshold: float = 0.0, baseline: 
         a, b: points, from bootstraps with different seeds, so that their draws are independent.
         threshold: the smallest relative loss (or gain) that counts, such as 0.02.
         baseline: workers for the efficiency; by default the fewest that both have, series by series.
+        mode: one of `metrics.MODES`: what an epoch is where its events are not known.
 
     Returns:
         Columns series, workers, quantity (events/s or efficiency; epochs/s where events are not known), a, b, change
-        (b / a - 1), change_low, change_high and verdict, one of `BETTER`, `SAME`, `UNKNOWN` (fewer than 3 epochs in A
-        or B) and `WORSE`.
+        (b / a - 1), runs (the fewer of A's and B's), change_low, change_high and verdict, one of `BETTER`, `SAME`,
+        `UNKNOWN` (fewer than 3 epochs in A or B) and `WORSE`.
 
     Raises:
-        RecordError: no size is in both, or the baseline is not.
+        RecordError: no size is in both, or the baseline is not, or the mode is unknown.
     """
+    if mode not in MODES:
+        raise RecordError(f"mode {mode!r} is unknown; expected one of {listed(MODES)}")
     known = events_known(a) and events_known(b)
     rows = []
     for series in sorted(set(a["series"]) & set(b["series"])):
@@ -53,10 +63,15 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, threshold: float = 0.0, baseline: 
                 "give one of these numbers"
             )
         pace = {n: (_pace(ours[n], known), _pace(theirs[n], known)) for n in common}
+        runs = {n: min(int(ours[n]["runs"]), int(theirs[n]["runs"])) for n in common}
         for workers in common:
-            rows.append(_row(series, workers, "events/s" if known else "epochs/s", [pace[workers]]))
+            name = "events/s" if known else "epochs/s"
+            rows.append(_row(series, workers, name, [pace[workers]]) | {"runs": runs[workers]})
             if workers != base:
-                rows.append(_row(series, workers, "efficiency", [pace[workers], pace[base]], base / workers))
+                # An epoch of weak scaling is as much work as there are workers.
+                factor = 1.0 if mode == "weak" and not known else base / workers
+                row = _row(series, workers, "efficiency", [pace[workers], pace[base]], factor)
+                rows.append(row | {"runs": min(runs[workers], runs[base])})
     if not rows:
         sizes = [", ".join(f"{row['workers']}" for _, row in table.iterrows()) for table in (a, b)]
         raise RecordError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Numbers", "Options", "reading"]
 
 _MODES = ("fixed-local", "strong", "weak")
+_MOST = 2**24
+"""Of nodes or workers in a list: no machine has more, and no model here reaches farther."""
 
 
 class Numbers(click.ParamType):
@@ -27,9 +29,13 @@ class Numbers(click.ParamType):
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isascii() and part.isdecimal() and int(part[:10]) > 0 for part in parts):
+        if not all(part.isascii() and part.isdecimal() and part.strip("0") for part in parts):
             self.fail(f"{value!r} is no list of numbers; expected one such as 256,512,1024", param, ctx)
-        return tuple(sorted({int(part[:10]) for part in parts}))
+        # Compared by their digits first: Python refuses to convert thousands of them.
+        large = [part for part in parts if len(part.lstrip("0")) > len(str(_MOST)) or int(part) > _MOST]
+        if large:
+            self.fail(f"{large[0][:40]} is too large; expected numbers up to {_MOST}", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
 
 
 class _Column(click.ParamType):
@@ -89,76 +95,76 @@ class Options:
         )
 
 
-def reading(nodes: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def reading(without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds the options of reading runs to a command, which gets them as `options`.
 
     Args:
-        nodes: whether --nodes tells the nodes of the runs; it does not where it asks for a forecast.
+        without: fields of `Options` that the command does not offer, since they would change nothing or, as --nodes
+            where it asks for a forecast, mean something else; they are None.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def called(**values: Any) -> None:
-            shared = {name: values.pop(name) for name in _SHARED}
-            told = values.pop("nodes") if nodes else None
-            command(**values, options=Options(**shared, nodes=told))
+            shared: dict[str, Any] = {name: None if name in without else values.pop(name) for name in _READING}
+            command(**values, options=Options(**shared))
 
-        added = [*_READING, *([_NODES] if nodes else [])]
-        for option in reversed(added):
-            called = option(called)
+        for name, option in reversed(_READING.items()):
+            if name not in without:
+                called = option(called)
         return called
 
     return decorate
-
-
-_SHARED = tuple(name for name in Options.__dataclass_fields__ if name != "nodes")
 
 
 def _count(name: str, meaning: str, metavar: str = "N") -> Callable[..., Any]:
     return click.option(name, type=click.IntRange(min=1), metavar=metavar, help=meaning)
 
 
-_NODES = _count("--nodes", "Nodes of each run, where its log does not tell.")
-_READING = (
-    click.option(
+_READING = {
+    "skip_epochs": click.option(
         "--skip-epochs",
         type=click.IntRange(min=0),
         default=1,
         show_default=True,
         help="Epochs to leave out at the start of each run, or after its last resume: they hold start-up work.",
     ),
-    _count("--baseline", "Number of workers to compare with.  [default: the fewest]", "WORKERS"),
-    click.option(
+    "baseline": _count("--baseline", "Number of workers to compare with.  [default: the fewest]", "WORKERS"),
+    "baseline_from": click.option(
         "--baseline-from",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Run, log or folder that the baseline is taken from.  [default: the runs themselves]",
     ),
-    click.option(
+    "mode": click.option(
         "--mode",
         type=click.Choice(_MODES),
         default=_MODES[0],
         show_default=True,
         help="What is kept as workers are added: batch per worker and data, all of both, or both per worker.",
     ),
-    click.option("--allow-different", is_flag=True, help="Compare runs even if they differ in more than size."),
-    click.option(
+    "allow_different": click.option(
+        "--allow-different", is_flag=True, help="Compare runs even if they differ in more than size."
+    ),
+    "series": click.option(
         "--series", multiple=True, metavar="SETTING", help="Setting whose values are curves of their own, as precision."
     ),
-    click.option(
+    "column": click.option(
         "--column",
         type=_Column(),
         multiple=True,
         metavar="NAME=COLUMN",
         help="Column of a table, as seconds=average_train_time, workers=num_replicas or setting.precision=type.",
     ),
-    _count("--workers", "Workers of each run, where its log does not tell."),
-    _count("--batch", "Events per worker and step, where the log does not tell.", "EVENTS"),
-    _count("--train-events", "Events of an epoch, where the log does not tell.", "EVENTS"),
-    _count("--cores-per-node", "Physical cores, for core-hours.", "N"),
-    click.option(
+    "workers": _count("--workers", "Workers of each run, where its log does not tell."),
+    "batch": _count("--batch", "Events per worker and step, where the log does not tell.", "EVENTS"),
+    "train_events": _count("--train-events", "Events of an epoch, where the log does not tell.", "EVENTS"),
+    "cores_per_node": _count("--cores-per-node", "Physical cores, for core-hours.", "N"),
+    "name_pattern": click.option(
         "--name-pattern",
         metavar="REGEX",
         help=r"Finds what the log does not tell in its path, as '(?P<nodes>\d+)nodes'.",
     ),
-)
+    "nodes": _count("--nodes", "Nodes of each run, where its log does not tell."),
+}
+"""By the field of `Options` that each fills, in the order of --help."""

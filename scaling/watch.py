@@ -46,13 +46,13 @@ class State:
     seconds: float = math.nan
     """Of the last epoch."""
     events_per_second: float = math.nan
-    """Median over epochs after the first."""
+    """Median over epochs after the first since the last resume: before it there may have been other workers."""
     efficiency: float = math.nan
-    """Against the smallest run below the same folder, so far."""
+    """Against the median of the smallest runs below the same folder, so far."""
     slowest: str = ""
     """The slowest rank of the last epoch."""
     history: Sequence[float] = ()
-    """Seconds of the epochs."""
+    """Seconds of the epochs since the last resume that were trained in one piece."""
     message: str = ""
 
     @property
@@ -148,7 +148,8 @@ def _states(reader: _Reader) -> list[State]:
     paces = {s.workers: s.events_per_second for s in states if s.workers and math.isfinite(s.events_per_second)}
     least = min(paces, default=None)
     if least is not None:
-        base = max(s.events_per_second for s in states if s.workers == least and math.isfinite(s.events_per_second))
+        smallest = (s.events_per_second for s in states if s.workers == least and math.isfinite(s.events_per_second))
+        base = statistics.median(smallest)
         states = [_with_efficiency(state, base / least) for state in states]
     return sorted(states, key=lambda state: (state.workers or math.inf, state.name))
 
@@ -156,7 +157,8 @@ def _states(reader: _Reader) -> list[State]:
 def _state(name: str, run: Run | str) -> State:
     if isinstance(run, str):
         return State(name=name, status="unreadable" if run else "waiting", message=run)
-    epochs = [epoch for epoch in run.epochs if math.isfinite(epoch.seconds) and epoch.seconds > 0]
+    newest = (epoch for epoch in run.epochs if epoch.epoch > run.header.resumed_epochs and epoch.resumed_steps == 0)
+    epochs = [epoch for epoch in newest if math.isfinite(epoch.seconds) and epoch.seconds > 0]
     total = run.header.settings.get("epochs")
     last = epochs[-1] if epochs else None
     paces = [epoch.events / epoch.seconds for epoch in epochs[1:] or epochs]

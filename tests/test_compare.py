@@ -14,6 +14,7 @@ from scaling.cli import main
 from scaling.compare import BETTER, SAME, UNKNOWN, WORSE, compare
 from scaling.parsers.record import run_log
 from scaling.records import RecordError
+from tests.sample_logs import log
 from tests.sample_runs import end, epoch, header, run, write
 
 SIZES = (4, 16, 64)
@@ -36,8 +37,9 @@ def test_the_same_speed_is_not_worse(tmp_path: Path) -> None:
     usual = {n: 400 / n for n in SIZES}
     result = compared(study(tmp_path / "a", usual, 1), study(tmp_path / "b", usual, 2))
     assert result.exit_code == 0, result.output
-    assert "B is not worse than A" in result.stdout
+    assert "B is not worse than A beyond the noise and a loss of 1.0%." in result.stdout
     assert result.stdout.count(SAME) == 5
+    assert "only one run in A or B behind the comparison at 4 workers, 16 workers, 64 workers:" in result.stdout
 
 
 def test_slower_everywhere_is_worse_in_speed_and_not_in_scaling(tmp_path: Path) -> None:
@@ -101,11 +103,21 @@ def test_too_few_epochs_are_said_and_not_passed(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: ")
     assert "too few epochs" in result.stderr
-    # One size that can be told makes an answer; the others say that they have none.
+    # Of one size that can be told there is an answer, and the sizes that cannot are named.
     study(few, {4: 100.0}, 3)
     result = compared(few, tmp_path / "b")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.count(UNKNOWN) == 4
+    assert result.exit_code == 2, result.output
+    assert sum(line.endswith(UNKNOWN) for line in result.stdout.splitlines()) == 4
+    assert "B is not worse than A beyond the noise and a loss of 1.0% in what could be told." in result.stdout
+    assert (
+        "Too few epochs to tell: 16 workers (events/s), 16 workers (efficiency), 64 workers (events/s), "
+        "64 workers (efficiency)." in result.stdout
+    )
+    # What is worse is so whatever cannot be told beside it.
+    study(few, {4: 50.0}, 3)
+    result = compared(few, tmp_path / "b")
+    assert result.exit_code == 1, result.output
+    assert "Too few epochs to tell: 16 workers" in result.stdout
 
 
 def test_what_does_not_compare_is_an_error(tmp_path: Path) -> None:
@@ -123,3 +135,48 @@ def test_what_does_not_compare_is_an_error(tmp_path: Path) -> None:
     points = metrics.points(metrics.epochs_table([run_log(run(4, [9.0, 1.0, 1.0]))]))
     with pytest.raises(RecordError, match="baseline of 5 workers"):
         compare(points, points, baseline=5)
+
+
+def test_a_single_run_is_said_only_where_there_is_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for repeat in range(2):
+            study(tmp_path / name / str(repeat), {4: 100.0}, 2 * repeat + (name == "b"))
+    study(tmp_path / "a", {16: 25.0}, 5)
+    for repeat in range(2):
+        study(tmp_path / "b" / str(repeat), {16: 25.0}, 7 + repeat)
+    result = compared(tmp_path / "a", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    assert "only one run in A or B behind the comparison at 16 workers: " in result.stdout
+
+
+@pytest.mark.parametrize("events", [None, 1000])
+def test_efficiency_of_weak_scaling_takes_the_work_into_account(events: int | None) -> None:
+    """10 s on 4 workers and 12.5 s on 16 with 4 times the work: 80%."""
+    logs = [
+        log(n, [9.0, s, s, s], events=events and n * events, train_events=events and n * events)
+        for n, s in ((4, 10.0), (16, 12.5))
+    ]
+    table = metrics.points(metrics.epochs_table(logs))
+    found = compare(table, table, mode="weak")
+    assert found[found["quantity"] == "efficiency"][["a", "b"]].to_numpy().tolist() == [[pytest.approx(0.8)] * 2]
+    curve = metrics.curve(table, mode="weak")
+    assert curve["efficiency"].tolist() == pytest.approx([1.0, 0.8])
+    with pytest.raises(RecordError, match="mode 'strange' is unknown"):
+        compare(table, table, mode="strange")
+
+
+def test_the_mode_and_the_arguments_of_the_command(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(
+            "workers,seconds\n" + "".join(f"{n},{s + 0.01 * k}\n" for n, s in ((4, 10.0), (16, 12.5)) for k in range(5))
+        )
+    files = tmp_path / "a.csv", tmp_path / "b.csv"
+    weak, strong = (compared(*files, "--mode", mode) for mode in ("weak", "strong"))
+    assert [("80.0%" in result.stdout, "20.0%" in result.stdout) for result in (weak, strong)] == [
+        (True, False),
+        (False, True),
+    ]
+    refused = compared(*files, "--baseline-from", files[0])
+    assert refused.exit_code == 2
+    assert "No such option" in refused.stderr
+    assert compared(*files, files[0]).exit_code == 2

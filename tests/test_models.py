@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from scipy.stats import norm
 from scaling.metrics import curve, epochs_table, points
 from scaling.models import MODELS, Study, allreduce_seconds, choose, expected_maximum, extrap_lines, fit, plan
 from scaling.models.fitting import data_of, least_weights
+from scaling.models.plans import _first
 from scaling.models.terms import allreduce_terms
 from scaling.records import RecordError
 from tests.sample_logs import log
@@ -355,3 +358,35 @@ def test_extra_p_lines_are_one_measurement_each() -> None:
     assert lines[0] == {"params": {"p": 1}, "metric": "time", "value": 8.0}
     assert [(line["params"]["p"], line["value"]) for line in lines] == [(1, 8.0), (1, 8.5), (4, 2.0)]
     assert len(list(extrap_lines(curve(points(epochs))))) == 2
+
+
+def test_a_plan_looks_at_many_sizes_in_little_memory() -> None:
+    """T(p) = 2048 / p: 1/8 s from p = 2^14 on. One array of all draws at all sizes would take 72 MB."""
+    found = fit(made(SIZES, 2048.0 / SIZES, 0.01), "amdahl", draws=5)
+    exact = replace(found, members=[replace(found.members[0], draws=np.tile([2048.0, 0.0], (300, 1)))])
+    exact = replace(exact, weights=np.array([2048.0, 0.0]))
+    tracemalloc.start()
+    answer = plan(exact, target_epoch=0.125, target_efficiency=0.5, limit=30_000)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (answer.needed, answer.needed_optimistic, answer.needed_pessimistic) == (2**14,) * 3
+    assert answer.most == 30_000
+    assert most < 36e6
+
+
+@given(start=st.lists(st.integers(1, 5000), min_size=1, max_size=6), limit=st.integers(1, 4000))
+def test_the_first_size_is_found_in_whatever_chunk_it_is(start: list[int], limit: int) -> None:
+    reached = _first(lambda workers: workers[None, :] >= 3 * np.array(start)[:, None], 3, limit)
+    assert reached.tolist() == [min(first, limit + 1) for first in start]
+
+
+def test_sizes_beyond_what_is_known_are_refused() -> None:
+    found = fit(v100(2, 4, 8), "training-ring", draws=5)
+    with pytest.raises(RecordError, match="a limit of 2000000 workers was given; expected 1 to 1048576"):
+        plan(found, target_epoch=10.0, limit=2_000_000)
+    with pytest.raises(RecordError, match="expected 1 to 1048576"):
+        plan(found, target_epoch=10.0, limit=0)
+    assert plan(found, target_epoch=1000.0, limit=2**20).needed is not None
+    with pytest.raises(RecordError, match="a forecast for 16777217 workers was asked for; expected 16777216 at the"):
+        found.forecast([2**24 + 1])
+    assert np.isfinite(found.forecast([2**24])["seconds"]).all()

@@ -21,7 +21,7 @@ from scaling.report import make_report, write_report
 from scaling.study import Options
 from tests.sample_runs import end, epoch, header, write
 
-HOSTILE = "</script><script>window.broken = true</script><img src=x onerror='window.broken = true'>"
+HOSTILE = r"</script><script>window.broken = true</script><img src=x onerror='window.broken = true'> $\x$"
 
 
 def _missing(reason: str) -> None:
@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a study with all that a page can show, and with names that are markup."""
     root = tmp_path_factory.mktemp("study")
     generator = np.random.default_rng(5)
-    for precision, factor in (("fp32", 1.0), ("bf16 <b>&", 0.6)):
+    for precision, factor in (("fp32", 1.0), (r"bf16 <b>& $\x$ %{x}", 0.6)):
         for nodes in (1, 2, 4, 8):
             workers = 4 * nodes
             placement = [
@@ -78,13 +78,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 epoch(
                     number, float(seconds), input_seconds=0.01 * seconds, communication_seconds=0.1 * seconds,
                     step_seconds=StepTimes(median=0.5, p95=0.6, max=0.9), slowest_host=HOSTILE,
-                    losses={"generator": 30.0 / number, HOSTILE: 1.0 + 1 / number},
+                    losses={"generator": 30.0 / number, HOSTILE: 1.0 + 1 / number, HOSTILE.upper(): 1 / number},
+                    rank_step_seconds=tuple(0.5 + 0.01 * (rank % 4) for rank in range(workers)),
                     slow_ranks=({"rank": 3, "host": HOSTILE, "ratio": 1.3},),
                 )
                 for number, seconds in enumerate(times, start=1)
             ]  # fmt: skip
             settings = {"precision": precision, "model": HOSTILE}
-            first = header(workers, settings, nodes=nodes, placement=placement, versions={"python": HOSTILE})
+            hosts = [f"{HOSTILE} {rank}" for rank in range(workers)]
+            first = header(
+                workers, settings, nodes=nodes, placement=placement, versions={"python": HOSTILE}, hosts=hosts
+            )
             write(root / "runs" / precision[:4] / f"n{nodes}", first, *records, end(8))
     made = make_report(
         [root / "runs"], Options(series=("precision",)), forecast_nodes=(16, 32), model="amdahl", published=True
@@ -126,7 +130,8 @@ def test_every_plot_is_drawn_inside_its_frame(page: Any, folder: Path) -> None:
     )
     stems = {path.stem for path in folder.glob("*.svg")} - {"scaling"}
     assert {name.removeprefix("plot-") for name, _ in drawn} == stems
-    assert {"placement", "steps", "slowest", "breakdown", "breakdown-2"} <= stems
+    assert {"placement", "steps", "ranks", "slowest", "breakdown", "breakdown-2"} <= stems
+    assert len([stem for stem in stems if stem.startswith("loss-")]) == 3
     assert [name for name, inside in drawn if not inside] == []
     assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
 
@@ -179,4 +184,8 @@ def test_the_parts_of_an_epoch_fill_their_bars(page: Any) -> None:
 def test_names_are_shown_as_they_are(page: Any) -> None:
     assert "onerror" in page.find_element("tag name", "h1").text
     legend = page.execute_script("return document.querySelector('#plot-seconds .legend').textContent")
-    assert "precision bf16 <b>&" in legend
+    assert r"precision bf16 <b>& $\\x$ %{x}" in legend
+    axes = page.execute_script(
+        "return [...document.querySelectorAll('[id^=plot-loss] .ytitle')].map(title => title.textContent)"
+    )
+    assert sorted(axes) == sorted(["generator", HOSTILE, HOSTILE.upper()])

@@ -24,13 +24,16 @@ from scaling.cli import main
 from scaling.metrics import curve, epochs_table, points
 from scaling.parsers import Hints
 from scaling.parsers.record import run_log
-from scaling.plots import Panel, draw, placement_plots, rank_panel, scaling_figure
+from scaling.plots import Line, Panel, draw, loss_panels, placement_plots, rank_panel, scaling_figure
 from scaling.plots.describe import COLOURS, DASHES, MARKERS
+from scaling.plots.panels import curve_panels
 from scaling.plots.placement import Cells
 from scaling.published import read_published
 from scaling.records import read_run
 from scaling.report import Report, make_report, markdown, table_text, write_report
-from scaling.study import Options
+from scaling.runs import EpochTimes
+from scaling.study import Options, fits_of, forecast_tables
+from tests.sample_logs import log
 from tests.sample_runs import end, epoch, header, run, write
 
 
@@ -397,7 +400,17 @@ def test_forecast_plan_and_export_as_commands(tmp_path: Path) -> None:
         (["forecast", "np1"], "no size to forecast"),
         (["forecast", "np1", "--nodes", "0"], "no list of numbers"),
         (["forecast", "np1", "--nodes", "8"], "two sizes"),
-        (["plan", "np1"], ""),
+        (["plan", "np1"], "a model needs runs of two sizes or more"),
+        (["plan", "np1", "np2"], "no target was given"),
+        (["plan", "np1", "np2", "--target-epoch", "1", "--limit", "2000000"], "expected 1 to 524288"),
+        (["plan", "np1", "np2", "--target-epoch", "1", "--baseline-from", "np1"], "No such option"),
+        (["forecast", "np1", "np2", "--nodes", "8", "--baseline-from", "np1"], "No such option"),
+        (["report", "np2", "--forecast", "8", "--baseline-from", "np1"], "give either --baseline-from or sizes"),
+        (["forecast", "np1", "np2", "--at-workers", "123456789012"], "123456789012 is too large"),
+        (["forecast", "np1", "np2", "--at-workers", "9" * 5000], "is too large"),
+        (["forecast", "np1", "np2", "--nodes", "16777216"], "expected 16777216 at the most"),
+        (["export", "np1", "--baseline", "1"], "No such option"),
+        (["export", "np1", "--baseline-from", "np1"], "No such option"),
         (["report", "np1", "--series", "nothing"], "nothing"),
         (["report", "np1", "--column", "seconds"], "expected NAME=COLUMN"),
         (["report", "np1", "--name-pattern", "("], "no regular expression"),
@@ -408,7 +421,7 @@ def test_forecast_plan_and_export_as_commands(tmp_path: Path) -> None:
 def test_bad_input_is_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    study(tmp_path, {1: [9.0, 5.0, 5.0]})
+    study(tmp_path, {1: [9.0, 5.0, 5.0], 2: [9.0, 3.0, 3.0], 4: [9.0, 2.0, 2.0]})
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2, result.output
@@ -420,3 +433,68 @@ def test_bad_input_is_one_error(
 def test_the_command_line_loads_nothing_heavy() -> None:
     code = "import sys, scaling.cli; assert not {'pandas', 'numpy', 'matplotlib', 'plotly', 'rich'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("events", [4000, None])
+def test_ideal_time_of_weak_scaling_stays_beyond_what_was_measured(events: int | None) -> None:
+    logs = [
+        log(n, [9.0, *(10 + 0.1 * n + 0.01 * k for k in range(4))], events=n * events if events else None,
+            train_events=n * events if events else None)
+        for n in (1, 2, 4)
+    ]  # fmt: skip
+    table = curve(points(epochs_table(logs)), mode="weak")
+    forecasts = forecast_tables(table, fits_of(table), [64])
+    seconds, speedup, efficiency = curve_panels(table, forecasts)
+    ideals = [next(line for line in panel.lines if line.role == "ideal") for panel in (seconds, speedup, efficiency)]
+    assert [list(line.x) for line in ideals] == [[1, 2, 4, 8, 16, 32, 64]] * 3
+    assert ideals[0].y == pytest.approx([float(table["seconds"].iloc[0])] * 7)
+    assert ideals[1].y == pytest.approx([1, 2, 4, 8, 16, 32, 64])
+    band = next(line for line in seconds.lines if line.role == "forecast")
+    assert band.x[-1] == 64
+    assert band.y[-1] > ideals[0].y[-1]
+
+
+def test_names_from_files_are_no_formulas_and_share_no_file(tmp_path: Path) -> None:
+    hostile = r"$\x$"
+    losses = {hostile: 1.0, "__x_": 2.0, "Gen": 3.0, "gen": 4.0, "gen-2": 5.0, "ж" * 80: 6.0}
+    for precision in (hostile, "fp32"):
+        for workers in (1, 2):
+            first = header(workers, {"precision": precision, "model": hostile}, hosts=[hostile] * workers)
+            records = [epoch(i, 4.0, losses=losses, rank_step_seconds=(1.0,) * workers) for i in (1, 2, 3)]
+            write(tmp_path / "runs" / f"{precision}{workers}", first, *records, end(3))
+    made = make_report([tmp_path / "runs"], Options(series=("precision",)), model="amdahl", forecast_workers=(4,))
+    names = [panel.name for panel in loss_panels(made.runs)]
+    assert names == [f"loss-{name}" for name in ("__x_", "__x_-2", "Gen", "gen-2", "gen-2-2", "_" * 60)]
+    written = write_report(made, tmp_path / "r")
+    assert len(written) == len(set(written)) == len(list((tmp_path / "r").iterdir()))
+    figure = draw(made.plots()[0])
+    FigureCanvasAgg(figure).draw()
+    # As records hold settings: with a backslash written as two.
+    assert f"precision {hostile!r}".replace("'", "") in [
+        text.get_text() for text in figure.axes[0].get_legend().get_texts()
+    ]
+
+
+def test_computing_times_below_a_second_fill_their_plot_and_gaps_are_left_out() -> None:
+    nan = float("nan")
+    ranks = [(9.0, 9.0, 9.0), (0.1, nan, 0.2), (0.3, nan, nan)]
+    epochs = [EpochTimes(epoch=i, seconds=1.0, rank_step_seconds=own) for i, own in enumerate(ranks, start=1)]
+    panel = rank_panel([log(3, [], epochs=epochs), log(5, [], epochs=[epochs[1]])])
+    assert panel is not None
+    (line,) = panel.lines
+    assert (line.x, line.y, line.low, line.high) == ([0, 2], [0.2, 0.2], [0.1, 0.2], [0.3, 0.2])
+    bottom, top = draw(panel).axes[0].get_ylim()
+    assert (bottom, top) == (0, pytest.approx(1.08 * 0.3))
+    assert rank_panel([log(1, [], epochs=[EpochTimes(epoch=1, seconds=1.0, rank_step_seconds=(nan,))])]) is None
+    percent = Panel(name="e", title="", x_label="", y_label="", percent=True, from_zero=True,
+                    lines=[Line(label="", x=[1], y=[0.2])])  # fmt: skip
+    assert draw(percent).axes[0].get_ylim() == (0, 1.1)
+
+
+def test_the_caption_claims_no_more_than_the_logs_tell(tmp_path: Path) -> None:
+    made = Report(curve=curve(points(epochs_table([log(1, [9.0, 4.0])]))), notes=[], title="")
+    assert made.curve[["validation_seconds", "checkpoint_seconds"]].isna().all(axis=None)
+    seconds = made.plots()[0]
+    for text in (seconds.caption, table_text(made)):
+        assert "validation and checkpoints are left out where the logs tell them apart" in text
+        assert "without validation" not in text

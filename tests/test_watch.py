@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -119,9 +120,38 @@ def test_as_a_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["watch", str(tmp_path / "missing")]).exit_code == 2
     write(tmp_path / "n1", header(4), epoch(1), epoch(2), end(2, "failed"))
     once = CliRunner().invoke(main, ["watch", str(tmp_path), "--once"])
-    assert once.exit_code == 0
+    assert once.exit_code == 1
     assert "failed" in once.stdout
     followed = CliRunner().invoke(main, ["watch", str(tmp_path)])
     assert followed.exit_code == 1
+    write(tmp_path / "n2", header(4), epoch(1), epoch(2), end(2))
+    assert CliRunner().invoke(main, ["watch", str(tmp_path / "n2"), "--once"]).exit_code == 0
+    write(tmp_path / "n3" / "running", header(4), epoch(1), epoch(2))
+    assert CliRunner().invoke(main, ["watch", str(tmp_path / "n3"), "--once"]).exit_code == 1
     with pytest.raises(RecordError, match="no folder"):
         watch(tmp_path / "n1" / "run.jsonl", Console(file=io.StringIO()))
+
+
+def test_after_a_resume_only_what_follows_it_tells_the_pace(tmp_path: Path) -> None:
+    before = [header(4), *(epoch(i, 100.0) for i in range(1, 5)), end(4, "interrupted")]
+    resumed = header(16, nodes=4, resumed_epochs=4)
+    path = write(tmp_path / "n1", *before, resumed)
+    [state] = look(tmp_path)
+    assert (state.workers, state.epochs, state.history) == (16, 4, ())
+    assert math.isnan(state.events_per_second)
+    assert math.isnan(state.left)
+    writer = RecordWriter(path)
+    # The rest of an epoch that was interrupted tells no pace, and the first whole one holds start-up work.
+    for record in (epoch(5, 3.0, resumed_steps=7), epoch(6, 90.0), epoch(7, 20.0), epoch(8, 30.0)):
+        writer.write(record)
+    writer.close()
+    [state] = look(tmp_path)
+    assert (state.epochs, state.seconds, state.history) == (8, 30.0, (90.0, 20.0, 30.0))
+    assert state.events_per_second == (9000 / 20 + 9000 / 30) / 2
+    assert state.left == 17 * 25.0
+
+
+def test_the_baseline_is_the_median_of_the_smallest_runs(tmp_path: Path) -> None:
+    for name, seconds in (("a", 20.0), ("b", 25.0), ("c", 10.0)):
+        write(tmp_path / name, header(4), epoch(1, 99.0), epoch(2, seconds), end(2))
+    assert [round(state.efficiency, 6) for state in look(tmp_path)] == [1.0, 0.8, 2.0]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from scaling.models.fitting import DRAWS, Data, Member, choose_weights, data_of, draw_weights, least_weights
 from scaling.models.laws import MODELS, Model, Study
+from scaling.models.terms import MOST_RANKS
 from scaling.records import RecordError
 
 __all__ = ["Fit", "choose", "fit"]
@@ -65,11 +66,15 @@ class Fit:
             and `_high`, and extrapolated: outside the sizes that were measured.
 
         Raises:
-            RecordError: a number of workers below 1.
+            RecordError: a number of workers below 1 or above `terms.MOST_RANKS`.
         """
         sizes = np.array(list(workers), dtype=float)
         if len(sizes) and sizes.min() < 1:
             raise RecordError(f"a forecast for {sizes.min():.0f} workers was asked for; expected 1 or more")
+        if len(sizes) and sizes.max() > MOST_RANKS:
+            raise RecordError(
+                f"a forecast for {sizes.max():.0f} workers was asked for; expected {MOST_RANKS} at the most"
+            )
         result = pd.DataFrame({"workers": sizes.astype(int)})
         nodes = (
             np.ceil(sizes / self.study.workers_per_node) if self.study.nodes_known else np.full(len(sizes), math.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,11 @@ from scaling.models.fits import Fit
 from scaling.records import RecordError
 
 __all__ = ["Plan", "plan"]
+
+_CHUNK = 1024
+"""Sizes that are looked at together: some 10 MB for 1,000 draws."""
+_MOST_WORKERS = 2**20
+"""Beyond the largest machines; to look at as many takes a minute or two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +98,7 @@ def plan(
     largest measured, 1024 at least) are looked at, all of them: time need not fall with every node.
 
     Raises:
-        RecordError: no target, or one that cannot be.
+        RecordError: no target, one that cannot be, or a limit of more than a million workers.
     """
     if target_epoch is None and target_efficiency is None:
         raise RecordError("no target was given; expected --target-epoch SECONDS, --target-efficiency FRACTION or both")
@@ -103,28 +109,35 @@ def plan(
     per_unit = max(1, round(fit.study.workers_per_node))
     # A baseline or a point below a full node says that nodes were filled bit by bit.
     largest = math.ceil(int(fit.measured.max()) / per_unit)
-    limit = limit or max(1024, 32 * largest)
-    sizes = np.arange(1, limit + 1)
-    workers = (sizes * per_unit).astype(float)
-    seconds, speedups = fit.drawn(workers)
+    unit = "nodes" if fit.study.nodes_known else "workers"
+    farthest = max(_MOST_WORKERS // per_unit, largest)
+    if limit is not None and not 1 <= limit <= farthest:
+        raise RecordError(f"a limit of {limit} {unit} was given; expected 1 to {farthest}")
+    limit = limit or min(max(1024, 32 * largest), farthest)
     needed: list[int | None] = [None] * 3
     most: list[int | None] = [None] * 3
     if target_epoch is not None:
-        drawn = _first(seconds <= target_epoch)
+        goal = target_epoch
+
+        def fast(workers: np.ndarray) -> np.ndarray:
+            return np.vstack([fit.seconds(workers), fit.drawn(workers)[0]]) <= goal
+
+        best, *drawn = _first(fast, per_unit, limit)
         low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-        best = _first(fit.seconds(workers)[None, :] <= target_epoch)[0]
         needed = [_size(value, limit) for value in (best, min(low, best), max(high, best))]
     if target_efficiency is not None:
         # Below the baseline the efficiency may be above 1 or below the target; neither says anything of large sizes.
-        from_base = workers >= fit.baseline
-        fails = (speedups < target_efficiency * workers / fit.baseline) & from_base
-        drawn = _first(fails) - 1
+        least, kept = math.ceil(fit.baseline / per_unit), target_efficiency
+
+        def fails(workers: np.ndarray) -> np.ndarray:
+            efficiency = np.vstack([fit.efficiency(workers), fit.drawn(workers)[1] * fit.baseline / workers])
+            return (efficiency < kept) & (workers >= fit.baseline)
+
+        best, *drawn = _first(fails, per_unit, limit) - 1
         low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-        best = _first(((fit.efficiency(workers) < target_efficiency) & from_base)[None, :])[0] - 1
-        least = int(sizes[from_base][0]) if from_base.any() else limit + 1
         most = [int(value) if value >= least else None for value in (best, max(high, best), min(low, best))]
     return Plan(
-        unit="nodes" if fit.study.nodes_known else "workers",
+        unit=unit,
         workers_per_unit=per_unit,
         limit=limit,
         largest_measured=largest,
@@ -139,9 +152,20 @@ def plan(
     )
 
 
-def _first(reached: np.ndarray) -> np.ndarray:
-    """The first size, counted from 1, at which each row is true; one more than there are where none is."""
-    return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1] + 1)
+def _first(condition: Callable[[np.ndarray], np.ndarray], per_unit: int, limit: int) -> np.ndarray:
+    """The first size from 1 to `limit` at which each row of a condition holds; `limit` + 1 where it does at none.
+
+    Args:
+        condition: from workers, shape (sizes,), to truth, shape (1 + draws, sizes): of the best weights and all draws.
+    """
+    found: np.ndarray | None = None
+    for start in range(1, limit + 1, _CHUNK):
+        holds = condition(np.arange(start, min(start + _CHUNK, limit + 1)) * float(per_unit))
+        here = np.where(holds.any(axis=1), start + holds.argmax(axis=1), limit + 1)
+        found = here if found is None else np.minimum(found, here)
+        if (found <= limit).all():
+            break
+    return np.full(1, limit + 1) if found is None else found
 
 
 def _size(value: float, limit: int) -> int | None:

@@ -13,10 +13,11 @@ import scipy.integrate
 from scipy.interpolate import CubicSpline
 from scipy.stats import norm
 
-__all__ = ["ALGORITHMS", "allreduce_seconds", "allreduce_terms", "expected_maximum"]
+__all__ = ["ALGORITHMS", "MOST_RANKS", "allreduce_seconds", "allreduce_terms", "expected_maximum"]
 
 ALGORITHMS = ("ring", "tree")
-_MOST_RANKS = 2.0**24
+MOST_RANKS = 2**24
+"""Up to which the terms are known."""
 
 
 def expected_maximum(ranks: np.ndarray) -> np.ndarray:
@@ -32,7 +33,7 @@ def expected_maximum(ranks: np.ndarray) -> np.ndarray:
 @functools.cache
 def _maximum_spline() -> CubicSpline:
     """E(p) = int_0^inf (1 - F^p) dx - int_-inf^0 F^p dx with the normal distribution function F, over log2 p."""
-    knots = np.linspace(0, np.log2(_MOST_RANKS), 241)
+    knots = np.linspace(0, np.log2(MOST_RANKS), 241)
     x = np.linspace(-9, 9, 4001)
     powers = np.exp(np.exp2(knots)[:, None] * norm.logcdf(x))
     # The integrand jumps by 1 at 0, where the trapezoidal rule takes the mean of both sides.

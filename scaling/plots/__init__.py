@@ -7,7 +7,7 @@
 from scaling.plots.describe import Bars, Cells, Line, Panel, Plot
 from scaling.plots.panels import breakdown_panels, curve_panels
 from scaling.plots.placement import placement_plots
-from scaling.plots.static import draw, scaling_figure
+from scaling.plots.static import as_text, draw, scaling_figure
 from scaling.plots.steps import loss_panels, rank_panel, slowest_panel, step_panel
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Line",
     "Panel",
     "Plot",
+    "as_text",
     "breakdown_panels",
     "curve_panels",
     "draw",

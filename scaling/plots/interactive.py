@@ -28,6 +28,7 @@ def config(plot: Plot) -> dict[str, Any]:
         "plotlyServerURL": "",
         "responsive": True,
         "showSendToCloud": False,
+        "typesetMath": False,
     }
 
 
@@ -98,7 +99,7 @@ def _line(panel: Panel, line: Line, group: str) -> list[Any]:
         "customdata": hover,
         "meta": line.role,
         "hovertemplate": f"%{{x}} {panel.x_label.lower()}: <b>%{{y:{shape}}}</b><br>%{{customdata}}"
-        f"<extra>{_escaped(line.label)}</extra>",
+        "<extra>%{fullData.name}</extra>",
     }
     if line.role == "forecast":
         low, high = _plain(line.low or []), _plain(line.high or [])
@@ -164,7 +165,7 @@ def _cells(plot: Cells) -> go.Figure:
 
 
 def _x_axis(panel: Panel) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": {"text": panel.x_label}, "gridcolor": "#e6e6e6", "linecolor": "#444444"}
+    axis: dict[str, Any] = {"title": {"text": _escaped(panel.x_label)}, "gridcolor": "#e6e6e6", "linecolor": "#444444"}
     if panel.bars:
         return axis | {"type": "category"}
     if not panel.x_ticks:
@@ -180,7 +181,7 @@ def _x_axis(panel: Panel) -> dict[str, Any]:
 
 
 def _y_axis(panel: Panel) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": {"text": panel.y_label}, "gridcolor": "#e6e6e6", "linecolor": "#444444"}
+    axis: dict[str, Any] = {"title": {"text": _escaped(panel.y_label)}, "gridcolor": "#e6e6e6", "linecolor": "#444444"}
     axis["zeroline"] = False
     if panel.y_scale == "log":
         values = [v for line in panel.lines for v in line.y if math.isfinite(v) and v > 0]
@@ -227,5 +228,6 @@ def _faint(colour: str) -> str:
 
 
 def _escaped(text: str, breaks: bool = False) -> str:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # plotly fills %{...} in names and titles with values of its own.
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "&#37;{")
     return escaped.replace("&lt;br&gt;", "<br>") if breaks else escaped

@@ -12,7 +12,7 @@ import pandas as pd
 from scaling.plots.describe import Bars, Line, Panel, Side
 from scaling.published import Published
 
-__all__ = ["breakdown_panels", "curve_panels", "plain", "series_of"]
+__all__ = ["LEFT_OUT", "breakdown_panels", "curve_panels", "plain", "series_of"]
 
 _PARTS: Mapping[str, str] = {
     "compute": "computing",
@@ -21,6 +21,7 @@ _PARTS: Mapping[str, str] = {
     "communication": "communication",
     "input": "waiting for input",
 }
+LEFT_OUT = "validation and checkpoints are left out where the logs tell them apart"
 _MOST_LABELS = 8
 _MOST_BREAKDOWNS = 4
 _SIDES: Mapping[str, Side] = {"seconds": "above", "speedup": "right", "efficiency": "below"}
@@ -166,7 +167,9 @@ def _ideals(name: str, curves: Sequence[tuple[str, pd.DataFrame]], sizes: Sequen
             # Where a size was measured its own ideal counts: the events of an epoch change a little with the size.
             own = dict(zip(table["workers"].astype(float), table["ideal_seconds"].astype(float), strict=True))
             first = min(own)
-            values = [own.get(n, own[first] * first / n) for n in sizes]
+            # In weak scaling the work grows with the workers: ideal is the same time at every size.
+            weak = "mode" in table and table["mode"].iloc[0] == "weak"
+            values = [own.get(n, own[first] * (1 if weak else first / n)) for n in sizes]
         if tuple(values) not in seen:
             label = "ideal" if not seen else f"ideal from {_workers(int(baseline))}"
             yield Line(label=label, x=sizes, y=values, role="ideal", named=not seen or name == "speedup")
@@ -193,7 +196,7 @@ def _published(name: str, one: Published, style: int) -> Line | None:
 def _caption(name: str, forecast: bool, published: Sequence[Published]) -> str:
     said = []
     if name == "seconds":
-        said.append("Median over epochs of training time, without validation and checkpoints.")
+        said.append(f"Median over epochs of training time; {LEFT_OUT}.")
     if name == "speedup":
         said.append("Ratio of events per second, over events really processed.")
     if name == "efficiency":

@@ -1,15 +1,17 @@
 """Draws plots for paper: descriptions in, matplotlib figures out.
 
 Figures are made without pyplot, so that importing this module changes no state of matplotlib. Saving is left to
-`scaling.report`.
+`scaling.report`, which draws them `as_text` too: names from files are no formulas.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -33,13 +35,18 @@ from scaling.plots.describe import (
 )
 from scaling.plots.panels import curve_panels
 
-__all__ = ["draw", "scaling_figure"]
+__all__ = ["as_text", "draw", "scaling_figure"]
 
 _OFFSETS: dict[Side, tuple[tuple[int, int], str]] = {
     "above": ((6, 5), "left"),
     "right": ((6, -12), "left"),
     "below": ((0, -15), "center"),
 }
+
+
+def as_text() -> AbstractContextManager[None]:
+    """Within it matplotlib takes `$` for itself: in a name from a file it begins no formula, which might be none."""
+    return matplotlib.rc_context({"text.parse_math": False})
 
 
 def scaling_figure(curve: pd.DataFrame, title: str = "", panels: Sequence[Panel] = ()) -> Figure:
@@ -51,19 +58,25 @@ def scaling_figure(curve: pd.DataFrame, title: str = "", panels: Sequence[Panel]
         panels: what to draw where it is more than the curve: its first three.
     """
     figure = Figure(figsize=(11.5, 4.0), layout="constrained")
-    for number, (axes, panel) in enumerate(
-        zip(figure.subplots(1, 3), list(panels)[:3] or curve_panels(curve), strict=True)
-    ):
-        _panel(axes, panel)
-        if number == 0:
-            axes.legend(frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11)
+    with as_text():
+        for number, (axes, panel) in enumerate(
+            zip(figure.subplots(1, 3), list(panels)[:3] or curve_panels(curve), strict=True)
+        ):
+            _panel(axes, panel)
+            if number == 0:
+                axes.legend(frameon=False, fontsize=9)
+        if title:
+            figure.suptitle(title, fontsize=11)
     return figure
 
 
 def draw(plot: Plot) -> Figure:
     """One plot as a figure of its own."""
+    with as_text():
+        return _figure(plot)
+
+
+def _figure(plot: Plot) -> Figure:
     if isinstance(plot, Cells):
         height = 0.9 + 0.55 * len(plot.rows)
         figure = Figure(figsize=(min(14.0, 1.6 + 0.5 * len(plot.rows[0])), height), layout="constrained")
@@ -211,9 +224,11 @@ def _log_scale(axes: Axes) -> None:
 
 def _top(panel: Panel) -> float:
     """Over every value and interval; a limit that is far off must not press the rest to the ground."""
-    values = [v for line in panel.lines for v in line.y if math.isfinite(v)]
-    highs = [v for line in panel.lines for v in line.high or () if math.isfinite(v)]
-    return max(1.1, 1.08 * min(max(highs, default=0), 2 * max(values)), 1.08 * max(values))
+    largest = max((v for line in panel.lines for v in line.y if math.isfinite(v)), default=0.0)
+    highest = max((v for line in panel.lines for v in line.high or () if math.isfinite(v)), default=0.0)
+    top = 1.08 * max(largest, min(highest, 2 * largest))
+    # An efficiency is seen against its ideal of 1.
+    return max(1.1, top) if panel.percent else top or 1.0
 
 
 def _text(value: float, digits: str) -> str:

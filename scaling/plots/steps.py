@@ -5,6 +5,7 @@ Taken from runs as they were read; runs that do not tell are left out.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -74,26 +75,24 @@ def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
     """
     largest: dict[str, RunLog] = {}
     for run, series in zip(runs, labels or [""] * len(runs), strict=True):
-        told = any(epoch.rank_step_seconds for epoch in _used(run, skip_epochs))
-        if told and (series not in largest or run.workers > largest[series].workers):
+        if any(_by_rank(run, skip_epochs)) and (series not in largest or run.workers > largest[series].workers):
             largest[series] = run
     lines = []
     for style, (series, run) in enumerate(list(largest.items())[:_MOST_LINES]):
-        epochs = [e.rank_step_seconds for e in _used(run, skip_epochs) if len(e.rank_step_seconds) == run.workers]
-        by_rank = list(zip(*epochs, strict=True))
+        by_rank = {rank: values for rank, values in enumerate(_by_rank(run, skip_epochs)) if values}
         hosts = run.record.header.hosts if run.record else ()
         lines.append(
             Line(
                 label=f"{plain(series)}, {run.workers} workers" if series else f"{run.workers} workers",
-                x=[float(rank) for rank in range(len(by_rank))],
-                y=[median(values) for values in by_rank],
-                low=[min(values) for values in by_rank],
-                high=[max(values) for values in by_rank],
+                x=[float(rank) for rank in by_rank],
+                y=[median(values) for values in by_rank.values()],
+                low=[min(values) for values in by_rank.values()],
+                high=[max(values) for values in by_rank.values()],
                 style=style,
-                hover=[plain(host) for host in hosts] if len(hosts) == len(by_rank) else None,
+                hover=[plain(hosts[rank]) for rank in by_rank] if len(hosts) == run.workers else None,
             )
         )
-    if not any(line.x for line in lines):
+    if not lines:
         return None
     return Panel(
         name="ranks",
@@ -105,6 +104,12 @@ def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         caption="Without waiting for events or for other ranks, of the largest run; bars are the range over epochs. "
         "Ranks that stand out hold all others up.",
     )
+
+
+def _by_rank(run: RunLog, skip_epochs: int) -> list[list[float]]:
+    """The times of a step that each rank has, over epochs; a rank without one has none."""
+    epochs = [e.rank_step_seconds for e in _used(run, skip_epochs) if len(e.rank_step_seconds) == run.workers]
+    return [[value for value in values if math.isfinite(value)] for values in zip(*epochs, strict=True)]
 
 
 def slowest_panel(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> Panel | None:
@@ -135,7 +140,8 @@ def loss_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Pane
     """A plot for every loss, over epochs, a line for each size."""
     names = list(dict.fromkeys(name for run in runs for epoch in run.epochs for name in epoch.losses))
     panels = []
-    for name in names[:_MOST_LOSSES]:
+    files = _file_names(names[:_MOST_LOSSES])
+    for name, file in zip(names, files, strict=False):
 
         def value(epoch: EpochTimes, name: str = name) -> float:
             return epoch.losses.get(name, math.nan)
@@ -147,7 +153,7 @@ def loss_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Pane
         wide = min(heights) > 0 and max(heights) / min(heights) > 20
         panels.append(
             Panel(
-                name=f"loss-{''.join(c if c.isalnum() or c in '_-' else '_' for c in name)[:60]}",
+                name=f"loss-{file}",
                 title=f"Loss: {name.replace('_', ' ')}",
                 x_label="Epoch",
                 y_label=name.replace("_", " "),
@@ -157,6 +163,17 @@ def loss_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Pane
             )
         )
     return panels
+
+
+def _file_names(names: Sequence[str]) -> list[str]:
+    """What is left of each name in a file's; what is left of several alike is numbered, also where case is one."""
+    found: list[str] = []
+    for name in names:
+        stem = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:60]
+        taken = {other.lower() for other in found}
+        tries = (f"{stem}-{number}" if number > 1 else stem for number in itertools.count(1))
+        found.append(next(one for one in tries if one.lower() not in taken))
+    return found
 
 
 def _by_epoch(

@@ -13,7 +13,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scaling.plots import Panel, draw, scaling_figure
+from scaling.plots import Panel, as_text, draw, scaling_figure
 from scaling.records import RecordError
 from scaling.report.making import Report
 from scaling.report.page import page
@@ -112,7 +112,7 @@ def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
     options: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": _DPI}, "svg": {"metadata": {"Date": None}}}
     written = []
     # SVG ids are random unless salted.
-    with matplotlib.rc_context({"svg.hashsalt": "scaling"}):
+    with matplotlib.rc_context({"svg.hashsalt": "scaling"}), as_text():
         # The layout is the same for both kinds, and to find it takes as long as to draw.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

@@ -22,6 +22,7 @@ from scaling.plots import (
 )
 from scaling.plots.panels import plain
 from scaling.published import Published, read_published
+from scaling.records import RecordError
 from scaling.runs import RunLog
 from scaling.study import Options, Study, fits_of, forecast_sizes, forecast_tables, read_study
 
@@ -93,7 +94,8 @@ def make_report(
         published: whether what others published is drawn beside the curve.
 
     Raises:
-        RecordError: as `study.read_study`, or no model can be fitted.
+        RecordError: as `study.read_study`, no model can be fitted, or a forecast is asked for with a baseline from
+            another file.
     """
     options = options or Options()
     study = read_study(paths, options)
@@ -112,6 +114,11 @@ def report_of(
     fits: dict[str, Fit] = {}
     asked: dict[str, list[int]] = {}
     if forecast_nodes or forecast_workers:
+        if options.baseline_from is not None:
+            raise RecordError(
+                "a forecast counts efficiency against the model at the baseline, which another file does not have; "
+                "give either --baseline-from or sizes to forecast, or name the baseline's runs among the others"
+            )
         fits = fits_of(study.curve, model)
         for series, part in study.curve.groupby("series"):
             asked[str(series)] = forecast_sizes(part, fits[str(series)], forecast_nodes, forecast_workers)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from scaling.plots.panels import plain
+from scaling.plots.panels import LEFT_OUT, plain
 from scaling.report.making import Report
 
 __all__ = ["cells", "explained", "figures", "forecast_text", "markdown", "table_text"]
@@ -129,7 +129,7 @@ def explained(curve: pd.DataFrame) -> str:
         base = f"{', '.join(map(str, baselines))} workers, of each curve its own"
     kept = {"strong": " The global batch is kept.", "weak": " Events per worker are kept."}
     return (
-        f"Medians over n epochs of training time, without validation and checkpoints. Baseline: {base}. Speed-up is "
+        f"Medians over n epochs of training time; {LEFT_OUT}. Baseline: {base}. Speed-up is "
         f"the ratio of events/s.{kept.get(str(curve['mode'].iloc[0]), '')}"
     )
 
