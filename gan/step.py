@@ -90,6 +90,8 @@ class TrainingStep:
         self._precision = settings.precision
         self._draws = partial(Draws, settings.seed, communicator.rank * settings.batch_size, settings.batch_size)
         batch = settings.batch_size
+        # Grappler's remapper trips over paddings that two convolutions share: it logs an error and changes nothing.
+        tf.config.optimizer.set_experimental_options({"remapping": False})
         self._compiled = tf.function(
             self._step,
             input_signature=[

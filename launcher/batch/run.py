@@ -207,7 +207,7 @@ def _staged(job: Job, nodes: int) -> Iterator[tuple[str, ...]]:
     print(f"Staged {size / 1e6:.0f} MB to {staging.folder} on {nodes} nodes in {seconds:.0f} s", flush=True)
     yield str(staging.python), "-I"
     with suppress(subprocess.TimeoutExpired):  # a dead node answers nobody, and its disk is lost anyway
-        subprocess.run(staging.cleaning, capture_output=True, timeout=60)
+        subprocess.run(staging.cleaning, capture_output=True, timeout=60 + seconds)
 
 
 def _end_steps(job: Job) -> None:

@@ -80,6 +80,8 @@ def real_batch(events: int) -> tuple[np.ndarray, np.ndarray]:
 
 def our_step(filters: str, precision: str, batch: int) -> Measurement:
     """A measurement of the seconds of one of our steps on one rank."""
+    import tensorflow as tf
+
     from gan.draws import position
     from gan.step import Networks, TrainingStep
 
@@ -87,7 +89,17 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
     step = TrainingStep(Networks(settings, Alone()), settings, Alone())
     cells, energies = real_batch(batch)
     positions = count()
-    return elapsed(lambda: step(cells, energies, position(0, next(positions)), LEARNING_RATE))
+    seconds = elapsed(lambda: step(cells, energies, position(0, next(positions)), LEARNING_RATE))
+
+    def measure() -> float:
+        # The step turns the remapper off; the plain loop of the same process keeps TensorFlow's default.
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+        try:
+            return seconds()
+        finally:
+            tf.config.optimizer.set_experimental_options({"remapping": True})
+
+    return measure
 
 
 def plain_loop(filters: str, batch: int) -> Measurement:
