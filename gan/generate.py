@@ -22,6 +22,7 @@ import numpy.typing as npt
 from gan.errors import InputError
 from gan.layout import ENERGY_LIMIT, EVENTS_PER_FILE, FILE_NAME
 from gan.physics import geant4_ecal
+from gan.quiet import remarks_held_back
 from gan.showers import open_showers
 from gan.simulate import LOWEST_ENERGY as LOWEST_POSSIBLE
 from gan.simulation import draw_energies
@@ -117,7 +118,8 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
         InputError: no usable checkpoint or energies, files in the way, showers that are not finite, or a file system
             that refuses.
     """
-    from gan.generation import Showers, build_generator, find_checkpoint, read_generator
+    with remarks_held_back():
+        from gan.generation import Showers, build_generator, find_checkpoint, read_generator
     from gan.losses import ENERGY_UNIT
 
     weights = read_generator(find_checkpoint(order.source))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gan.errors import InputError
 from gan.interruption import Interruption
 from gan.parallel import Communicator, Worker, agree, on_first, verify_same
+from gan.quiet import remarks_held_back
 from gan.settings import TrainingSettings
 from launcher.allocation import Allocation
 from launcher.communicator import choose
@@ -22,7 +23,6 @@ from launcher.errors import LaunchError
 from launcher.heartbeat import start_heartbeat
 from launcher.output import write_to
 from launcher.provenance import git_commit, library_versions, mpi_version
-from launcher.quiet import remarks_held_back
 from launcher.start import BindSettings, gather_reports, join, tell, threads_record
 from launcher.threads import ThreadPlan
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from launcher.quiet import remarks_held_back
+from gan.quiet import remarks_held_back
 
 REMARK = b"I0000 00:00:1 1 port.cc:153] oneDNN custom operations are on. You may see slightly different results\n"
 
