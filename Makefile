@@ -64,7 +64,7 @@ demo: env  ## simulate showers, train on 2 ranks and on 1, print and plot the sc
 	@python -m scaling report '$(DEMO)/run-1' '$(DEMO)/run-2' --out '$(DEMO)/report'
 
 lint: env  ## check style and types
-	@ruff check .
+	@ruff check --no-cache .
 	@ruff format --check .
 	@mypy
 

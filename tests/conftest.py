@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,10 @@ from launcher.probe import mpi_environment as needed_by_open_mpi
 
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = 24
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts what it puts into the background, and the commands that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def mpi_environment(**extra: str) -> dict[str, str]:

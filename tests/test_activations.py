@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -30,7 +33,7 @@ def dropped(cells: tf.Tensor, rate: float) -> tf.Tensor:
     return cells * tf.cast(keep(SEEDS, SHAPE[1:], rate), tf.float32) / (1 - rate) if rate else cells
 
 
-def with_gradients(function, *inputs: tf.Tensor) -> list[np.ndarray]:
+def with_gradients(function: Callable[..., Any], *inputs: tf.Tensor) -> list[np.ndarray]:
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         result = function(*inputs)
@@ -69,7 +72,7 @@ def test_batch_normalization_is_keras(rate: float) -> None:
 
     inputs = CELLS, BIAS, GAMMA, BETA
     assert_same(
-        with_gradients(lambda *i: normalized(*i, SEEDS, slope=SLOPE, rate=rate)[0], *inputs),
+        with_gradients(lambda a, b, c, d: normalized(a, b, c, d, SEEDS, slope=SLOPE, rate=rate)[0], *inputs),
         with_gradients(theirs, *inputs),
     )
     assert keras_norm.epsilon == EPSILON
@@ -78,8 +81,10 @@ def test_batch_normalization_is_keras(rate: float) -> None:
 def test_written_out_gradient_is_the_automatic_one() -> None:
     inputs = CELLS, BIAS, GAMMA, BETA
     assert_same(
-        with_gradients(lambda *i: normalized(*i, SEEDS, slope=SLOPE, rate=RATE)[0], *inputs),
-        with_gradients(lambda *i: normalized_by(local_moments, *i, SEEDS, slope=SLOPE, rate=RATE)[0], *inputs),
+        with_gradients(lambda a, b, c, d: normalized(a, b, c, d, SEEDS, slope=SLOPE, rate=RATE)[0], *inputs),
+        with_gradients(
+            lambda a, b, c, d: normalized_by(local_moments, a, b, c, d, SEEDS, slope=SLOPE, rate=RATE)[0], *inputs
+        ),
     )
 
 

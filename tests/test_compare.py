@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,11 +76,11 @@ def test_alike_studies_are_seldom_called_worse() -> None:
     """At most 2.5% of comparisons of equal studies may call B worse: 5 or more of 40 have a chance of 0.4%."""
     generator = np.random.default_rng(7)
 
-    def points(seed: int) -> object:
+    def points(seed: int) -> Any:
         runs = [run(n, (400 / n * np.exp(0.02 * generator.standard_normal(12))).tolist()) for n in SIZES]
         return metrics.points(metrics.epochs_table(list(map(run_log, runs))), draws=400, seed=seed)
 
-    worse = sum((compare(points(1), points(2))["verdict"] == WORSE).any() for _ in range(40))  # type: ignore[arg-type]
+    worse = sum((compare(points(1), points(2))["verdict"] == WORSE).any() for _ in range(40))
     assert worse < 5
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -33,7 +36,7 @@ def upsampled(cells: tf.Tensor, factors: tuple[int, ...]) -> tf.Tensor:
     return cells
 
 
-def results_and_gradients(function, cells: tf.Tensor, kernel: tf.Tensor) -> list[np.ndarray]:
+def results_and_gradients(function: Callable[..., Any], cells: tf.Tensor, kernel: tf.Tensor) -> list[np.ndarray]:
     with tf.GradientTape() as tape:
         tape.watch([cells, kernel])
         result = tf.cast(function(cells, kernel), tf.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_split_holds_out_a_random_fraction() -> None:
         (10, {"validation_fraction": 0.01}, "is none"),
     ],
 )
-def test_impossible_splits_are_refused(total: int, changes: dict[str, float], message: str) -> None:
+def test_impossible_splits_are_refused(total: int, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         split_events(total, TrainingSettings(**changes))
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ class AfterSteps(Interruption):
         return "asked by the test" if self.count <= 0 else ""
 
 
-def train(files: Path, out: Path, interruption: Interruption | None = None, **changes: object) -> End | None:
+def train(files: Path, out: Path, interruption: Interruption | None = None, **changes: Any) -> End | None:
     settings = TrainingSettings(
         **{
             "filters": "original", "batch_size": 4, "validation_fraction": 0.25, "warmup_epochs": 1, "epochs": EPOCHS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ NODE = tuple(range(96))
 CPUS = ("0-22:2,48-70:2", "24-46:2,72-94:2", "1-23:2,49-71:2", "25-47:2,73-95:2")
 
 
-def worker(rank: int, host: str = "c1", **changes: object) -> WorkerReport:
+def worker(rank: int, host: str = "c1", **changes: Any) -> WorkerReport:
     local = rank % 4
     base = WorkerReport(
         rank=rank, local_rank=local, host=host, cpus=parse_cpu_list(CPUS[local]), cores=12, domains=(local // 2,),
@@ -58,7 +59,7 @@ def test_nodes_that_are_alike_are_shown_once() -> None:
         ({"cpus": parse_cpu_list("24-44:2,72-92:2")}, "c1: CPUs 46,94 of the job's 96 are idle"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_workers_name(changes: dict[str, object], message: str) -> None:
+def test_what_is_wrong_is_said_with_the_workers_name(changes: dict[str, Any], message: str) -> None:
     reports = [worker(0), worker(1, **changes), worker(2), worker(3)]
     found = placement_warnings(reports)
     assert any(text.startswith(message) for text in found), found

@@ -106,7 +106,7 @@ def test_shapes_and_curves() -> None:
 
 def test_steps_fit_into_the_time() -> None:
     assert study.steps_for(55, 3, [1.0, 1.5], [20, 30]) == int((0.85 * 1100 - 50) / 2.5)
-    with pytest.raises(SystemExit, match="1 minutes make 0 steps; give at least --minutes 6"):
+    with pytest.raises(SystemExit, match="1 minutes make 0 steps; give --minutes 6 or more"):
         study.steps_for(1, 3, [1.0, 1.5], [20, 30])
 
 

@@ -74,7 +74,7 @@ def test_the_table_and_the_files(tmp_path: Path) -> None:
     assert lines[2].split()[8:11] == ["720", "1.60", "80.0%"]
     assert lines[3].split() == ["8", "2", "1", "1", "3.125", "-", "2,880", "6.40", "80.0%", "-", "0.001736"]
     assert "Note: n = 1 at 8 workers: too few for an interval." in lines
-    plots = ("scaling", "seconds", "speedup", "efficiency", "breakdown", "steps", "slowest")
+    plots: tuple[str, ...] = ("scaling", "seconds", "speedup", "efficiency", "breakdown", "steps", "slowest")
     plots += ("loss-generator", "loss-discriminator")
     files = {f"scaling.{kind}" for kind in ("html", "csv", "json", "md")}
     assert {p.name for p in out.iterdir()} == files | {f"{name}.{kind}" for name in plots for kind in ("png", "svg")}
@@ -100,7 +100,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_computing_time_of_every_rank_is_drawn_for_the_largest_run(tmp_path: Path) -> None:
-    times = {1: [(9.0,), (2.0,), (3.0,)], 2: [(9.0, 9.0), (2.0, 4.0), (3.0, 4.0)]}
+    times: dict[int, list[tuple[float, ...]]] = {1: [(9.0,), (2.0,), (3.0,)], 2: [(9.0, 9.0), (2.0, 4.0), (3.0, 4.0)]}
     runs = []
     for workers, by_epoch in times.items():
         epochs = [epoch(i, rank_step_seconds=ranks) for i, ranks in enumerate(by_epoch, start=1)]
@@ -470,9 +470,9 @@ def test_names_from_files_are_no_formulas_and_share_no_file(tmp_path: Path) -> N
     figure = draw(made.plots()[0])
     FigureCanvasAgg(figure).draw()
     # As records hold settings: with a backslash written as two.
-    assert f"precision {hostile!r}".replace("'", "") in [
-        text.get_text() for text in figure.axes[0].get_legend().get_texts()
-    ]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert f"precision {hostile!r}".replace("'", "") in [text.get_text() for text in legend.get_texts()]
 
 
 def test_computing_times_below_a_second_fill_their_plot_and_gaps_are_left_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from gan.schedule import LearningRate, plateaus, scaling_factor
 from gan.settings import TrainingSettings
 
 
-def rate(workers: int = 16, **changes: object) -> LearningRate:
+def rate(workers: int = 16, **changes: Any) -> LearningRate:
     return LearningRate.of(TrainingSettings(**changes), workers=workers, steps_per_epoch=10)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,7 +100,7 @@ def test_nested_openmp_counts_by_its_outermost() -> None:
         ({"OMP_NUM_THREADS": "12"}, {}, "expected OMP_NUM_THREADS of at most 6"),
     ],
 )
-def test_too_many_threads_are_a_warning(environ: dict[str, str], options: dict[str, int], said: str) -> None:
+def test_too_many_threads_are_a_warning(environ: dict[str, str], options: dict[str, Any], said: str) -> None:
     (warning,) = plan_threads(12, environ, **options).warnings
     assert said in warning
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from scaling.records import read_run
 SMALL = {"filters": "original", "batch_size": 4, "validation_fraction": 0.25, "warmup_epochs": 1}
 
 
-def train(files: Path, out: Path, *, tensorboard: bool = False, **changes: object) -> None:
+def train(files: Path, out: Path, *, tensorboard: bool = False, **changes: Any) -> None:
     settings = TrainingSettings(**{**SMALL, **changes})
     folder = RunFolder(out)
     with open_showers([str(files / "*.h5")]) as showers:
@@ -91,7 +92,7 @@ def test_a_complete_run_is_left_as_it_is(run: Path, shower_files: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"seed": 9}, {"filters": "16"}, {"precision": "bf16"}, {"optimizer": "adam"}])
-def test_folder_of_another_run_is_refused(run: Path, shower_files: Path, changes: dict[str, object]) -> None:
+def test_folder_of_another_run_is_refused(run: Path, shower_files: Path, changes: dict[str, Any]) -> None:
     name = next(iter(changes))
     with pytest.raises(InputError, match=f"belongs to another run: --{name} was"):
         train(shower_files, run, epochs=2, **changes)

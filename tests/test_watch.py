@@ -6,13 +6,14 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
 from scaling.cli import main
-from scaling.records import RecordError, RecordWriter
+from scaling.records import End, Epoch, Header, RecordError, RecordWriter
 from scaling.watch import look, watch
 from tests.sample_runs import end, epoch, header, write
 
@@ -25,7 +26,7 @@ def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
 def test_the_state_of_runs_and_of_points_to_come(tmp_path: Path) -> None:
     write(tmp_path / "n0001-r1", header(4), epoch(1, 99.0), epoch(2, 20.0), epoch(3, 30.0), epoch(4, 10.0), end(4))
     write(tmp_path / "n0002-r1", header(8, nodes=2), epoch(1, 50.0), epoch(2, 12.5, slowest_rank=7))
-    points = [{"nodes": n, "repeat": 1, "jobs": []} for n in (1, 2, 4)]
+    points: list[dict[str, Any]] = [{"nodes": n, "repeat": 1, "jobs": []} for n in (1, 2, 4)]
     (tmp_path / "study.json").write_text(json.dumps({"points": points}))
     one, two, three = look(tmp_path)
     assert (one.name, one.workers, one.status, one.epochs, one.of) == ("n0001-r1", 4, "complete", 4, 25)
@@ -41,7 +42,7 @@ def test_the_state_of_runs_and_of_points_to_come(tmp_path: Path) -> None:
 def test_lines_follow_a_study_until_all_runs_have_ended(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path / "n1" / "run.jsonl")
     writer.write(header(4, {"epochs": 2}))
-    to_come = [epoch(1, 30.0), epoch(2, 20.0), end(2)]
+    to_come: list[Epoch | End] = [epoch(1, 30.0), epoch(2, 20.0), end(2)]
     looks = 0
 
     def sleep(seconds: float) -> None:
@@ -133,7 +134,7 @@ def test_as_a_command(tmp_path: Path) -> None:
 
 
 def test_after_a_resume_only_what_follows_it_tells_the_pace(tmp_path: Path) -> None:
-    before = [header(4), *(epoch(i, 100.0) for i in range(1, 5)), end(4, "interrupted")]
+    before: list[Header | Epoch | End] = [header(4), *(epoch(i, 100.0) for i in range(1, 5)), end(4, "interrupted")]
     resumed = header(16, nodes=4, resumed_epochs=4)
     path = write(tmp_path / "n1", *before, resumed)
     [state] = look(tmp_path)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from launcher.allocation import expand_node_list, expand_tasks_per_node
 from launcher.batch.library import mpi_family
 from launcher.batch.outcome import COMPLETE, INTERRUPTED, NODE_DIED, Target, outcome
 from launcher.batch.slurm import Slurm
-from launcher.batch.staging import plan_staging, write_archive
+from launcher.batch.staging import Staging, plan_staging, write_archive
 from launcher.batch.watch import Requests, watch, who_fell_silent
 from launcher.commands import STARTERS, Command, srun
 from launcher.errors import LaunchError
@@ -36,6 +36,7 @@ from launcher.tuned import find_tuned
 __all__ = ["RunSettings", "run"]
 
 STAGES_WITHIN = 1800.0
+CLEANS_WITHIN = 300.0
 """Seconds for each command that stages; minutes are usual for gigabytes on many nodes."""
 
 
@@ -199,15 +200,28 @@ def _staged(job: Job, nodes: int) -> Iterator[tuple[str, ...]]:
     began = time.monotonic()
     write_archive(staging.archive, staging.folder, Path(__file__).resolve().parents[2])
     size = staging.archive.stat().st_size
-    for command in staging.commands:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=STAGES_WITHIN)
-        if done.returncode:
-            raise LaunchError(f"--stage-env: '{' '.join(command)}' failed: {done.stderr.strip()}; leave the option out")
-    seconds = time.monotonic() - began
-    print(f"Staged {size / 1e6:.0f} MB to {staging.folder} on {nodes} nodes in {seconds:.0f} s", flush=True)
-    yield str(staging.python), "-I"
-    with suppress(subprocess.TimeoutExpired):  # a dead node answers nobody, and its disk is lost anyway
-        subprocess.run(staging.cleaning, capture_output=True, timeout=60 + seconds)
+    try:
+        for command in staging.commands:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=STAGES_WITHIN)
+            if done.returncode:
+                what = f"'{' '.join(command)}' failed: {done.stderr.strip()}"
+                raise LaunchError(f"--stage-env: {what}; leave the option out")
+        seconds = time.monotonic() - began
+        print(f"Staged {size / 1e6:.0f} MB to {staging.folder} on {nodes} nodes in {seconds:.0f} s", flush=True)
+        yield str(staging.python), "-I"
+    finally:
+        _take_away(staging)
+
+
+def _take_away(staging: Staging) -> None:
+    """Remove the staged environment from every node, or say that it may have stayed."""
+    try:
+        done = subprocess.run(staging.cleaning, capture_output=True, text=True, timeout=CLEANS_WITHIN)
+        failure = done.stderr.strip() or f"exit status {done.returncode}" if done.returncode else ""
+    except subprocess.TimeoutExpired:  # a dead node answers nobody, and its disk is lost anyway
+        failure = f"no end within {CLEANS_WITHIN:.0f} s"
+    if failure:
+        print(f"Warning: {staging.folder} may still be on some nodes ({failure}); remove it there", flush=True)
 
 
 def _end_steps(job: Job) -> None:

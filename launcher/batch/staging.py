@@ -65,7 +65,7 @@ def plan_staging(job: str, nodes: int, temporary: Path) -> Staging:
             ("rm", str(archive)),
             (*each_node, "sh", "-c", unpack),
         ),
-        cleaning=(*each_node, "rm", "-rf", str(folder)),
+        cleaning=(*each_node, "rm", "-rf", str(folder), str(sent)),
         python=folder / "env" / "bin" / Path(sys.executable).name,
     )
 

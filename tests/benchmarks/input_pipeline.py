@@ -68,7 +68,8 @@ def milliseconds(
 ) -> tuple[float, float]:
     """Median time and median processor time of reading a random batch; `limit` in seconds bounds the measurement."""
     random = np.random.default_rng(1)
-    elapsed, worked = [], []
+    elapsed: list[float] = []
+    worked: list[float] = []
     began = time.perf_counter()
     while len(elapsed) < 5 or (len(elapsed) < 100 and time.perf_counter() - began < limit):
         batch = random.choice(events, BATCH, replace=False)

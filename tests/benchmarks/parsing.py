@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from scaling.parsers import Hints, read_runs
-from scaling.records import to_line
+from scaling.records import End, Epoch, Header, to_line
 from tests.sample_runs import end, epoch, header
 
 __all__ = ["FILES", "generate", "main"]
@@ -172,7 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         if options.only is None:
             record = Path(folder, "run.jsonl")
-            lines = [header(RANKS), *(epoch(number) for number in range(1, 9999)), end(9998)]
+            lines: list[Header | Epoch | End] = [
+                header(RANKS),
+                *(epoch(number) for number in range(1, 9999)),
+                end(9998),
+            ]
             record.write_text("".join(f"{to_line(line)}\n" for line in lines))
             print(f"{'10,000 records':25} {measure(record)['seconds']:.2f} s")
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gan.quiet import remarks_held_back
 from launcher.probe import mpi_environment as needed_by_open_mpi
-from launcher.quiet import remarks_held_back
 from launcher.threads import mpi_variables, plan_threads
 from tests.benchmarks.figures import Figure
 
