@@ -107,10 +107,10 @@ def normalized(
     return differentiable(cells, bias, gamma, beta)
 
 
-_normalized = tf.function(partial(normalized_by, local_moments), jit_compile=True)
+_normalized = tf.function(partial(normalized_by, local_moments), jit_compile=True, autograph=False)
 
 
-@partial(tf.function, jit_compile=True)
+@partial(tf.function, jit_compile=True, autograph=False)
 def _normalized_gradient(
     upstream: tf.Tensor,
     cells: tf.Tensor,

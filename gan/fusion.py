@@ -33,9 +33,9 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
         return differentiable(*inputs)
 
-    forward = tf.function(function, jit_compile=True)
+    forward = tf.function(function, jit_compile=True, autograph=False)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def backward(inputs: tuple[tf.Tensor, ...], upstream: tuple[tf.Tensor, ...], **constants: Any) -> Any:
         floating = [value for value in inputs if value.dtype.is_floating]
         with tf.GradientTape() as tape:

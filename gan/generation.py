@@ -158,7 +158,9 @@ class Showers:
         self._network = Semaphore(streams)
         # One shape only: another one would be compiled again and could round otherwise.
         self._compiled = tf.function(
-            self._compute, input_signature=[tf.TensorSpec((), tf.uint64), tf.TensorSpec((batch_size,), tf.float32)]
+            self._compute,
+            input_signature=[tf.TensorSpec((), tf.uint64), tf.TensorSpec((batch_size,), tf.float32)],
+            autograph=False,
         )
 
     def compile(self) -> None:

@@ -101,6 +101,7 @@ class TrainingStep:
                 tf.TensorSpec((), tf.float32),
                 tf.TensorSpec((), tf.float32),
             ],
+            autograph=False,  # nothing to convert, and what it writes to /tmp for that stays when a rank is killed
         )
 
     def __call__(

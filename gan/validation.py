@@ -30,7 +30,7 @@ class Validation:
         self._networks = networks
         self._communicator = communicator
         self._seed = seed
-        self._judge = tf.function(self._judge_batch, reduce_retracing=True)
+        self._judge = tf.function(self._judge_batch, reduce_retracing=True, autograph=False)
 
     def evaluate(self, events: np.ndarray, feeder: Feeder) -> dict[str, float]:
         """Means over the held-out events.

@@ -124,7 +124,7 @@ def start_tensorflow(threads: ThreadPlan) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads.inter_op)
     tf.config.threading.set_intra_op_parallelism_threads(threads.intra_op)
     square = tf.ones((512, 512))
-    tf.function(lambda: tf.reduce_sum(square @ square))()
+    tf.function(lambda: tf.reduce_sum(square @ square), autograph=False)()
 
 
 def _open_data(launch: LaunchSettings, communicator: Communicator) -> ShowerSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,17 @@ def train(files: Path, out: Path, *, tensorboard: bool = False, **changes: Any) 
 
 @pytest.fixture(scope="module")
 def run(shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run")
-    train(shower_files, out, epochs=1, tensorboard=True)
-    train(shower_files, out, epochs=2)
-    return out
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "temporary").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder / "temporary"))
+        train(shower_files, folder / "run", epochs=1, tensorboard=True)
+        train(shower_files, folder / "run", epochs=2)
+    return folder / "run"
+
+
+def test_nothing_is_left_where_a_killed_rank_could_not_remove_it(run: Path) -> None:
+    assert not list((run.parent / "temporary").iterdir())
 
 
 def test_record_tells_the_whole_run(run: Path) -> None:
