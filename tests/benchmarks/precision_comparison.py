@@ -32,7 +32,7 @@ FIGURES = {
     "discriminator_loss": "discriminator loss",
     "generator_loss": "generator loss",
     "shape_error": "distance of profiles from the simulation's",
-    "fraction_error": "relative error of the sampling fraction",
+    "fraction_error": "sampling fraction off the simulation's, |ln|",
 }
 """Numbers of a trained cell. Of all but the discriminator's loss, less is better."""
 LEVEL = 0.95

@@ -158,7 +158,8 @@ def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data)
             "discriminator_loss": float(last[0]),
             "generator_loss": float(last[1]),
             "shape_error": shape_distance(found, expected),
-            "fraction_error": float(abs(fraction / of_simulation - 1)),
+            # A logarithm, since a young generator may be wrong by a factor of hundreds for one seed.
+            "fraction_error": float(abs(np.log(max(fraction / of_simulation, 1e-6)))),
         },
         seconds_per_step=seconds,
     )
