@@ -17,6 +17,9 @@ from launcher.errors import LaunchError
 
 __all__ = ["HorovodCommunicator", "MpiCommunicator", "choose", "start_mpi"]
 
+ALIGNMENT = 64
+"""Bytes: of TensorFlow's tensors."""
+
 
 class MpiCommunicator:
     """Collectives over MPI_COMM_WORLD through mpi4py; an Allreduce of NumPy buffers carries the gradients."""
@@ -39,9 +42,12 @@ class MpiCommunicator:
     def _mean(self, values: Any) -> Any:
         import numpy as np
 
-        mean = np.empty_like(values)
+        # TensorFlow takes over an array that begins where its own tensors may, and copies any other.
+        memory = np.empty(values.nbytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        mean = memory[start : start + values.nbytes].view(values.dtype)
         self._world.Allreduce(np.ascontiguousarray(values), mean)
-        mean /= self.size
+        mean *= values.dtype.type(1 / self.size)
         return mean
 
     def gather(self, value: Any) -> list[Any] | None:
