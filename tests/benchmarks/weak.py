@@ -79,7 +79,8 @@ def _of_precision(precision: str, path: Path, job: Job, say: Say, budget: float)
             say(f"{precision}: a step takes {alone['seconds']:.2f} s alone, {together['seconds']:.2f} s on two ranks")
     rates = [(BATCH / alone["seconds"], 2 * BATCH / together["seconds"]) for alone, together in rounds]
     shares = {
-        name: [100 * together[name] / together["seconds"] for _, together in rounds] for name in ("exchanged", "waited")
+        name: [100 * together[name] / together["seconds"] for _, together in rounds]
+        for name in ("exchanged", "shortest", "waited")
     }
     how = f"batch {BATCH}, {STEPS} steps a round, {together['communicator']}"
     return [
@@ -91,6 +92,12 @@ def _of_precision(precision: str, path: Path, job: Job, say: Say, budget: float)
             unit="% of the step",
             rounds=shares["exchanged"],
             note="seen by the step, waiting for the other rank included; mean of the ranks",
+        ),
+        Figure(
+            name=f"weak/{precision}/exchange",
+            unit="% of the step",
+            rounds=shares["shortest"],
+            note="of it, on the rank that waits less in each step: the exchange itself takes no more",
         ),
         Figure(
             name=f"weak/{precision}/input",
@@ -165,7 +172,7 @@ def main(arguments: Sequence[str]) -> None:
     feeder, numbers = Feeder(open_showers([path])), count()
 
     def steps(number: int, seed: int) -> dict[str, Any]:
-        exchanged = 0.0
+        exchanged = []
         # One more, read before the clock starts: an epoch's first batch has been prefetched, too.
         fed = feeder.feed(batches(EVENTS, BATCH, number + 1, seed))
         next(fed)
@@ -173,11 +180,17 @@ def main(arguments: Sequence[str]) -> None:
         communicator.allgather(None)
         began = time.perf_counter()
         for cells, energies in fed:
-            exchanged += step(cells, energies, position(0, next(numbers)), LEARNING_RATE).exchange_seconds
+            exchanged.append(step(cells, energies, position(0, next(numbers)), LEARNING_RATE).exchange_seconds)
         seconds = time.perf_counter() - began
-        means = np.mean(communicator.allgather((seconds, exchanged, feeder.waited)), axis=0) / max(number, 1)
-        names = ("seconds", "exchanged", "waited")
-        return {**dict(zip(names, means.tolist(), strict=True)), "communicator": communicator.name}
+        of_ranks = communicator.allgather((seconds, feeder.waited, exchanged))
+        elapsed, waited, exchanges = (np.array(values) for values in zip(*of_ranks, strict=True))
+        return {
+            "seconds": elapsed.mean() / number,
+            "waited": waited.mean() / number,
+            "exchanged": exchanges.mean(),
+            "shortest": exchanges.min(axis=0).mean(),
+            "communicator": communicator.name,
+        }
 
     steps(1, 0)
     pids = communicator.gather(os.getpid())
