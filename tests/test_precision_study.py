@@ -89,8 +89,8 @@ def test_two_seeds_are_needed() -> None:
 def test_the_table_shows_both_precisions_and_their_differences() -> None:
     lines = table(study_of([0.1, 0.3])).splitlines()
     assert lines[0] == "| | fp32 (spread) | bf16 (spread) |"
-    assert lines[2] == "| discriminator loss | 1.5 (0.71) | 1.7 (0.85) |"
-    assert "| bf16: generator loss | +0.2 | -1.07 to +1.47 | 0.28 |" in lines
+    assert lines[2] == "| ln of the discriminator's loss | 1.5 (0.71) | 1.7 (0.85) |"
+    assert "| bf16: ln of the generator's loss | +0.2 | -1.07 to +1.47 | 0.28 |" in lines
 
 
 def test_shapes_and_curves() -> None:
@@ -125,7 +125,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, capsys: pytest.CaptureFixt
     assert np.array(made.losses).shape == (2, 2)
     assert np.isfinite(made.losses).all()
     assert np.sum(made.profiles, axis=1) == pytest.approx(1)
-    assert made.figures["generator_loss"] == pytest.approx(made.losses[-1][1])
+    assert made.figures["generator_loss"] == pytest.approx(np.log(made.losses[-1][1]))
     told = json.loads((out / "precision.json").read_text())
     assert (told["steps"], len(told["cells"]), len(told["differences"])) == (2, 4, 4)
     assert told["verdict"] in (out / "precision.md").read_text()

@@ -29,10 +29,10 @@ __all__ = [
 
 BASE = "fp32"
 FIGURES = {
-    "discriminator_loss": "discriminator loss",
-    "generator_loss": "generator loss",
+    "discriminator_loss": "ln of the discriminator's loss",
+    "generator_loss": "ln of the generator's loss",
     "shape_error": "distance of profiles from the simulation's",
-    "fraction_error": "sampling fraction off the simulation's, |ln|",
+    "fraction_error": "sampling fraction off the simulation's, in ln",
 }
 """Numbers of a trained cell. Of all but the discriminator's loss, less is better."""
 LEVEL = 0.95

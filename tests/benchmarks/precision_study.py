@@ -146,7 +146,7 @@ def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data)
     seconds = (time.perf_counter() - began) / max(1, steps - 1)
     fakes = trainer.showers(held_out.energies)
     (found, fractions), (expected, _) = shapes(fakes, held_out.energies), shapes(held_out.cells, held_out.energies)
-    last = np.mean(rows[-max(1, steps // 4) :], axis=0)
+    last = np.log(rows[-max(1, steps // 4) :]).mean(axis=0)
     fraction, of_simulation = (sampling_fraction(cells, held_out.energies).mean() for cells in (fakes, held_out.cells))
     return Cell(
         seed=seed,
@@ -207,7 +207,8 @@ def report(plan: Plan, cells: Sequence[Cell], held_out: Data, out: Path) -> str:
     head = (
         f"{len(plan.seeds)} seeds x {', '.join(plan.precisions)}; {plan.steps} steps of batch {BATCH} with the "
         f"original filters on {plan.events} simulated showers; showers of {plan.held_out} held-out energies. Losses "
-        "are means of the last quarter. This is the beginning of a training, not its end."
+        "are means of their logarithm over the last quarter, since a single step can reach a hundred times the "
+        "others'. This is the beginning of a training, not its end."
     )
     computed = "\n".join(f"- {kind}: {how}" for kind, how in told["computed"].items())
     _write(out / "precision.md", f"# FP32 and BF16\n\n{said}\n\n{head}\n\n{computed}\n\n{table(cells)}\n")
