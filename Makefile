@@ -44,7 +44,7 @@ help:  ## print this list
 	@echo "Variables, as in 'make env MPI=site':"
 	@echo "  MPI=site        build mpi4py and Horovod against the mpicxx on PATH (default: wheel, an Open MPI from pip)"
 	@echo "  HOROVOD=no      leave Horovod out, ranks then talk through mpi4py"
-	@echo "  VENV=$(VENV)      where the environment is; PYTHON=$(PYTHON), the Python that makes it (3.10 or later)"
+	@echo "  VENV=$(VENV)      where the environment is; PYTHON=$(PYTHON), the Python that makes it (3.11 or later)"
 	@echo "  DEMO_EVENTS=$(DEMO_EVENTS), DEMO_EPOCHS=$(DEMO_EPOCHS), DEMO_OPTIONS='...': size of the demo and more options of its training"
 
 env:  ## make the virtual environment or bring it up to date

@@ -16,13 +16,13 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from gan.data.showers import ENERGY_LIMIT, EVENTS_PER_FILE, open_showers
+from gan.data.unpacking import repack as rewrite
 from gan.errors import InputError
-from gan.generate import HIGHEST_ENERGY, generate
-from gan.generate import LOWEST_ENERGY as LOWEST_TRAINED
-from gan.generate import Order as GenerationOrder
-from gan.showers import ENERGY_LIMIT, EVENTS_PER_FILE, open_showers
-from gan.simulate import LOWEST_ENERGY, Order, write_files
-from gan.unpacking import repack as rewrite
+from gan.generation.production import HIGHEST_ENERGY, generate
+from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
+from gan.generation.production import Order as GenerationOrder
+from gan.simulation.production import LOWEST_ENERGY, Order, write_files
 
 __all__ = ["main"]
 

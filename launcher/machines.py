@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
@@ -18,11 +18,6 @@ from typing import Any, TypeVar
 
 from launcher.errors import LaunchError
 from launcher.topology import Core, Domain, Topology
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Machine", "Node", "Partition", "load_machine", "machine_names"]
 

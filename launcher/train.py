@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan.errors import InputError
-from gan.interruption import Interruption
 from gan.parallel import Communicator, Worker, agree, on_first, verify_same
 from gan.quiet import remarks_held_back
 from gan.settings import TrainingSettings
+from gan.training.interruption import Interruption
 from launcher.allocation import Allocation
 from launcher.communicator import choose
 from launcher.errors import LaunchError
@@ -27,8 +27,8 @@ from launcher.start import BindSettings, gather_reports, join, tell, threads_rec
 from launcher.threads import ThreadPlan
 
 if TYPE_CHECKING:
-    from gan.runfolder import RunFolder
-    from gan.showers import ShowerSet
+    from gan.data.showers import ShowerSet
+    from gan.run.folder import RunFolder
 
 __all__ = ["LaunchSettings", "train"]
 
@@ -86,7 +86,7 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
             git_commit=git_commit() if communicator.rank == 0 else "",
         )
 
-        from gan.training import Training
+        from gan.training.loop import Training
 
         training = agree(
             communicator,
@@ -128,7 +128,7 @@ def start_tensorflow(threads: ThreadPlan) -> None:
 
 
 def _open_data(launch: LaunchSettings, communicator: Communicator) -> ShowerSet:
-    from gan.showers import open_showers
+    from gan.data.showers import open_showers
 
     def look() -> ShowerSet:
         if not launch.data:
@@ -160,9 +160,9 @@ def _check_data(
     interruption: Interruption,
 ) -> RunFolder:
     """Look at energies, split and output folder once, on rank 0, for all ranks; rank 0 then holds the folder's lock."""
-    from gan.feeding import Part, split_events
-    from gan.lock import FolderLock
-    from gan.runfolder import RunFolder
+    from gan.data.feeding import Part, split_events
+    from gan.run.folder import RunFolder
+    from gan.run.lock import FolderLock
 
     folder = RunFolder(launch.out)
 

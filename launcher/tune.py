@@ -253,11 +253,11 @@ def _step(task: Task) -> tuple[Callable[[], object], int]:
     start_tensorflow(threads)
     import numpy as np
 
-    from gan.draws import position
+    from gan.ops.draws import position
     from gan.parallel import Alone
     from gan.settings import TrainingSettings
-    from gan.simulation import simulate
-    from gan.step import Networks, TrainingStep
+    from gan.simulation.gflash import simulate
+    from gan.training.step import Networks, TrainingStep
 
     settings = TrainingSettings(filters=task.filters, batch_size=task.batch_size, precision=task.precision)
     train = TrainingStep(Networks(settings, Alone()), settings, Alone())

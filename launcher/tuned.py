@@ -9,18 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from launcher.errors import LaunchError
 from launcher.topology import Topology
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["NodeType", "Tuned", "find_tuned", "forget", "keep", "node_type"]
 

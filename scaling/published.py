@@ -5,15 +5,10 @@ What was not published is computed from what was: efficiency from seconds, again
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Published", "PublishedPoint", "read_published"]
 

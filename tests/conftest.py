@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -13,23 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launcher.probe import mpi_environment as needed_by_open_mpi
+from tests.support.environment import ROOT, mpi_environment
 
-ROOT = Path(__file__).resolve().parent.parent
 EVENTS = 24
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts what it puts into the background, and the commands that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def mpi_environment(**extra: str) -> dict[str, str]:
-    """The environment of a user, with what Open MPI asks of root and of a machine with few cores."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("OMPI_COMM", "PMI", "SLURM"))
-    }
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    return {**environment, **needed_by_open_mpi(os.getuid(), len(os.sched_getaffinity(0))), **extra}
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +61,8 @@ def launch(mpirun: str) -> Launch:
 @pytest.fixture(scope="session")
 def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small files of simulated showers; returns their folder."""
-    from gan.showers import write_showers
-    from gan.simulation import simulate
+    from gan.data.showers import write_showers
+    from gan.simulation.gflash import simulate
 
     folder = tmp_path_factory.mktemp("showers")
     energies = np.linspace(20.0, 480.0, EVENTS, dtype=np.float32)
@@ -86,7 +75,7 @@ def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def two_ranks(launch: Launch, shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Two epochs on 2 ranks, deterministic: the run that others are compared with. Folder and output."""
-    from tests.runs import arguments
+    from tests.support.runs import arguments
 
     out = tmp_path_factory.mktemp("two")
     done = launch(2, *arguments(shower_files, out, "--epochs", 2, "--batch-size", 2, "--deterministic"))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gan.interruption import SIGNALS
+from gan.training.interruption import SIGNALS
 from launcher.heartbeat import LIMIT, Monitor
 
 __all__ = ["Requests", "watch", "who_fell_silent"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["main"]
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 11)
 
 
 def python_complaint(found: tuple, executable: str) -> str:

@@ -108,7 +108,7 @@ def report(results: Results) -> None:
     """Print the tables."""
     # Counting operations loads TensorFlow, which is not to happen before the last measurement.
     start_tensorflow()
-    from gan.architectures import filter_set
+    from gan.models.conv3d import filter_set
     from tests.benchmarks.limit import step_flops
 
     print(head(results.machine))

@@ -1,7 +1,7 @@
 """The plain Keras loop: 3DGAN trained as its public scripts do, with compiled models and one call for each update.
 
 Networks and loop are made from the published description and share no code with `gan`, so that they can serve as its
-baseline: for the speed, and for the losses. For the latter the loop takes its random numbers from `gan.draws`.
+baseline: for the speed, and for the losses. For the latter the loop takes its random numbers from `gan.ops.draws`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from gan.draws import Draws, keep
+from gan.ops.draws import Draws, keep
 
 __all__ = ["Chance", "NumpyChance", "PlainLoop", "SharedChance", "copy_weights"]
 
@@ -60,7 +60,7 @@ class NumpyChance:
 
 
 class SharedChance:
-    """The numbers that a step of `gan.step` draws, which calls a mask by the convolution before it."""
+    """The numbers that a step of `gan.training.step` draws, which calls a mask by the convolution before it."""
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws

@@ -14,11 +14,11 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gan.precision import native_bf16
+from gan.precision.arithmetic import native_bf16
 from launcher.provenance import git_commit, library_versions
 
 __all__ = ["MORE_IS_BETTER", "Figure", "Results", "describe_machine", "read_results", "write_results"]
@@ -101,7 +101,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "versions": library_versions(),
         "git_commit": git_commit(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

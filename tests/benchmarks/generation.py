@@ -1,11 +1,11 @@
-"""How long `gan.generation` takes for a shower, noise included and file excluded, by filters, batch and precision."""
+"""How long the generation takes for a shower, noise included and file excluded, by filters, batch and precision."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gan.parallel import Alone
-from gan.precision import native_bf16
+from gan.precision.arithmetic import native_bf16
 from gan.settings import TrainingSettings
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.process import Job, Say, start_tensorflow
@@ -40,8 +40,8 @@ def measure(job: Job, say: Say) -> list[Figure]:
 
 
 def _per_shower(filters: str, precision: str, batch: int) -> Measurement:
-    from gan.generation import Showers
-    from gan.step import Networks
+    from gan.generation.network import Showers
+    from gan.training.step import Networks
 
     # Drawn weights compute as long as trained ones.
     network = Networks(TrainingSettings(filters=filters, precision=precision), Alone()).generator

@@ -21,10 +21,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gan.feeding import Feeder, Part
-from gan.layout import CELLS, TARGET
-from gan.showers import open_showers
-from gan.simulate import Order, write_files
+from gan.data.feeding import Feeder, Part
+from gan.data.layout import CELLS, TARGET
+from gan.data.showers import open_showers
+from gan.simulation.production import Order, write_files
 
 __all__ = ["LAYOUTS", "epoch", "main", "milliseconds"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gan.feeding import Feeder
+from gan.data.feeding import Feeder
+from gan.data.showers import open_showers, write_showers
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
-from gan.showers import open_showers, write_showers
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.process import Job, Say, start_tensorflow
 from tests.benchmarks.step import batches, real_batch
@@ -101,8 +101,8 @@ def forget(path: Path) -> None:
 def _checkpoint_cases(folder: Path) -> list[Case]:
     """Writing takes the variables' values, writes and syncs; reading verifies the file and sets the variables."""
     start_tensorflow()
-    from gan.checkpoint import Checkpoint, Checkpoints, restore, snapshot
-    from gan.step import Networks
+    from gan.run.checkpoint import Checkpoint, Checkpoints, restore, snapshot
+    from gan.training.step import Networks
 
     networks = Networks(TrainingSettings(filters="16"), Alone())
     checkpoints = Checkpoints(folder / "checkpoints", keep=1)

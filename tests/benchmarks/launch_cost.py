@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.mpi_libraries import LIBRARIES, library_environment, mpirun
+from tests.support.mpi_libraries import LIBRARIES, library_environment, mpirun
 
 __all__ = ["count_opens", "main", "messages_to_rank_0"]
 

@@ -71,8 +71,8 @@ class Losses(NamedTuple):
 
 def three_losses(filters: str, batch: int, steps: int, say: Say, learning_rate: float = 0.001) -> Losses:
     """Train with our step and twice with the plain loop."""
-    from gan.draws import Draws, position
-    from gan.step import Networks, TrainingStep
+    from gan.ops.draws import Draws, position
+    from gan.training.step import Networks, TrainingStep
     from tests.benchmarks.baseline import PlainLoop, SharedChance, copy_weights
 
     settings = TrainingSettings(filters=filters, batch_size=batch, learning_rate=learning_rate)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from scaling.parsers import Hints, read_runs
 from scaling.records import End, Epoch, Header, to_line
-from tests.sample_runs import end, epoch, header
+from tests.support.sample_runs import end, epoch, header
 
 __all__ = ["FILES", "generate", "main"]
 

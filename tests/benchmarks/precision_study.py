@@ -3,7 +3,7 @@
 Every seed is trained in every precision on the same simulated showers, with the same first weights, order of events and
 noise. The number of steps follows from the time given and the steps' measured duration; it is written down, with every
 training that is complete, so that the same command goes on after an interruption. What is made of the trainings is in
-`precision_comparison`; where the processor has no BF16 instructions, `gan.precision` tells how BF16 is computed.
+`precision_comparison`; where the processor has no BF16 instructions, `arithmetic` tells how BF16 is computed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from gan.feeding import Part
-from gan.physics import profiles, sampling_fraction
-from gan.simulation import draw_energies, simulate
+from gan.data.feeding import Part
+from gan.physics.formulas import profiles, sampling_fraction
+from gan.simulation.gflash import draw_energies, simulate
 from tests.benchmarks.precision_comparison import BASE, Cell, curve, differences, draw, shape_distance, table, verdict
 
 __all__ = ["Data", "Plan", "main", "run_cell", "steps_for"]
@@ -94,7 +94,7 @@ class Trainer:
 
         from gan.parallel import Alone
         from gan.settings import TrainingSettings
-        from gan.step import Networks, TrainingStep
+        from gan.training.step import Networks, TrainingStep
 
         keras.backend.clear_session()
         self._settings = TrainingSettings(filters=FILTERS, batch_size=BATCH, precision=precision, seed=seed)
@@ -105,7 +105,7 @@ class Trainer:
 
     def steps(self, number: int) -> Iterator[np.ndarray]:
         """Train and yield the losses of each step, as `StepResult` has them."""
-        from gan.draws import position
+        from gan.ops.draws import position
 
         events = np.arange(len(self._data.cells))
         part = Part(train=events, batch_size=BATCH, rank=0, size=1, seed=self._settings.seed)
@@ -189,7 +189,7 @@ def make_plan(minutes: float, seeds: int, precisions: list[str], events: int, he
 
 def report(plan: Plan, cells: Sequence[Cell], held_out: Data, out: Path) -> str:
     """Write precision.json, precision.md and precision.png; returns the verdict."""
-    from gan.precision import describe
+    from gan.precision.arithmetic import describe
 
     expected, fractions = shapes(held_out.cells, held_out.energies)
     said, middle = verdict(cells), ((BINS[1:] + BINS[:-1]) / 2).tolist()

@@ -21,7 +21,7 @@ from launcher.batch.staging import plan_staging, write_archive
 __all__ = ["asked_for", "main"]
 
 ROOT = Path(__file__).resolve().parents[2]
-START = ("-c", "import launcher.train, mpi4py.MPI, h5py, tensorflow, horovod.tensorflow, gan.training")
+START = ("-c", "import launcher.train, mpi4py.MPI, h5py, tensorflow, horovod.tensorflow, gan.training.loop")
 
 
 def asked_for(python: Sequence[str], shared: Sequence[Path]) -> int:

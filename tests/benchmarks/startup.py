@@ -36,15 +36,15 @@ class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "mpi4py.MPI":
             note("before-mpi")
-        if name == "gan.training":
+        if name == "gan.training.loop":
             sys.meta_path.remove(self)
-            import gan.step
-            step = gan.step.TrainingStep.__call__
+            import gan.training.step
+            step = gan.training.step.TrainingStep.__call__
             def watched(*arguments, **options):
                 result = step(*arguments, **options)
                 note("first-step")
                 return result
-            gan.step.TrainingStep.__call__ = watched
+            gan.training.step.TrainingStep.__call__ = watched
 note("python")
 sys.meta_path.insert(0, Watch())
 import runpy

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from gan.parallel import Alone
-from gan.precision import native_bf16
+from gan.precision.arithmetic import native_bf16
 from gan.settings import TrainingSettings
-from gan.simulation import simulate
+from gan.simulation.gflash import simulate
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.process import Job, Say, start_tensorflow
 from tests.benchmarks.timing import Case, Measurement, elapsed, interleave
@@ -31,7 +31,7 @@ OVERHEAD_SHARE = 32
 def measure(job: Job, say: Say) -> list[Figure]:
     """Seconds of a step and of what it is compared with, by precision."""
     start_tensorflow()
-    from gan.architectures import filter_set
+    from gan.models.conv3d import filter_set
     from tests.benchmarks.limit import limit
     from tests.benchmarks.matmul import product_rate
 
@@ -82,8 +82,8 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
     """A measurement of the seconds of one of our steps on one rank."""
     import tensorflow as tf
 
-    from gan.draws import position
-    from gan.step import Networks, TrainingStep
+    from gan.ops.draws import position
+    from gan.training.step import Networks, TrainingStep
 
     settings = TrainingSettings(filters=filters, precision=precision, batch_size=batch)
     step = TrainingStep(Networks(settings, Alone()), settings, Alone())
@@ -114,7 +114,7 @@ def plain_loop(filters: str, batch: int) -> Measurement:
 
 def shower_file(folder: Path, events: int = 64) -> Path:
     """A file of simulated showers for sections that need one."""
-    from gan.showers import write_showers
+    from gan.data.showers import write_showers
 
     path = folder / "EleEscan_1_1.h5"
     write_showers(path, *real_batch(events), {})

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from gan.parallel import Alone, Communicator
-from gan.precision import native_bf16
+from gan.precision.arithmetic import native_bf16
 from gan.settings import TrainingSettings
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import forget
@@ -159,11 +159,11 @@ def main(arguments: Sequence[str]) -> None:
     """One rank: as many steps as rank 0 is told to do, again and again until that is 0."""
     mode, precision, path, commands = arguments
     communicator = _communicator(mode)
-    from gan.draws import position
-    from gan.feeding import Feeder
+    from gan.data.feeding import Feeder
+    from gan.data.showers import open_showers
+    from gan.ops.draws import position
     from gan.parallel import share_variables
-    from gan.showers import open_showers
-    from gan.step import Networks, TrainingStep
+    from gan.training.step import Networks, TrainingStep
 
     settings = TrainingSettings(filters="original", precision=precision, batch_size=BATCH)
     networks = Networks(settings, communicator)

@@ -25,7 +25,7 @@ from tests.cluster import config, hardware
 from tests.cluster.job import Job
 from tests.cluster.mpi import MPI_SETTINGS, UNBOUND
 from tests.cluster.namespaces import PREFIX, BedError, Namespaces
-from tests.conftest import ROOT, mpi_environment
+from tests.support.environment import ROOT, mpi_environment
 
 __all__ = ["BedError", "Job", "SlurmBed", "below_tmp"]
 

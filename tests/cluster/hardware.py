@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher.machines import Machine
 from launcher.topology import Topology
-from tests.sysfs_trees import write_sysfs
+from tests.support.sysfs_trees import write_sysfs
 
 __all__ = ["RECORDS", "build_shim", "prepare"]
 

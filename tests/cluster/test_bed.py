@@ -17,7 +17,7 @@ from tests.cluster.bed import BedError, SlurmBed, below_tmp
 from tests.cluster.conftest import MakeBed
 from tests.cluster.namespaces import PREFIX, claim
 from tests.cluster.requirements import find
-from tests.conftest import ROOT
+from tests.support.environment import ROOT
 
 IDENTITY = """
 echo $(hostname) $(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/ipc)

@@ -14,8 +14,8 @@ from launcher.plan import make_plan
 from scaling.records import read_run
 from tests.cluster.bed import Job, SlurmBed
 from tests.cluster.conftest import MakeBed
-from tests.conftest import ROOT
-from tests.runs import assert_equal_weights, weights
+from tests.support.environment import ROOT
+from tests.support.runs import assert_equal_weights, weights
 
 SMALL = ("--filters", "original", "--batch-size", "2", "--warmup-epochs", "1", "--deterministic")
 STARTED = re.compile(r"job (\d+)")

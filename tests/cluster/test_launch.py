@@ -19,8 +19,8 @@ from launcher.topology import read_topology, restrict
 from scaling.records import read_run
 from tests.cluster.bed import SlurmBed
 from tests.cluster.conftest import MakeBed
-from tests.conftest import ROOT
-from tests.mpi_libraries import LIBRARIES, library_folder, srun_environment
+from tests.support.environment import ROOT
+from tests.support.mpi_libraries import LIBRARIES, library_folder, srun_environment
 
 NODES, PER_NODE = 4, 4
 RANKS = NODES * PER_NODE

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.mpi_libraries import library_folder
 from tests.qemu.guest import Guest, GuestError, missing, prepare
+from tests.support.mpi_libraries import library_folder
 
 CHECKS = ("-m", "tests.qemu.checks")
 

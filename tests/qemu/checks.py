@@ -26,7 +26,7 @@ from launcher.commands import intel_mpi, open_mpi
 from launcher.cpulist import format_cpu_list, parse_cpu_list
 from launcher.placement import Placement, WorkerPlacement, place
 from launcher.topology import Topology, read_topology
-from tests.mpi_libraries import library_environment, mpirun
+from tests.support.mpi_libraries import library_environment, mpirun
 
 WORKERS = 4
 TOUCHED = 32 * 2**20

@@ -1,0 +1,1 @@
+"""Showers from a trained generator."""

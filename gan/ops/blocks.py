@@ -1,0 +1,155 @@
+"""The layer that the networks are made of: a convolution with all that follows it.
+
+How convolutions are computed is in `convolutions`, how the rest is in `activations`, what the networks are in
+`architectures`; how numbers travel between ranks is the communicator's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gan.ops.activations import EPSILON, activated, normalized, normalized_by, scaled
+from gan.ops.convolutions import Padding, convolve, convolve_upsampled
+from gan.ops.draws import Draws
+from gan.precision.arithmetic import Arithmetic
+
+__all__ = ["BatchNorm", "ConvolutionBlock", "Masks", "frozen"]
+
+TensorMean = Callable[[tf.Tensor], tf.Tensor]
+
+MOMENTUM = 0.99
+"""Of the moving averages, as Keras has it."""
+
+
+class Masks:
+    """Where blocks take their dropout masks from while a step is traced: the draws and the use they are for.
+
+    Outside `drawn` nothing is dropped.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._current: tuple[Draws, str] | None = None
+
+    @contextmanager
+    def drawn(self, draws: Draws, use: str) -> Iterator[None]:
+        self._current = (draws, use)
+        try:
+            yield
+        finally:
+            self._current = None
+
+    def of(self, layer: str) -> tuple[float, tf.Tensor]:
+        """The share to drop in a layer and the seeds of its mask, see `draws.keep`."""
+        if self._current is None:
+            return nothing_dropped()
+        draws, use = self._current
+        return self._rate, draws.words(f"{use}/{layer}", 2)
+
+
+def nothing_dropped() -> tuple[float, tf.Tensor]:
+    """As `Masks.of`, of a layer without dropout."""
+    return 0.0, tf.zeros((1, 2), tf.uint32)
+
+
+class BatchNorm:
+    """Batch normalization over each rank's own batch, or over the global one where a mean over ranks is given."""
+
+    def __init__(self, mean_over_ranks: TensorMean | None = None) -> None:
+        self._mean_over_ranks = mean_over_ranks
+        # The exchange between ranks cannot be part of a fused loop.
+        self.normalized = partial(normalized_by, self._moments) if mean_over_ranks else normalized
+
+    def _moments(self, cells: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        axes = [0, 1, 2, 3]
+        local = tf.concat([tf.reduce_mean(cells, axes), tf.reduce_mean(tf.square(cells), axes)], axis=0)
+        mean, mean_square = tf.split(self._average(local), 2)
+        return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
+
+    def _average(self, local: tf.Tensor) -> tf.Tensor:
+        # The mean over ranks is its own adjoint, so the gradient of the average is the average of the gradients.
+        @tf.custom_gradient
+        def average(values: tf.Tensor) -> tuple[tf.Tensor, TensorMean]:
+            assert self._mean_over_ranks is not None
+            return self._mean_over_ranks(values), self._mean_over_ranks
+
+        return average(local)
+
+
+class ConvolutionBlock(keras.layers.Layer):
+    """Upsampling, zero padding, convolution; with a slope also bias, LeakyReLU, batch normalization and dropout.
+
+    Variables have the names, shapes and order of Keras' own layers; all are float32, and the kernel is not cast as a
+    whole, since taps that fall on the same cell are added first.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        size: tuple[int, int, int],
+        padding: Padding,
+        *,
+        upsampling: Sequence[int] | None = None,
+        slope: float | None = None,
+        norm: BatchNorm | None = None,
+        masks: Masks | None = None,
+        initializer: str = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters, self.size, self.padding, self.upsampling = filters, size, padding, upsampling
+        self.slope, self.norm, self.masks, self.initializer = slope, norm, masks, initializer
+        self.arithmetic = Arithmetic.of(self.dtype_policy)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        add = partial(self.add_weight, shape=(self.filters,), autocast=False)
+        shape = (*self.size, input_shape[-1], self.filters)
+        self.kernel = add(name="kernel", shape=shape, initializer=self.initializer)
+        if self.slope is not None:
+            self.bias = add(name="bias", initializer="zeros")
+        if self.norm is not None:
+            self.gamma = add(name="gamma", initializer="ones")
+            self.beta = add(name="beta", initializer="zeros")
+            self.moving_mean = add(name="moving_mean", initializer="zeros", trainable=False)
+            self.moving_variance = add(name="moving_variance", initializer="ones", trainable=False)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        cells = self._convolved(inputs)
+        if self.slope is None:
+            return cells
+        rate, seeds = self.masks.of(self.name) if self.masks and training else nothing_dropped()
+        if self.norm is None:
+            return activated(cells, self.bias.value, seeds, slope=self.slope, rate=rate)
+        gamma, beta = self.gamma.value, self.beta.value
+        if not (training and self.trainable):
+            scale = gamma * tf.math.rsqrt(self.moving_variance.value + EPSILON)
+            shift = beta - self.moving_mean.value * scale
+            return scaled(cells, self.bias.value, scale, shift, seeds, slope=self.slope, rate=rate)
+        cells, mean, variance = self.norm.normalized(
+            cells, self.bias.value, gamma, beta, seeds, slope=self.slope, rate=rate
+        )
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * MOMENTUM + now * (1.0 - MOMENTUM))
+        return cells
+
+    def _convolved(self, inputs: tf.Tensor) -> tf.Tensor:
+        kernel = self.kernel.value
+        if self.upsampling is None:
+            return convolve(inputs, kernel, self.padding, self.arithmetic)
+        return convolve_upsampled(inputs, kernel, self.upsampling, self.padding, self.arithmetic)
+
+
+@contextmanager
+def frozen(network: keras.Model) -> Iterator[None]:
+    """While a step is traced: the network's batch normalization uses and keeps its moving statistics."""
+    network.trainable = False
+    try:
+        yield
+    finally:
+        network.trainable = True

@@ -1,0 +1,274 @@
+"""Three-dimensional convolutions of few channels, computed in forms that suit a processor; the results are the same.
+
+The networks convolve 1 to 64 channels into 1 to 64, while a vector unit multiplies 16 at a time and a matrix unit 32 by
+16. Three rewritings make better use of them, each exact but for the order of the sums:
+
+- folded: neighbours in depth become channels, so that 8 channels out are 16; a kernel of 5 then has 6 taps, one of
+  them 0;
+- upsampled: copies of a cell are multiplied once, by the sum of the kernel's taps that fall on it, with one such kernel
+  for each place among the copies (its phase, as in sub-pixel convolution, Shi et al., CVPR 2016);
+- unfolded: the gradient of a single input channel is that of its shifted copies, added up.
+
+And the gradient of the cells is a convolution of the upstream gradient without what falls into the padding.
+
+Tensors are channels-last, (batch, x, y, depth, channels), kernels float32 (x, y, depth, in, out). How numbers are
+multiplied is told in `precision`; `make bench` measures what all this is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from gan.ops.fusion import fused
+from gan.precision.arithmetic import Arithmetic
+
+__all__ = ["Padding", "convolve", "convolve_upsampled", "same"]
+
+Padding = Sequence[tuple[int, int]]
+"""Zeros before and after, for each of the three axes."""
+Gradients = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def same(kernel: Sequence[int]) -> Padding:
+    """The padding that keeps the shape; an odd zero comes after."""
+    return [((size - 1) // 2, size // 2) for size in kernel]
+
+
+def convolve(cells: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: Arithmetic) -> tf.Tensor:
+    """Convolution with stride 1.
+
+    Args:
+        cells: (batch, x, y, depth, in), in the arithmetic's format.
+        kernel: float32 (x, y, depth, in, out).
+        padding: on each side less than the kernel's size.
+        arithmetic: how numbers are multiplied.
+
+    Returns:
+        In the arithmetic's format; all axes longer by their padding and shorter by the kernel's size less 1.
+    """
+    # A single channel is not worth a fold: unfolded, its gradient is cheaper.
+    single = kernel.shape[3] == 1
+    fold = _Fold(tuple(kernel.shape), cells.shape[3] + sum(padding[2]), 1 if single else _factor(kernel, arithmetic))
+
+    @tf.custom_gradient
+    def differentiable(cells: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
+        padded = fold.padded(cells, padding)
+
+        def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            of_cells = _single_channel_gradient if single else _cells_gradient
+            of_kernel = arithmetic.kernel_gradient(padded, fold.kernel_shape, fold.folded(upstream))
+            return of_cells(upstream, kernel, padding, arithmetic), fold.kernel_gradient(of_kernel)
+
+        return fold.flat(arithmetic.forward(padded, fold.kernel(kernel))), gradients
+
+    return differentiable(cells, kernel)
+
+
+def convolve_upsampled(
+    cells: tf.Tensor, kernel: tf.Tensor, factors: Sequence[int], padding: Padding, arithmetic: Arithmetic
+) -> tf.Tensor:
+    """What repeating every cell by whole factors, padding and `convolve` give, from fewer products."""
+    axes = [
+        _Upsampled(length, taps, factor, *around)
+        for length, taps, factor, around in zip(cells.shape[1:4], kernel.shape[:3], factors, padding, strict=True)
+    ]
+    zeros = [axis.padding for axis in axes]
+    inputs, outputs = kernel.shape[3:]
+    taps = [tf.constant(axis.taps) for axis in axes]
+    summed = tf.einsum("abcio,alr,bms,cnt->lmnirsto", kernel, *taps)
+    summed = tf.reshape(summed, [*(axis.size for axis in axes), inputs, math.prod(factors) * outputs])
+
+    @tf.custom_gradient
+    def differentiable(cells: tf.Tensor, summed: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
+        padded = tf.pad(cells, [(0, 0), *zeros, (0, 0)])
+
+        def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            of_padded = arithmetic.input_gradient(padded.shape, summed, upstream)
+            return _cut(of_padded, zeros), arithmetic.kernel_gradient(padded, summed.shape, upstream)
+
+        return arithmetic.forward(padded, summed), gradients
+
+    places = differentiable(cells, summed)
+    return _interleaved(places, factors=tuple(factors), lengths=tuple(axis.outputs for axis in axes))
+
+
+@fused
+def _interleaved(places: tf.Tensor, *, factors: tuple[int, ...], lengths: tuple[int, ...]) -> tf.Tensor:
+    """Cells whose phases are channels (batch, x, y, depth, phases * out) as the cells they are, cut to `lengths`."""
+    outputs = places.shape[4] // math.prod(factors)
+    phases = tf.reshape(places, [-1, *places.shape[1:4], *factors, outputs])
+    whole = tf.transpose(phases, [0, 1, 4, 2, 5, 3, 6, 7])
+    whole = tf.reshape(whole, [-1, *(n * f for n, f in zip(places.shape[1:4], factors, strict=True)), outputs])
+    return whole[:, : lengths[0], : lengths[1], : lengths[2]]
+
+
+def _factor(kernel: tf.Tensor, arithmetic: Arithmetic) -> int:
+    """How many neighbours make enough channels to fill the multiplier."""
+    inputs, outputs = kernel.shape[3:]
+    rows, columns = arithmetic.multiplier
+    return max(math.ceil(rows / inputs), math.ceil(columns / outputs))
+
+
+def _cells_gradient(upstream: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: Arithmetic) -> tf.Tensor:
+    """The adjoint of `convolve`: a convolution with the kernel mirrored, from its outputs to its inputs.
+
+    From many channels to few, which only the generator's first layer does, TensorFlow's own form is twice as fast.
+    """
+    if kernel.shape[4] > kernel.shape[3]:
+        return _cut(arithmetic.input_gradient(_input_shape(upstream, kernel), kernel, upstream), padding)
+    mirrored = tf.transpose(tf.reverse(kernel, axis=[0, 1, 2]), [0, 1, 2, 4, 3])
+    zeros = [
+        (size - 1 - before, size - 1 - after) for size, (before, after) in zip(kernel.shape[:3], padding, strict=True)
+    ]
+    fold = _Fold(tuple(mirrored.shape), upstream.shape[3] + sum(zeros[2]), _factor(mirrored, arithmetic))
+    return fold.flat(arithmetic.forward(fold.padded(upstream, zeros), fold.kernel(mirrored)))
+
+
+def _single_channel_gradient(
+    upstream: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: Arithmetic
+) -> tf.Tensor:
+    """As `_cells_gradient`, for one channel of cells: first of its copies shifted in y and depth, as if channels."""
+    x, y, depth, _, outputs = kernel.shape
+    across = tf.reshape(kernel, [x, 1, 1, y * depth, outputs])
+    copies = arithmetic.input_gradient(_input_shape(upstream, across), across, upstream)
+    return _cut(_overlapped(copies, y=y, depth=depth), padding)
+
+
+@fused
+def _overlapped(copies: tf.Tensor, *, y: int, depth: int) -> tf.Tensor:
+    """The sum of copies (batch, x, y, depth, shifts), each shifted in y and depth, as one channel."""
+    apart = tf.reshape(copies, [*copies.shape[:4], y, depth])
+    rows = [tf.pad(apart[:, :, :, :, n], _shift(2, n, y)) for n in range(y)]
+    cells = [tf.pad(copy, _shift(3, n, depth)) for n, copy in enumerate(tf.split(tf.add_n(rows), depth, axis=4))]
+    return tf.add_n(cells)
+
+
+def _shift(axis: int, number: int, size: int) -> list[tuple[int, int]]:
+    """The padding that shifts copy `number` of `size` along an axis."""
+    return [(number, size - 1 - number) if n == axis else (0, 0) for n in range(5)]
+
+
+def _input_shape(upstream: tf.Tensor, kernel: tf.Tensor) -> list[int]:
+    """Of what a convolution without padding made `upstream`'s shape of."""
+    lengths = (n + size - 1 for n, size in zip(upstream.shape[1:4], kernel.shape[:3], strict=True))
+    return [upstream.shape[0], *lengths, kernel.shape[3]]
+
+
+def _cut(padded: tf.Tensor, padding: Padding) -> tf.Tensor:
+    """Without the padding."""
+    lengths = (n - sum(zeros) for n, zeros in zip(padded.shape[1:4], padding, strict=True))
+    return tf.slice(padded, [0, *(before for before, _ in padding), 0], [-1, *lengths, -1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """A convolution of `factor` neighbours in depth at once."""
+
+    shape: tuple[int, ...]
+    """Of the kernel."""
+    depth: int
+    """Of the cells with their zeros."""
+    factor: int
+
+    @property
+    def outputs(self) -> int:
+        """Depth of the result."""
+        return self.depth - self.shape[2] + 1
+
+    @property
+    def output_groups(self) -> int:
+        return math.ceil(self.outputs / self.factor)
+
+    @property
+    def taps(self) -> int:
+        """Groups of neighbours that a group of results depends on."""
+        return 1 + math.ceil((self.shape[2] - 1) / self.factor)
+
+    @property
+    def kernel_shape(self) -> list[int]:
+        x, y, _, inputs, outputs = self.shape
+        return [x, y, self.taps, self.factor * inputs, self.factor * outputs]
+
+    def padded(self, cells: tf.Tensor, padding: Padding) -> tf.Tensor:
+        """Cells with zeros around them, (batch, x, y, groups, factor * in)."""
+        groups = self.output_groups + self.taps - 1
+        before, after = padding[2]
+        padded = tf.pad(cells, [(0, 0), *padding[:2], (before, after + groups * self.factor - self.depth), (0, 0)])
+        return tf.reshape(padded, [-1, *padded.shape[1:3], groups, self.factor * cells.shape[4]])
+
+    def folded(self, results: tf.Tensor) -> tf.Tensor:
+        """The shape that `forward` gives, from the one that `flat` gives."""
+        missing = self.output_groups * self.factor - self.outputs
+        whole = tf.pad(results, [(0, 0), (0, 0), (0, 0), (0, missing), (0, 0)]) if missing else results
+        return tf.reshape(whole, [-1, *whole.shape[1:3], self.output_groups, self.factor * self.shape[4]])
+
+    def flat(self, results: tf.Tensor) -> tf.Tensor:
+        """(batch, x, y, depth, out) from what the folded convolution gives."""
+        depth = self.output_groups * self.factor
+        return tf.reshape(results, [-1, *results.shape[1:3], depth, self.shape[4]])[:, :, :, : self.outputs]
+
+    def kernel(self, kernel: tf.Tensor) -> tf.Tensor:
+        """Its taps, laid out for groups."""
+        if self.factor == 1:
+            return kernel
+        return tf.reshape(tf.einsum("xydio,dgsr->xygsiro", kernel, tf.constant(self._places())), self.kernel_shape)
+
+    def kernel_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
+        """The adjoint of `kernel`."""
+        if self.factor == 1:
+            return gradient
+        x, y, _, inputs, outputs = self.shape
+        apart = tf.reshape(gradient, [x, y, self.taps, self.factor, inputs, self.factor, outputs])
+        return tf.einsum("xygsiro,dgsr->xydio", apart, tf.constant(self._places()))
+
+    def _places(self) -> np.ndarray:
+        """1 where result r of a group meets cell s of group g through tap d, (d, g, s, r)."""
+        tap, group, cell, result = np.ogrid[: self.shape[2], : self.taps, : self.factor, : self.factor]
+        return (group * self.factor + cell - result == tap).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Upsampled:
+    """One axis of a convolution over repeated cells.
+
+    Result `factor * q + r` meets, through tap t, the repeated cell `factor * q + r + t - before`, which is a copy of
+    cell `q + (r + t - before) // factor`; so all taps with the same quotient meet the same cell.
+    """
+
+    cells: int
+    kernel: int
+    factor: int
+    before: int
+    after: int
+
+    @property
+    def outputs(self) -> int:
+        return self.cells * self.factor + self.before + self.after - self.kernel + 1
+
+    @property
+    def size(self) -> int:
+        """Taps over cells."""
+        return self._reach(self.factor - 1, self.kernel - 1) - self._reach(0, 0) + 1
+
+    @property
+    def taps(self) -> np.ndarray:
+        """1 where tap t of result r falls on cell l, (t, l, r)."""
+        falls = np.zeros((self.kernel, self.size, self.factor), np.float32)
+        for tap, result in np.ndindex(self.kernel, self.factor):
+            falls[tap, self._reach(result, tap) - self._reach(0, 0), result] = 1.0
+        return falls
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros around the cells; a part of the cells may be beyond what the results depend on, which is no harm."""
+        before = -self._reach(0, 0)
+        needed = math.ceil(self.outputs / self.factor) + self.size - 1
+        return before, max(0, needed - before - self.cells)
+
+    def _reach(self, result: int, tap: int) -> int:
+        return (result + tap - self.before) // self.factor

@@ -1,0 +1,1 @@
+"""Number formats: what the layers compute in and how they multiply."""

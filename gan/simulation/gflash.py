@@ -1,0 +1,252 @@
+"""Electron showers in the CLIC electromagnetic calorimeter from a parametrised simulation; no Geant4 needed.
+
+The formulas are those of Grindhammer and Peters (hep-ex/0001020), known as GFlash, for sampling calorimeters:
+in depth a Gamma profile whose shape differs from shower to shower, around the axis a core and a tail from
+which energy spots are drawn. The module only computes: files and processes are left to `gan.simulation.production`.
+
+Every event is computed by itself, with random streams of its own made from the seed and the event's global
+number. So an event does not depend, to the last bit, on which others are computed along with it, in which
+process or in what order. That is why NumPy runs over the layers and the thousands of spots of an event here,
+and never over events. (Another kind of processor may round a sine differently and so move a spot to the next
+cell.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammainc
+
+__all__ = ["CLIC_ECAL", "Detector", "Layers", "Section", "draw_energies", "layers", "simulate"]
+
+Floats = npt.NDArray[np.float64]
+
+_ENERGY_STREAM, _SHOWER_STREAM = range(2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """Layers of equal build, one behind the other."""
+
+    layers: int
+    depth: float
+    """Depth of one layer, radiation lengths."""
+    moliere_radius: float
+    """Effective Moliere radius, cm."""
+    visible_fraction: float
+    """Part of the deposited energy that the silicon sees, before calibration."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detector:
+    """A sampling calorimeter with square cells; the materials of a section count as one effective medium."""
+
+    sections: tuple[Section, ...]
+    """From the front to the back."""
+    cells_across: int
+    """Cells along x, and along y; odd, so that one cell lies in the middle."""
+    cell_size: float
+    """Edge of a cell, cm."""
+    atomic_number: float
+    """Effective Z."""
+    critical_energy: float
+    """GeV."""
+    sampling_frequency: float
+    """Fs, the layers in a radiation length, averaged over the sections."""
+    e_mip: float
+    """e-hat, the response to electrons over that to minimum ionising particles."""
+    noise: float
+    """c of the sampling noise sigma(E) = c sqrt(E), square root of GeV; also sets the number of spots."""
+    calibration: float
+    """One factor on the visible fraction of all sections."""
+    calibration_reason: str
+    """Where the factor comes from, for the attributes of files."""
+
+
+CLIC_ECAL = Detector(
+    sections=(
+        Section(layers=17, depth=0.673, moliere_radius=1.58, visible_fraction=0.0238),
+        Section(layers=8, depth=1.305, moliere_radius=1.31, visible_fraction=0.01285),
+    ),
+    cells_across=25,
+    cell_size=0.51,
+    atomic_number=69.0,
+    critical_energy=0.0087,
+    sampling_frequency=1.2,
+    e_mip=0.704,
+    noise=0.11,
+    calibration=0.996,
+    calibration_reason=(
+        "fitted by us: it centres the mean sampling fraction on the GEANT4 fit, which is then met within 2.1% "
+        "at 2, 10, 50, 100, 200 and 500 GeV (uncalibrated: between -1.6% at 50 GeV and +2.4% at 2 GeV)"
+    ),
+)
+"""The barrel of CLIC_o2_v04: 17 layers with 2.4 mm of tungsten and 8 with 4.8 mm, 0.5 mm of silicon each.
+
+The effective values follow from the materials; c is the default of GFlash.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layers:
+    """A detector layer by layer, front to back; read-only arrays of L values."""
+
+    edges: Floats
+    """Where the layers begin and end, L + 1 values, radiation lengths."""
+    centres: Floats
+    """Radiation lengths."""
+    moliere_radius: Floats
+    """In cells."""
+    visible_fraction: Floats
+    """With the calibration."""
+
+
+@cache
+def layers(detector: Detector) -> Layers:
+    """Return the layers of a detector."""
+
+    def each(field: str) -> Floats:
+        return np.repeat([getattr(s, field) for s in detector.sections], [s.layers for s in detector.sections])
+
+    edges = np.concatenate([[0.0], np.cumsum(each("depth"))])
+    table = Layers(
+        edges=edges,
+        centres=(edges[:-1] + edges[1:]) / 2,
+        moliere_radius=each("moliere_radius") / detector.cell_size,
+        visible_fraction=each("visible_fraction") * detector.calibration,
+    )
+    for array in (table.edges, table.centres, table.moliere_radius, table.visible_fraction):
+        array.setflags(write=False)
+    return table
+
+
+def draw_energies(count: int, *, seed: int, first_event: int, energy_min: float, energy_max: float) -> Floats:
+    """Return `count` primary energies, GeV, uniform in [energy_min, energy_max), from `first_event` on.
+
+    Each comes from a stream of its own event, apart from that of the shower.
+    """
+    draws = [_stream(seed, first_event + i, _ENERGY_STREAM).random() for i in range(count)]
+    return energy_min + (energy_max - energy_min) * np.array(draws)
+
+
+def simulate(
+    energies: npt.ArrayLike, *, seed: int, first_event: int = 0, detector: Detector = CLIC_ECAL
+) -> npt.NDArray[np.float32]:
+    """Return the visible energy in every cell, GeV, shape (n, across, across, layers), the depth last.
+
+    `energies` are n primary energies in GeV, `first_event` the global number of the first one. The electrons
+    come straight from the front and hit the cell in the middle, anywhere on its face.
+    """
+    energies = np.asarray(energies, dtype=np.float64)
+    depth = len(layers(detector).centres)
+    cells = np.empty((len(energies), detector.cells_across, detector.cells_across, depth), dtype=np.float32)
+    for i, energy in enumerate(energies.tolist()):
+        cells[i] = _shower(energy, _stream(seed, first_event + i, _SHOWER_STREAM), detector)
+    return cells
+
+
+def _stream(seed: int, event: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(event, purpose)))
+
+
+def _shower(energy: float, rng: np.random.Generator, detector: Detector) -> npt.NDArray[np.float64]:
+    table = layers(detector)
+    peak, shape, mean_shape = _longitudinal_shape(energy, rng, detector)
+
+    deposited = energy * _layer_fractions(peak, shape, table)
+    noise = detector.noise**2
+    visible = rng.gamma(deposited / noise, noise) * table.visible_fraction
+
+    z = detector.atomic_number
+    spots_per_layer = _layer_fractions(peak * (0.813 + 0.0019 * z), shape * (0.844 + 0.0026 * z), table)
+    spots = rng.poisson(10.3 / detector.noise * energy**0.959 * spots_per_layer)
+    # A layer with energy but no spot would lose it.
+    spots = np.maximum(spots, 1)
+
+    tau = table.centres / peak * (shape - 1) / shape * mean_shape / (mean_shape - 1)
+    core_radius, tail_radius, core_weight = _radial_shape(energy, tau, detector)
+    in_core = rng.binomial(spots, core_weight)
+    radii = np.stack([core_radius, tail_radius], axis=1) * table.moliere_radius[:, np.newaxis]
+    # All spots of a layer carry the same energy, so counting them is enough.
+    counts = _count_spots(np.stack([in_core, spots - in_core], axis=1), radii, rng, detector.cells_across)
+    return counts * (visible / spots)
+
+
+def _longitudinal_shape(energy: float, rng: np.random.Generator, detector: Detector) -> tuple[float, float, float]:
+    """Draw a shower's T (radiation lengths) and alpha; the third value is exp of the mean of ln alpha."""
+    fs, e_mip = detector.sampling_frequency, detector.e_mip
+    ln_y = math.log(energy / detector.critical_energy)
+    mean_peak = max(ln_y - 0.812 - 0.55 / fs - 0.69 * (1 - e_mip), 1.0)
+    mean_shape = max(0.81 + (0.458 + 2.26 / detector.atomic_number) * ln_y - 0.476 / fs, 1.1)
+    sigma_peak = _clamped_sigma(-2.5 + 1.25 * ln_y)
+    sigma_shape = _clamped_sigma(-0.82 + 0.79 * ln_y)
+    rho = 0.784 - 0.023 * ln_y
+
+    first, second = rng.standard_normal(2)
+    peak = mean_peak * math.exp(sigma_peak * first)
+    shape = mean_shape * math.exp(sigma_shape * (rho * first + math.sqrt(1 - rho**2) * second))
+    return max(peak, 1.0), max(shape, 1.1), mean_shape
+
+
+def _clamped_sigma(inverse: float) -> float:
+    """Return 1/inverse, at most 0.5: the fits of the fluctuations diverge at low energy."""
+    return 1 / max(inverse, 2.0)
+
+
+def _layer_fractions(peak: float, shape: float, table: Layers) -> Floats:
+    """Integrate the Gamma profile with its maximum at `peak` over every layer; the rest to 1 leaks out."""
+    return np.diff(gammainc(shape, (shape - 1) / peak * table.edges))
+
+
+def _radial_shape(energy: float, tau: Floats, detector: Detector) -> tuple[Floats, Floats, Floats]:
+    """Return the radii of core and tail, Moliere radii, and the core's part of the spots, at depths `tau`."""
+    z, fs, ln_e = detector.atomic_number, detector.sampling_frequency, math.log(energy)
+    missing = 1 - detector.e_mip
+
+    core = 0.0251 + 0.00319 * ln_e + (0.1162 - 0.000381 * z) * tau
+    core += 0.0397 * np.exp(-tau) / fs - 0.0203 * missing
+
+    tail = np.exp(-2.59 * (tau - 0.645)) + np.exp((0.3585 + 0.0412 * ln_e) * (tau - 0.645))
+    tail *= 0.659 - 0.00309 * z
+    tail -= 0.495 * np.exp(-tau) / fs + 0.14 * missing
+
+    x = (0.401 + 0.00187 * z - tau) / (1.313 - 0.0686 * ln_e)
+    weight = (2.632 - 0.00094 * z) * np.exp(x - np.exp(x))
+    weight += missing * (0.348 - 0.642 / fs * np.exp(-((tau - 1) ** 2)))
+
+    smallest = 0.001
+    return np.maximum(core, smallest), np.maximum(tail, smallest), np.clip(weight, 0.0, 1.0)
+
+
+def _count_spots(
+    spots: npt.NDArray[np.int64], radii: Floats, rng: np.random.Generator, across: int
+) -> npt.NDArray[np.int64]:
+    """Draw spots around the axis and count them, shape (across, across, L).
+
+    `spots` and `radii` (in cells) have the shape (L, 2): core and tail of every layer. A radius r follows
+    2 r R^2/(r^2 + R^2)^2. Single precision is enough: a spot lands in one of 25 cells.
+    """
+    depth = len(spots)
+    radius = np.repeat(radii.astype(np.float32).ravel(), spots.ravel())
+    layer = np.repeat(np.arange(depth, dtype=np.int32), spots.sum(axis=1))
+    u = rng.random(len(radius), dtype=np.float32)
+    radius *= np.sqrt(u / (1 - u))
+    phi = rng.random(len(radius), dtype=np.float32) * np.float32(2 * math.pi)
+    impact = across // 2 + rng.random(2, dtype=np.float32)
+
+    # A rim of one cell on each side collects what falls outside.
+    padded = across + 2
+    x = _cell(impact[0] + radius * np.cos(phi), across)
+    y = _cell(impact[1] + radius * np.sin(phi), across)
+    counts = np.bincount((x * padded + y) * depth + layer, minlength=padded * padded * depth)
+    return counts.reshape(padded, padded, depth)[1:-1, 1:-1]
+
+
+def _cell(position: npt.NDArray[np.float32], across: int) -> npt.NDArray[np.int32]:
+    """Return the index, in the padded grid, of the cell at a position in cells."""
+    # Positions are positive after the shift, so that cutting the fraction off rounds down.
+    return np.clip(position + 1, 0, across + 1).astype(np.int32)

@@ -1,0 +1,161 @@
+"""What rank 0 writes and says of a training: its record, its log, TensorBoard's summaries.
+
+What is measured comes from `measure`, the fields of the record are those of `scaling.records`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+
+import tensorflow as tf
+
+from gan.precision.arithmetic import describe
+from gan.run.folder import RunFolder
+from gan.training.progress import log_to
+from gan.training.validation import PROFILE_ERROR
+from scaling.records import End, Epoch, Header, RecordWriter, read_run
+
+__all__ = ["Journal", "now"]
+
+log = logging.getLogger("gan")
+
+SHOWN = 5
+"""Slow ranks that the console names; the record names all."""
+
+
+class Journal:
+    """Open for as long as rank 0 trains; a training that fails leaves an end record with the reason."""
+
+    def __init__(self, folder: RunFolder, epochs: int, *, tensorboard: bool = False) -> None:
+        self._folder = folder
+        self._epochs = epochs
+        self._done = self._steps = 0
+        self._handler = log_to(folder.log)
+        self._writer = RecordWriter(folder.record)
+        self._board = tf.summary.create_file_writer(str(folder.path / "tensorboard")) if tensorboard else None
+        self._began = time.perf_counter()
+        self._open = False
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None and self._open:
+                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                self._end(status, f"{type(error).__name__}: {error}")
+        finally:
+            self._writer.close()
+            log.removeHandler(self._handler)
+            self._handler.close()
+
+    def already_complete(self) -> None:
+        """Nothing was left to train; a run that was killed after its last checkpoint gets its end record now."""
+        self._done = self._epochs
+        if not read_run(self._folder.record).complete:
+            self._end("complete", "ended after the last checkpoint")
+        log.info("%s is complete: %d epochs. More with --epochs, afresh with --no-resume", self._folder.path,
+                 self._epochs)  # fmt: skip
+
+    def begin(self, header: Header, left_out: int, full_rate: float) -> None:
+        """Write the header and say what is going to be trained.
+
+        Args:
+            left_out: events that an epoch does not see.
+            full_rate: learning rate after the warm-up.
+        """
+        self._done, self._steps, settings = header.resumed_epochs, header.resumed_steps, header.settings
+        if self._done or self._steps:
+            log.info("Continuing after %s", _moment(self._done, self._steps))
+        log.info(
+            "Training on %d events, validating on %d; global batch %d (%d workers x %d), %d steps an epoch; "
+            "%d events wait for another epoch's draw in each; %s; learning rate %g, %s to %g in %d epochs",
+            header.train_events, header.validation_events, header.global_batch_size, header.workers,
+            header.batch_size, (header.train_events - left_out) // header.global_batch_size, left_out,
+            describe(settings["precision"])["computed"], settings["learning_rate"], settings["lr_scaling"], full_rate,
+            settings["warmup_epochs"],
+        )  # fmt: skip
+        self._writer.write(header)
+        self._open = True
+
+    def epoch(self, record: Epoch) -> None:
+        """Write an epoch's record and show its line; ranks that slow the others down are named."""
+        self._writer.write(record)
+        self._done, self._steps = record.epoch, 0
+        discriminator = (record.losses["discriminator_real"] + record.losses["discriminator_fake"]) / 2
+        generator = (record.losses["generator_1"] + record.losses["generator_2"]) / 2
+        seconds = record.seconds or float("nan")
+        line = (
+            f"epoch {record.epoch}/{self._epochs}: {record.seconds:.1f} s, "
+            f"{record.events / seconds:.1f} events/s, loss D {discriminator:.4g} G {generator:.4g}"
+        )
+        if record.validation:
+            line += f", held out: profile error {record.validation[PROFILE_ERROR]:.3g}"
+        waiting = record.input_seconds / seconds, record.communication_seconds / seconds
+        log.info("%s; input %.1f%%, exchange %.1f%% of the time", line, *(100 * share for share in waiting))
+        if record.slow_ranks:
+            log.warning("Warning: %s", _slow(record))
+        if self._board is not None:
+            self._summarize(self._board, record)
+
+    def interrupted(self, steps: int, reasons: Sequence[str]) -> End:
+        """The training stops in good order, with a checkpoint after `steps` of the next epoch."""
+        self._steps = steps
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        end = self._end("interrupted", f"{reasons[0]}{more}" if reasons else "asked to stop")
+        log.info(
+            "Interrupted (%s) after %s; the checkpoint is in %s. The same command goes on from there",
+            end.message, _moment(self._done, steps), self._folder.checkpoints.folder,
+        )  # fmt: skip
+        return end
+
+    def complete(self) -> End:
+        end = self._end("complete")
+        log.info(
+            "Complete: %d epochs, %.0f s in this part. Record %s, weights %s",
+            end.epochs, end.seconds, self._folder.record, self._folder.checkpoints.folder,
+        )  # fmt: skip
+        return end
+
+    def _end(self, status: str, message: str = "") -> End:
+        self._open = False
+        end = End(
+            status=status,
+            ended=now(),
+            seconds=time.perf_counter() - self._began,
+            epochs=self._done,
+            steps=self._steps,
+            message=message,
+        )
+        self._writer.write(end)
+        return end
+
+    @staticmethod
+    def _summarize(board: tf.summary.SummaryWriter, record: Epoch) -> None:
+        held_out = {f"held_out/{name}": value for name, value in record.validation.items()}
+        with board.as_default(step=record.epoch):
+            for name, value in {**record.losses, **held_out}.items():
+                tf.summary.scalar(name, value)
+            tf.summary.scalar("events_per_second", record.events / record.seconds if record.seconds else 0.0)
+        board.flush()
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _moment(epochs: int, steps: int) -> str:
+    return f"{epochs} complete epochs" + (f" and {steps} steps" if steps else "")
+
+
+def _slow(record: Epoch) -> str:
+    named = [f"rank {slow['rank']} on {slow['host']} ({slow['ratio']:.2f} x)" for slow in record.slow_ranks]
+    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+    return f"slower than the median rank in epoch {record.epoch}: {', '.join(named[:SHOWN])}{more}"

@@ -1,0 +1,240 @@
+"""The compiled training step: two networks, their optimizers, and one exchange between ranks per network update.
+
+One call does what 3DGAN does with a batch: the discriminator learns from real showers, then from fakes, then the
+generator takes two steps with fresh noise. Epochs, files and records are the business of `training`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gan.models.conv3d import DROPOUT, LATENT, conv3d_discriminator, conv3d_generator, filter_set
+from gan.ops.blocks import BatchNorm, Masks, frozen
+from gan.ops.draws import Draws
+from gan.parallel import Communicator
+from gan.precision.arithmetic import layer_policy, round_weights
+from gan.settings import TrainingSettings
+from gan.training.losses import ENERGY_RANGE, ENERGY_UNIT, flipped_labels, judgement_loss, targets_of
+
+__all__ = ["LOSSES", "Networks", "StepResult", "TrainingStep"]
+
+LOSSES = ("discriminator_real", "discriminator_fake", "generator_1", "generator_2")
+"""The four updates of a step, in their order."""
+
+Update = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class Networks:
+    """Generator and discriminator with their optimizers, all variables made."""
+
+    def __init__(self, settings: TrainingSettings, communicator: Communicator) -> None:
+        keras.utils.set_random_seed(settings.seed)
+        dtype = layer_policy(settings.precision)
+        filters = filter_set(settings.filters)
+        norm = BatchNorm(communicator.mean if settings.sync_batchnorm else None)
+        self.masks = Masks(DROPOUT)
+        self.generator = conv3d_generator(filters.generator, dtype, norm)
+        self.discriminator = conv3d_discriminator(filters.discriminator, dtype, norm, self.masks)
+        # Kept from here: freezing a network empties its own list of them for as long as it lasts.
+        self.generator_variables = list(self.generator.trainable_variables)
+        self.discriminator_variables = list(self.discriminator.trainable_variables)
+        self.generator_optimizer = _optimizer(settings, self.generator_variables)
+        self.discriminator_optimizer = _optimizer(settings, self.discriminator_variables)
+        for variables in (self.generator_variables, self.discriminator_variables):
+            round_weights(variables, settings.precision)
+
+    def groups(self) -> dict[str, list[Any]]:
+        """All that makes up the state of the training, by the names it has in a checkpoint."""
+        return {
+            "generator": list(self.generator.weights),
+            "discriminator": list(self.discriminator.weights),
+            "generator_optimizer": list(self.generator_optimizer.variables),
+            "discriminator_optimizer": list(self.discriminator_optimizer.variables),
+        }
+
+    def variables(self) -> list[Any]:
+        return [variable for group in self.groups().values() for variable in group]
+
+    def moving_statistics(self) -> list[Any]:
+        """The BatchNorm statistics, which every rank gathers from its own batches."""
+        return [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights]
+
+    def parameters(self) -> dict[str, int]:
+        return {network.name: network.count_params() for network in (self.generator, self.discriminator)}
+
+
+class StepResult(NamedTuple):
+    """What every rank learns from a step."""
+
+    losses: np.ndarray
+    """Means over all ranks, (4, 4): a row for each of LOSSES, columns as in `losses.LOSS_PARTS`."""
+    exchange_seconds: float
+    """Spent in the four exchanges, waiting for slower ranks included."""
+    stop: bool
+    """Whether any rank wished to stop: the same on all ranks at the same step."""
+
+
+class TrainingStep:
+    """Callable on a batch; all ranks call it together."""
+
+    def __init__(self, networks: Networks, settings: TrainingSettings, communicator: Communicator) -> None:
+        self._networks = networks
+        self._communicator = communicator
+        self._precision = settings.precision
+        self._draws = partial(Draws, settings.seed, communicator.rank * settings.batch_size, settings.batch_size)
+        batch = settings.batch_size
+        # Grappler's remapper trips over paddings that two convolutions share: it logs an error and changes nothing.
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+        self._compiled = tf.function(
+            self._step,
+            input_signature=[
+                tf.TensorSpec((batch, 25, 25, 25), tf.float32),
+                tf.TensorSpec((batch,), tf.float32),
+                tf.TensorSpec((), tf.uint64),
+                tf.TensorSpec((), tf.float32),
+                tf.TensorSpec((), tf.float32),
+            ],
+            autograph=False,  # nothing to convert, and what it writes to /tmp for that stays when a rank is killed
+        )
+
+    def __call__(
+        self, cells: np.ndarray, energies: np.ndarray, position: np.uint64, learning_rate: float, stop: bool = False
+    ) -> StepResult:
+        """Update both networks.
+
+        Args:
+            cells: real showers in GeV, float32 (batch, 25, 25, 25).
+            energies: their primary energies in GeV, float32 (batch,).
+            position: of the step in the training, see `draws.position`.
+            learning_rate: of both optimizers.
+            stop: this rank's wish to end after this step; it travels with the gradients, at no cost.
+        """
+        means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), np.float32(stop))
+        losses, wishes = np.split(means.numpy(), [-1], axis=1)
+        return StepResult(losses, float(seconds), bool(wishes.any()))
+
+    def _step(
+        self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        networks = self._networks
+        draws = self._draws(position)
+        for optimizer in (networks.generator_optimizer, networks.discriminator_optimizer):
+            optimizer.learning_rate.assign(learning_rate)
+
+        real = cells[..., tf.newaxis]
+        real_ecal = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis]
+        real_energy = energies[:, tf.newaxis] / ENERGY_UNIT
+        latent, fake_energy = sample_latent(draws, "fake")
+        fakes = networks.generator(latent, training=False)
+
+        updates = [
+            self._discriminate("real", real, 1.0, real_energy, real_ecal, draws),
+            self._discriminate("fake", fakes, 0.0, fake_energy, None, draws),
+            self._generate("generator_1", draws),
+            self._generate("generator_2", draws),
+        ]
+        losses: list[tf.Tensor] = []
+        seconds: list[tf.Tensor] = []
+        for update in updates:
+            # One after the other: else a part that needs no result of an exchange would run during it, and its
+            # time would be taken for the exchange's.
+            with tf.control_dependencies(seconds[-1:]):
+                loss, exchanged = update(stop)
+            losses.append(loss)
+            seconds.append(exchanged)
+        return tf.stack(losses), tf.add_n(seconds)
+
+    def _discriminate(
+        self,
+        use: str,
+        cells: tf.Tensor,
+        label: float,
+        energy: tf.Tensor,
+        ecal: tf.Tensor | None,
+        draws: Draws,
+    ) -> Update:
+        networks = self._networks
+
+        def loss() -> tf.Tensor:
+            with networks.masks.drawn(draws, use):
+                judged = networks.discriminator(cells, training=True)
+            return judgement_loss(judged, targets_of(flipped_labels(label, draws, use), energy, ecal))
+
+        return partial(self._update, loss, networks.discriminator_variables, networks.discriminator_optimizer)
+
+    def _generate(self, use: str, draws: Draws) -> Update:
+        networks = self._networks
+
+        def loss() -> tf.Tensor:
+            latent, energy = sample_latent(draws, use)
+            fakes = networks.generator(latent, training=True)
+            with frozen(networks.discriminator), networks.masks.drawn(draws, use):
+                judged = networks.discriminator(fakes, training=True)
+            return judgement_loss(judged, targets_of(tf.ones_like(energy), energy))
+
+        return partial(self._update, loss, networks.generator_variables, networks.generator_optimizer)
+
+    def _update(
+        self,
+        loss: Callable[[], tf.Tensor],
+        variables: Sequence[Any],
+        optimizer: keras.optimizers.Optimizer,
+        stop: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step of one network.
+
+        Returns the loss, its parts and the wish to stop, all averaged over ranks, and the exchange's seconds.
+        """
+        with tf.GradientTape() as tape:
+            parts = loss()
+            total = parts[0]
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        (*gradients, means), seconds = self._exchange([*gradients, tf.concat([parts, stop[tf.newaxis]], axis=0)])
+        optimizer.apply(gradients, variables)
+        round_weights(variables, self._precision)
+        return means, seconds
+
+    def _exchange(self, tensors: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Average tensors over the ranks as one flat message; the losses travel with the gradients.
+
+        So every rank sees the same losses, and a loss that is not finite stops all of them at the same step.
+        """
+        if self._communicator.size == 1:
+            return list(tensors), tf.zeros([], tf.float64)
+        flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+        began = _clock_after(flat)
+        with tf.control_dependencies([began]):
+            mean = self._communicator.mean(flat)
+        seconds = _clock_after(mean) - began
+        parts = tf.split(mean, [tensor.shape.num_elements() for tensor in tensors])
+        shaped = [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+        return shaped, seconds
+
+
+def _clock_after(value: tf.Tensor) -> tf.Tensor:
+    """Seconds on a monotonic clock once the value is there. `tf.timestamp` refuses to run deterministically."""
+    with tf.control_dependencies([value]):
+        return tf.numpy_function(time.perf_counter, [], tf.float64, stateful=True)
+
+
+def sample_latent(draws: Draws, use: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """The generator's input, (batch, 200), and the energies in 100 GeV that scale it, (batch, 1)."""
+    energy = draws.uniform(f"{use}/energy", *ENERGY_RANGE)
+    return draws.normal(f"{use}/noise", LATENT) * energy, energy
+
+
+def _optimizer(settings: TrainingSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
+    make = {
+        "rmsprop": partial(keras.optimizers.RMSprop, rho=0.9),
+        "adam": keras.optimizers.Adam,
+    }[settings.optimizer]
+    optimizer = make(learning_rate=settings.learning_rate)
+    optimizer.build(variables)
+    return optimizer

@@ -1,0 +1,91 @@
+"""Two runs and one folder: the second is refused while the first lives, and may go on once it is dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flufl.lock import Lock
+
+from gan.errors import InputError
+from gan.run import lock as lock
+from gan.run.lock import FolderLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from gan.run import lock as lock
+lock.RENEWAL = 0.5
+with lock.FolderLock(Path(sys.argv[1]), lost=print):
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def never(reason: str) -> None:
+    raise AssertionError(reason)
+
+
+def test_a_living_run_keeps_others_out(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"in use by a run on .* \(process {holder.pid}\)"):
+        FolderLock(tmp_path, lost=never).__enter__()
+
+
+def test_a_killed_run_of_this_node_leaves_it_free_at_once(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with FolderLock(tmp_path, lost=never):
+        assert (tmp_path / ".lock").exists()
+
+
+def test_a_dead_run_of_another_node_leaves_it_free_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: "another-node")
+    Lock(str(tmp_path / ".lock"), lifetime=timedelta(seconds=60)).lock()
+    monkeypatch.undo()
+    over = time.time() - 9  # flufl.lock allows clocks 10 s apart
+    os.utime(tmp_path / ".lock", (over, over))
+    with FolderLock(tmp_path, lost=never):
+        assert "another-node" not in (tmp_path / ".lock").read_text()
+
+
+def test_a_lock_that_says_nothing_comes_free_when_it_is_old(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    os.utime(tmp_path / ".lock", (time.time() - 100, time.time() - 100))
+    with FolderLock(tmp_path, lost=never):
+        assert (tmp_path / ".lock").read_text()
+
+
+def test_the_folder_is_clean_afterwards(tmp_path: Path) -> None:
+    with FolderLock(tmp_path, lost=never):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_lock_was_taken_away_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RENEWAL", 0.05)
+    told: list[str] = []
+    with FolderLock(tmp_path, lost=told.append):
+        (tmp_path / ".lock").unlink()
+        until = time.monotonic() + 20
+        while not told and time.monotonic() < until:
+            time.sleep(0.02)
+    assert told == [f"another run took {tmp_path}"]

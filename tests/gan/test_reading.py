@@ -1,0 +1,215 @@
+"""Files of any make give the events that h5py gives, whether they are read past HDF5, through it, or from a copy."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gan.data import showers as showers
+from gan.data.layout import CELL_CUT, SHAPE, open_file
+from gan.data.reading import Places
+from gan.data.showers import open_showers, write_showers
+from gan.errors import InputError
+from tests.gan.test_showers import showers as make_showers
+from tests.gan.test_showers import target_of, write_raw
+from tests.support.environment import ROOT
+
+CELLS, ENERGIES = make_showers(12)
+WHOLE = st.tuples(st.integers(1, 12), *(st.just(25) for _ in range(3)))
+PIECES = st.tuples(st.integers(1, 12), *(st.sampled_from([1, 4, 25]) for _ in range(3))).filter(
+    lambda chunks: chunks[1] * chunks[2] * chunks[3] >= 100
+)
+FILTERS = st.sampled_from(
+    [{}, {"compression": "gzip"}, {"compression": "gzip", "shuffle": True}, {"compression": "lzf"},
+     {"shuffle": True}, {"compression": "gzip", "fletcher32": True}]
+)  # fmt: skip
+DTYPES = st.sampled_from(["<f4", "<f8", ">f4", ">f8", "<f2", "<i4"])
+
+
+def as_read(path: Path) -> np.ndarray:
+    """What plain h5py makes of a file."""
+    with open_file(path) as file:
+        cells: np.ndarray = file["ECAL"][:].reshape(-1, *SHAPE).astype(np.float32)
+    return np.where(cells < CELL_CUT, 0, cells)
+
+
+def places(path: Path) -> Places | None:
+    with open_file(path) as file:
+        return Places.of(file["ECAL"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    dtype=DTYPES,
+    chunks=st.one_of(st.none(), st.just(True), WHOLE, PIECES),
+    filters=FILTERS,
+    last_axis=st.booleans(),
+    events=st.integers(1, 12),
+    wanted=st.lists(st.integers(0, 11), min_size=1, max_size=9),
+)
+def test_any_layout_is_read_as_h5py_reads_it(
+    dtype: str, chunks: Any, filters: dict[str, Any], last_axis: bool, events: int, wanted: list[int]
+) -> None:
+    cells = (CELLS[:events] * (100 if dtype == "<i4" else 1)).astype(dtype)
+    if isinstance(chunks, tuple):
+        chunks = (min(chunks[0], events), *chunks[1:], *([1] if last_axis else []))
+    if filters and chunks is None:
+        chunks = True  # as h5py would
+    wanted = [event % events for event in wanted]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        path = Path(folder, "a.h5")
+        write_raw(path, cells[..., np.newaxis] if last_axis else cells, target_of(ENERGIES[:events]),
+                  chunks=chunks, **filters)  # fmt: skip
+        with open_showers([path]) as found:
+            for ready in (lambda: None, found.prepare, found.close):
+                ready()
+                read, energies = found.read(wanted)
+                assert read.dtype == np.float32
+                np.testing.assert_array_equal(read, as_read(path)[wanted])
+                np.testing.assert_array_equal(energies, ENERGIES[wanted])
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8"])
+@pytest.mark.parametrize(
+    ("options", "direct"),
+    [
+        ({}, True),
+        ({"chunks": (5, *SHAPE)}, True),
+        ({"chunks": (1, *SHAPE), "compression": "gzip"}, True),
+        ({"chunks": (1, *SHAPE), "compression": "gzip", "shuffle": True}, True),
+        ({"chunks": (2, *SHAPE), "compression": "gzip"}, False),
+        ({"chunks": (1, 5, 25, 25)}, False),
+        ({"chunks": (1, *SHAPE), "compression": "lzf"}, False),
+        ({"chunks": (1, *SHAPE), "fletcher32": True}, False),
+    ],
+)
+def test_hdf5_is_not_asked_where_the_bytes_of_an_event_lie_together(
+    tmp_path: Path, dtype: str, options: dict[str, Any], direct: bool
+) -> None:
+    path = write_raw(tmp_path / "a.h5", CELLS.astype(dtype), target_of(ENERGIES), **options)
+    assert (places(path) is not None) == direct
+
+
+def test_a_read_needs_no_lock_of_h5py(tmp_path: Path) -> None:
+    write_showers(tmp_path / "a.h5", CELLS, ENERGIES, {})
+    with open_showers([tmp_path / "a.h5"]) as found:
+        found.prepare()
+        read: list[np.ndarray] = []
+        thread = threading.Thread(target=lambda: read.append(found.read([7, 2])[0]))
+        with h5py._objects.phil:
+            thread.start()
+            thread.join(60)
+            assert len(read) == 1
+    np.testing.assert_array_equal(read[0], CELLS[[7, 2]])
+
+
+def test_events_that_were_never_written_are_zero(tmp_path: Path) -> None:
+    for name, options in {"a.h5": {"chunks": (1, *SHAPE), "compression": "gzip"}, "b.h5": {}}.items():
+        with h5py.File(tmp_path / name, "w") as file:
+            cells = file.create_dataset("ECAL", (3, *SHAPE), "<f4", **options)
+            file["target"] = target_of(ENERGIES[:3])
+            if options:
+                cells[1] = CELLS[1]
+        assert places(tmp_path / name) is None
+        with open_showers([tmp_path / name]) as found:
+            np.testing.assert_array_equal(found.read([0, 1, 2])[0], as_read(tmp_path / name))
+
+
+def test_cells_that_lie_in_other_files_are_read(tmp_path: Path) -> None:
+    source = write_raw(tmp_path / "source.h5", CELLS, target_of(ENERGIES))
+    layout = h5py.VirtualLayout(shape=CELLS.shape, dtype=CELLS.dtype)
+    layout[:] = h5py.VirtualSource(str(source), "ECAL", shape=CELLS.shape)
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("ECAL", layout)
+        file["target"] = target_of(ENERGIES)
+    with h5py.File(tmp_path / "external.h5", "w") as file:
+        external = [(str(tmp_path / "cells.raw"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("ECAL", data=CELLS, external=external)
+        file["target"] = target_of(ENERGIES)
+    for name in ("virtual.h5", "external.h5"):
+        assert places(tmp_path / name) is None
+        with open_showers([tmp_path / name]) as found:
+            np.testing.assert_array_equal(found.read([3, 0])[0], CELLS[[3, 0]])
+
+
+def test_a_user_block_shifts_nothing(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=1024) as file:
+        file["ECAL"], file["target"] = CELLS, target_of(ENERGIES)
+    with open_showers([tmp_path / "a.h5"]) as found:
+        np.testing.assert_array_equal(found.read([5])[0][0], CELLS[5])
+
+
+def test_a_chunk_that_was_cut_off_is_an_input_error(tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "a.h5", CELLS, target_of(ENERGIES))
+    found = open_showers([path])
+    found.prepare()
+    os.truncate(path, places(path).offsets[3] + 10)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(found.read([2])[0][0], CELLS[2])
+    with pytest.raises(InputError, match=r"a\.h5 cannot be read \(event 3 \(from 0\): 10 of 62500 bytes are there\)"):
+        found.read([3])
+    found.close()
+
+
+def test_a_file_that_was_replaced_is_looked_at_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_showers(path, CELLS, ENERGIES, {})
+    with open_showers([path]) as found:
+        found.read([1])
+        write_raw(path, CELLS[::-1], target_of(ENERGIES[::-1]))
+        found.close()
+        cells, energies = found.read([1])
+    np.testing.assert_array_equal(cells[0], CELLS[-2])
+    assert energies[0] == ENERGIES[-2]
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 5, 5, 25)}])
+def test_few_of_many_files_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    monkeypatch.setattr(showers, "OPEN_FILES", 3)
+    for number in range(12):
+        own = slice(number, number + 1)
+        write_raw(tmp_path / f"{number}.h5", CELLS[own], target_of(ENERGIES[own]), **options)
+
+    def opened() -> int:
+        links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+        return sum(os.path.exists(link) and os.readlink(link).startswith(str(tmp_path)) for link in links)
+
+    with open_showers([tmp_path / "*.h5"]) as found:
+        found.prepare()
+        assert opened() == 3
+        for event in np.random.default_rng(1).integers(0, 12, 40):
+            np.testing.assert_array_equal(found.read([event])[0][0], CELLS[event])
+            assert opened() == 3
+    assert opened() == 0
+
+
+@pytest.mark.parametrize(("variable", "opens"), [(None, True), ("FALSE", True), ("TRUE", False)])
+def test_a_lock_stands_in_nobodys_way_unless_the_user_wants_locks(
+    tmp_path: Path, variable: str | None, opens: bool
+) -> None:
+    """As on a file system that refuses locks: another has locked the file, so a lock cannot be had."""
+    path = tmp_path / "a.h5"
+    write_showers(path, CELLS[:1], ENERGIES[:1], {})
+    code = "import sys; from gan.data.showers import open_showers; print(open_showers(sys.argv[1:]).read([0])[1])"
+    environment = {name: value for name, value in os.environ.items() if name != "HDF5_USE_FILE_LOCKING"}
+    if variable:
+        environment["HDF5_USE_FILE_LOCKING"] = variable
+    with path.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, env=environment,
+                               cwd=ROOT, check=False)  # fmt: skip
+    assert (ended.returncode == 0) == opens, ended.stderr
+    if not opens:
+        assert "a.h5 cannot be read" in ended.stderr

@@ -1,0 +1,127 @@
+"""A training on one rank: its record, its checkpoints, resuming, and stopping when a loss is no number."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gan.data.showers import open_showers, write_showers
+from gan.errors import InputError, TrainingDiverged
+from gan.parallel import Alone, Worker
+from gan.run.checkpoint import read_checkpoint
+from gan.run.folder import RunFolder
+from gan.settings import TrainingSettings
+from gan.training.loop import Training
+from scaling.records import read_run
+
+SMALL = {"filters": "original", "batch_size": 4, "validation_fraction": 0.25, "warmup_epochs": 1}
+
+
+def train(files: Path, out: Path, *, tensorboard: bool = False, **changes: Any) -> None:
+    settings = TrainingSettings(**{**SMALL, **changes})
+    folder = RunFolder(out)
+    with open_showers([str(files / "*.h5")]) as showers:
+        described = [{"path": str(file.path), "events": file.events} for file in showers.files]
+        folder.prepare(settings, described, resume=True)
+        Training(settings, showers, folder, Worker(host="here"), Alone(), tensorboard=tensorboard).run()
+
+
+@pytest.fixture(scope="module")
+def run(shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "temporary").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder / "temporary"))
+        train(shower_files, folder / "run", epochs=1, tensorboard=True)
+        train(shower_files, folder / "run", epochs=2)
+    return folder / "run"
+
+
+def test_nothing_is_left_where_a_killed_rank_could_not_remove_it(run: Path) -> None:
+    assert not list((run.parent / "temporary").iterdir())
+
+
+def test_record_tells_the_whole_run(run: Path) -> None:
+    record = read_run(run)
+    assert record.complete
+    assert record.parts == 2
+    header = record.header
+    assert (header.workers, header.train_events, header.validation_events) == (1, 18, 6)
+    assert header.resumed_epochs == 1
+    assert header.parameters == {"generator": 872_948, "discriminator": 73_450}
+    assert [file["events"] for file in header.files] == [9, 15]
+    assert [epoch.epoch for epoch in record.epochs] == [1, 2]
+    for epoch in record.epochs:
+        assert (epoch.steps, epoch.events) == (4, 16)
+        assert set(epoch.losses) == {"discriminator_real", "discriminator_fake", "generator_1", "generator_2"}
+        assert all(np.isfinite(list(epoch.losses.values())))
+        assert 0 < epoch.step_seconds.median <= epoch.step_seconds.p95 <= epoch.step_seconds.max
+        assert epoch.seconds >= epoch.step_seconds.max
+        assert 0 <= epoch.input_seconds < epoch.seconds
+        assert set(epoch.validation) >= {"profile_error", "generator", "sampling_fraction_error"}
+
+
+def test_checkpoints_and_log_are_there(run: Path) -> None:
+    newest = read_checkpoint(run / "checkpoints" / "epoch-0002.npz")
+    assert newest.epochs == 2
+    assert {name.split("/")[0] for name in newest.arrays} == {
+        "generator", "discriminator", "generator_optimizer", "discriminator_optimizer",
+    }  # fmt: skip
+    best = read_checkpoint(run / "checkpoints" / "best.npz")
+    assert best.validation_errors[-1] == min(newest.validation_errors)
+    text = (run / "train.log").read_text()
+    assert "Continuing after 1 complete epochs" in text
+    assert "epoch 2/2" in text
+
+
+def test_tensorboard_gets_the_losses(run: Path) -> None:
+    events = list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert len(events) == 1
+    content = b"".join(bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(events[0])))
+    for name in (b"discriminator_real", b"generator_1", b"held_out/profile_error", b"events_per_second"):
+        assert name in content
+
+
+def test_training_changes_both_networks(run: Path) -> None:
+    first, second = (read_checkpoint(run / "checkpoints" / f"epoch-000{n}.npz") for n in (1, 2))
+    for group in ("generator", "discriminator"):
+        assert not np.array_equal(first.arrays[f"{group}/000"], second.arrays[f"{group}/000"])
+
+
+def test_a_complete_run_is_left_as_it_is(run: Path, shower_files: Path) -> None:
+    before = (run / "run.jsonl").read_bytes()
+    train(shower_files, run, epochs=2)
+    assert (run / "run.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("changes", [{"seed": 9}, {"filters": "16"}, {"precision": "bf16"}, {"optimizer": "adam"}])
+def test_folder_of_another_run_is_refused(run: Path, shower_files: Path, changes: dict[str, Any]) -> None:
+    name = next(iter(changes))
+    with pytest.raises(InputError, match=f"belongs to another run: --{name} was"):
+        train(shower_files, run, epochs=2, **changes)
+
+
+def test_no_resume_sets_the_earlier_run_aside(run: Path, shower_files: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "run.jsonl").write_bytes((run / "run.jsonl").read_bytes())
+    folder.prepare(TrainingSettings(), [], resume=False)
+    assert not folder.record.exists()
+    assert [path.name for path in tmp_path.glob("earlier-*/*")] == ["run.jsonl"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_record(tmp_path: Path) -> None:
+    cells = np.full((4, 25, 25, 25), 1e38, "float32")
+    write_showers(tmp_path / "EleEscan_1_0.h5", cells, np.full(4, 100.0, "float32"), {})
+    out = tmp_path / "run"
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, step 1: the loss \w+ .* expected a finite number"):
+        train(tmp_path, out, epochs=1, batch_size=2, validation_fraction=0)
+    record = read_run(out)
+    assert record.end is not None
+    assert record.end.status == "failed"
+    assert "TrainingDiverged" in record.end.message
+    assert not (out / "checkpoints").exists()

@@ -1,0 +1,129 @@
+"""The launcher's command line: defaults, configuration files, mistakes, and commands that load nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import ROOT, mpi_environment
+
+
+def launcher(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *map(str, arguments)],
+        cwd=ROOT, env=mpi_environment(**environment), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_help_shows_defaults() -> None:
+    text = launcher("train", "--help").stdout
+    for part in ("--epochs INTEGER", "[default: 25]", "[default: 0.001]", "[16|original]", "--no-resume"):
+        assert part in text
+
+
+def test_train_is_the_default_command(shower_files: Path) -> None:
+    done = launcher("--data", shower_files / "*.h5", "--batch-size", 2, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "Placement: 1 workers" in done.stdout or "Placement: 1 worker " in done.stdout
+
+
+def test_patterns_expanded_by_the_shell_are_taken(shower_files: Path) -> None:
+    first, second = sorted(shower_files.glob("*.h5"))
+    assert launcher("--data", first, second, "--batch-size", 2, "--events", 24, "--dry-run").returncode == 0
+    assert "the files hold 9" in launcher("--data", first, "--events", 24, "--dry-run").stderr
+
+
+def test_configuration_file_gives_defaults_and_the_command_line_wins(shower_files: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(f'data = "{shower_files}/*.h5"\nbatch-size = 50\ndry_run = true\n')
+    assert "global batch of 50" in launcher("--config", config).stderr
+    assert launcher("--config", config, "--batch-size", 2).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epohcs = 3", "unknown keys epohcs"),
+        ("epochs = [", "is not a TOML file"),
+        ("epochs = 'many'", "not a valid integer"),
+    ],
+)
+def test_wrong_configuration_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(content)
+    done = launcher("--config", config)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no data given; name HDF5 files with --data"),
+        (("--data", "/none/*.h5"), "/none/*.h5"),
+        (("--data", "x.h5", "--precision", "int8"), "'int8' is not one of 'fp32', 'bf16'"),
+        (("--data", "x.h5", "--validation-fraction", "1.5"), "--validation-fraction is 1.5; expected"),
+        (("--data", "x.h5", "--communicator", "none"), "Open MPI started 2 ranks"),
+    ],
+)
+def test_mistakes_end_with_one_error_and_status_2(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    promised = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"} if "none" in arguments else {}
+    done = launcher(*arguments, "--out", tmp_path / "run", **promised)
+    assert done.returncode == 2
+    assert done.stderr.count("Error:") == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_variables_that_are_no_numbers_are_one_error() -> None:
+    done = launcher("--dry-run", OMPI_COMM_WORLD_RANK="first", OMPI_COMM_WORLD_SIZE="2")
+    assert done.returncode == 2
+    assert done.stderr.count("Error:") == 1
+    assert "OMPI_COMM_WORLD_RANK" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_truncated_file_is_named(shower_files: Path, tmp_path: Path) -> None:
+    whole = next(shower_files.glob("*.h5")).read_bytes()
+    (tmp_path / "EleEscan_1_1.h5").write_bytes(whole[: len(whole) // 2])
+    done = launcher("--data", tmp_path / "*.h5", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert done.stderr.count("Error:") == 1
+    assert "EleEscan_1_1.h5" in done.stderr
+
+
+def test_plan_answers_for_128_nodes_without_heavy_imports() -> None:
+    done = launcher("plan", "--machine", "stampede2-skx", "--nodes", 128)
+    assert done.returncode == 0, done.stderr
+    assert "512 workers" in done.stdout
+    for starter in ("mpirun", "srun", "ibrun"):
+        assert starter in done.stdout
+    script = (
+        "import sys; from launcher.cli import cli\n"
+        "cli(['plan', '--machine', 'stampede2-skx', '--nodes', '128', '--json'], standalone_mode=False)\n"
+        "heavy = {'tensorflow', 'mpi4py', 'horovod', 'numpy', 'pandas', 'h5py', 'keras'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+    assert json.loads(done.stdout)
+
+
+def test_plan_for_this_node_and_from_its_snapshot_agree(tmp_path: Path) -> None:
+    snapshot = tmp_path / "node.json"
+    assert launcher("topology", "--out", snapshot).returncode == 0
+    here, saved = launcher("plan"), launcher("plan", "--topology", snapshot)
+    assert here.returncode == saved.returncode == 0
+    assert [line for line in here.stdout.splitlines() if "CPU" in line.upper()][1:] == [
+        line for line in saved.stdout.splitlines() if "CPU" in line.upper()
+    ][1:]
+
+
+def test_unknown_machine_names_the_known_ones() -> None:
+    done = launcher("plan", "--machine", "stampede9")
+    assert done.returncode == 2
+    assert "stampede2-skx" in done.stderr

@@ -1,0 +1,99 @@
+"""The scripts in jobs/ find data, output folder and Python, and become `launcher run`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import ROOT
+
+JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "256", "SLURM_JOB_NAME": "3dgan", "SLURM_NTASKS_PER_NODE": "4"}
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Path:
+    """An environment whose python tells its process, its arguments and what a machine may export."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        '#!/bin/sh\necho "process $$"\necho "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"\necho "$@"\n'
+    )
+    python.chmod(0o755)
+    return tmp_path / "venv"
+
+
+def start(script: str, *arguments: str, venv: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    base = {"PATH": "/usr/bin:/bin", "VENV": str(venv), "SCRATCH": "/scratch/me", "SLURM_SUBMIT_DIR": str(ROOT)}
+    return subprocess.run(
+        ["bash", str(ROOT / "jobs" / script), *arguments], env={**base, **environment}, cwd=ROOT, capture_output=True,
+        text=True, timeout=30,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("script", "machine"),
+    [
+        ("stampede2.sh", "stampede2-skx"),
+        ("stampede3-skx.sh", "stampede3-skx"),
+        ("stampede3-icx.sh", "stampede3-icx"),
+        ("stampede3-spr.sh", "stampede3-spr"),
+        ("frontera.sh", "frontera-clx"),
+        ("lonestar6.sh", "lonestar6-milan"),
+        ("slurm.sh", "generic"),
+    ],
+)
+def test_size_and_options_come_from_the_submission(script: str, machine: str, venv: Path) -> None:
+    done = start(script, "--epochs", "25", venv=venv, **JOB)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        f"-m launcher run --machine {machine} --workers-per-node 4 train --data /scratch/me/showers/*.h5 "
+        "--out /scratch/me/3dgan/3dgan-256n-7 --epochs 25"
+    )
+
+
+def test_a_single_node_needs_no_slurm_and_goes_on_in_its_folder(venv: Path) -> None:
+    first, second = (start("single-node.sh", "--epochs", "2", venv=venv) for _ in range(2))
+    expected = "--workers-per-node 2 train --data /scratch/me/showers/*.h5 --out /scratch/me/3dgan/3dgan-1n --epochs 2"
+    for done in (first, second):
+        assert done.stdout.splitlines()[-1] == f"-m launcher run --machine single-node {expected}"
+    more = start("single-node.sh", venv=venv, WORKERS_PER_NODE="8")
+    assert "--workers-per-node 8" in more.stdout
+
+
+def test_the_environment_wins_over_the_machine(venv: Path) -> None:
+    done = start("stampede2.sh", venv=venv, DATA="/d/a b*.h5", OUT="/o", I_MPI_FABRICS="shm", **JOB)
+    assert "--data /d/a b*.h5 --out /o" in done.stdout
+    assert "fabric shm, locks FALSE" in done.stdout
+    assert "fabric shm:ofi" in start("stampede2.sh", venv=venv, **JOB).stdout
+
+
+def test_signals_of_slurm_reach_the_run(venv: Path) -> None:
+    """--signal=B: goes to the process of the script: Python must have taken its place."""
+    environment = {**os.environ, "VENV": str(venv), "PROJECT": str(ROOT)}
+    shell = subprocess.Popen(
+        ["bash", str(ROOT / "jobs" / "slurm.sh")], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    said = shell.communicate(timeout=30)[0]
+    assert f"process {shell.pid}\n" in said
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"VENV": "/nowhere"}, "no Python environment in /nowhere; make it with 'make env MPI=site' or set VENV"),
+        ({"PROJECT": "/nowhere"}, "no launcher in /nowhere; submit from the repository or set PROJECT"),
+        (
+            {"MODULES": "intel"},
+            "this node has no command module; load 'intel' before and set MODULES empty",
+        ),
+    ],
+)
+def test_what_is_missing_is_one_clear_error(environment: dict[str, str], said: str, venv: Path) -> None:
+    folder = Path(environment.get("VENV", venv))
+    others = {name: value for name, value in environment.items() if name != "VENV"}
+    done = start("frontera.sh", venv=folder, **JOB, **others)
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"Error: {said}"

@@ -1,0 +1,209 @@
+"""`launcher run`: what starts the ranks, what comes of a run, and one that is asked to stop and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.batch.library import family_of, mpi_family
+from launcher.batch.outcome import COMPLETE, FAILED, INTERRUPTED, Target, outcome
+from launcher.batch.run import find_job, pick_starter
+from launcher.batch.run_cli import target_of
+from launcher.batch.staging import plan_staging, write_archive
+from launcher.errors import LaunchError
+from launcher.machines import load_machine
+from scaling.records import RecordWriter, read_run
+from tests.support.environment import ROOT, mpi_environment
+from tests.support.runs import arguments, assert_equal_weights, wait_for, weights
+from tests.support.sample_runs import end, epoch, header
+
+
+def start_run(*words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "launcher", "run", "--starter", "mpirun", *map(str, words)],
+        cwd=ROOT, env=mpi_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.mpi
+def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_weights(
+    mpirun: str,
+    shower_files: Path,
+    two_ranks: tuple[Path, str],
+    tmp_path: Path,
+) -> None:
+    same = ("--workers-per-node", 2, "train", *arguments(shower_files, tmp_path, "--epochs", 2, "--batch-size", 2))
+    process = start_run(*same, "--deterministic")
+    wait_for((tmp_path / "run.jsonl").exists, process)
+    time.sleep(1)
+    process.send_signal(signal.SIGUSR1)
+    printed, errors = process.communicate(timeout=600)
+    assert process.returncode == INTERRUPTED, printed + errors
+    assert "SIGUSR1: asking the ranks on 1 nodes to checkpoint and end" in printed
+    before = read_run(tmp_path)
+    assert before.end is not None
+    assert before.end.status == "interrupted"
+    assert "asked by SIGUSR1, rank 0" in before.end.message
+    assert not (tmp_path / ".lock").exists()
+
+    process = start_run(*same, "--deterministic")
+    printed, errors = process.communicate(timeout=600)
+    assert process.returncode == COMPLETE, printed + errors
+    record = read_run(tmp_path)
+    assert record.complete
+    assert record.parts == 2
+    assert (record.header.resumed_epochs, record.header.resumed_steps) == (before.end.epochs, before.end.steps)
+    assert_equal_weights(weights(tmp_path, 2), weights(two_ranks[0], 2))
+
+    process = start_run(*same, "--deterministic")
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == COMPLETE
+    assert "is complete already: nothing to start" in printed
+
+
+@pytest.mark.mpi
+def test_another_command_than_training_is_started_too(mpirun: str) -> None:
+    process = start_run("--workers-per-node", 2, "exec", "--", "sh", "-c", "echo I am $OMPI_COMM_WORLD_RANK")
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "I am 0" in printed
+    assert "I am 1" in printed
+
+
+def test_more_nodes_than_the_job_has_are_refused() -> None:
+    process = start_run("--nodes", 3, "--dry-run")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "--nodes is 3, but this machine, outside a Slurm job, has 1" in errors
+
+
+def test_what_the_ranks_would_refuse_is_refused_before_they_start() -> None:
+    process = start_run("train", "--no-such-option")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "No such option '--no-such-option'" in errors
+
+
+def test_the_job_is_found_in_slurms_words() -> None:
+    job = find_job({"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "c[1-3]", "SLURM_RESTART_COUNT": "2"})
+    assert (job.id, list(job.hosts), job.restarted) == (42, ["c1", "c2", "c3"], 2)
+    assert find_job({}).hosts == (os.uname().nodename,)
+
+
+def test_the_machines_own_starter_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("srun", "ibrun", "mpirun"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pick_starter("auto", load_machine("stampede2-skx"), in_job=True) == "ibrun"
+    assert pick_starter("auto", load_machine("generic"), in_job=True) == "srun"
+    assert pick_starter("auto", load_machine("generic"), in_job=False) == "mpirun"
+    assert pick_starter("mpirun", load_machine("generic"), in_job=True) == "mpirun"
+    (tmp_path / "ibrun").unlink()
+    assert pick_starter("auto", load_machine("stampede2-skx"), in_job=True) == "srun"
+    with pytest.raises(LaunchError, match="none of ibrun is there"):
+        pick_starter("ibrun", None, in_job=True)
+
+
+@pytest.mark.parametrize(
+    ("library", "family"),
+    [
+        ("Open MPI v5.0.11, package: Open MPI ...", "open_mpi"),
+        ("Intel(R) MPI Library 2021.15 for Linux* OS", "intel_mpi"),
+        ("MPICH Version:      4.3.2", "mpich"),
+        ("Another MPI", None),
+    ],
+)
+def test_mpi_libraries_are_told_apart(library: str, family: str | None) -> None:
+    assert family_of(library) == family
+
+
+def test_this_environments_library_is_known(mpirun: str) -> None:
+    assert mpi_family() in ("open_mpi", "intel_mpi", "mpich")
+
+
+@pytest.mark.parametrize(
+    ("status", "ended", "expected"),
+    [
+        (0, "complete", COMPLETE),
+        (0, "interrupted", INTERRUPTED),
+        (0, "failed", FAILED),
+        (0, None, FAILED),  # srun after a node died
+        (3, "complete", COMPLETE),  # an MPI that crashes after the end
+        (143, "interrupted", INTERRUPTED),
+        (3, None, 3),
+        (-9, None, FAILED),
+    ],
+)
+def test_the_record_says_what_came_of_a_run(tmp_path: Path, status: int, ended: str | None, expected: int) -> None:
+    writer = RecordWriter(tmp_path / "run.jsonl")
+    writer.write(header())
+    writer.write(epoch(1))
+    if ended:
+        writer.write(end(1, ended))
+    writer.close()
+    assert outcome(status, Target(out=tmp_path, epochs=1)) == expected
+
+
+def test_the_end_of_an_earlier_part_says_nothing(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "run.jsonl")
+    for record in (header(), epoch(1), end(1, "interrupted")):
+        writer.write(record)
+    target = Target(out=tmp_path, epochs=2)
+    before = target.size()
+    assert not target.ended(before)
+    assert outcome(0, target, before) == FAILED
+    writer.write(header(resumed_epochs=1))
+    writer.write(end(1, "interrupted"))
+    writer.close()
+    assert target.ended(before)
+    assert outcome(0, target, before) == INTERRUPTED
+
+
+def test_a_command_without_a_record_keeps_its_status() -> None:
+    assert outcome(0, Target()) == 0
+    assert outcome(7, Target()) == 7
+
+
+def test_the_target_is_read_from_the_ranks_arguments() -> None:
+    assert target_of(["--data", "x", "--out", "there", "--epochs", "3"]) == Target(out=Path("there"), epochs=3)
+    assert target_of(["train", "--data", "x", "--no-resume"]).resume is False
+    assert target_of(["train", "--dry-run"]) == Target()
+    assert target_of(["exec", "--", "true"]) == Target()
+
+
+@pytest.mark.slow
+def test_a_staged_environment_runs_without_the_shared_one(tmp_path: Path) -> None:
+    """The archive, unpacked elsewhere: its Python imports what it needs from there and opens nothing of the first."""
+    if sys.prefix == sys.base_prefix:
+        pytest.skip("this Python is in no virtual environment")
+    staging = plan_staging("7", 2, tmp_path)
+    write_archive(staging.archive, staging.folder, ROOT)
+    staging.folder.mkdir()
+    subprocess.run(["tar", "-xf", staging.archive, "-C", staging.folder], check=True)
+    look = (
+        "import sys; sys.addaudithook(lambda e, a: e == 'open' and isinstance(a[0], str) and opened.append(a[0]));"
+        "opened = []; import launcher.cli, numpy, h5py, mpi4py.MPI;"
+        "print(sys.prefix, launcher.cli.__file__); print(sum(f.startswith(sys.argv[1]) for f in opened))"
+    )
+    done = subprocess.run(
+        [str(staging.python), "-I", "-c", look, sys.prefix],
+        cwd=ROOT, env=mpi_environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, opened = done.stdout.splitlines()
+    assert all(word.startswith(str(staging.folder)) for word in first.split())
+    assert int(opened) == 0
+
+
+def test_staging_says_how_the_archive_travels(tmp_path: Path) -> None:
+    staging = plan_staging("7", 128, tmp_path)
+    assert staging.commands[0][:2] == ("sbcast", "--force")
+    assert "--nodes=128" in staging.commands[-1]
+    assert staging.python.is_relative_to(staging.folder)

@@ -1,0 +1,51 @@
+"""Small trainings for the tests that start real ranks: their arguments, their processes, their weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gan.run.checkpoint import read_checkpoint
+from tests.support.environment import ROOT, mpi_environment
+
+SMALL = ("--filters", "original", "--warmup-epochs", 1, "--validation-fraction", 0.25)
+
+
+def arguments(files: Path, out: Path, *more: object) -> tuple[object, ...]:
+    return ("--data", files / "*.h5", "--out", out, *SMALL, *more)
+
+
+def weights(run: Path, epoch: int) -> dict[str, np.ndarray]:
+    return dict(read_checkpoint(run / "checkpoints" / f"epoch-{epoch:04d}.npz").arrays)
+
+
+def assert_equal_weights(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def start(mpirun: str, ranks: int, *more: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [mpirun, "-np", str(ranks), "--oversubscribe", sys.executable, "-m", "launcher", *map(str, more)],
+        cwd=ROOT, env=mpi_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 600) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "".join(process.communicate())
+        assert time.monotonic() < limit, "the run did not get there in time"
+        time.sleep(0.05)
+
+
+def rank_pids(process: subprocess.Popen[str]) -> list[int]:
+    """The launcher processes below an mpirun, by rank."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return sorted(int(child) for child in children)
