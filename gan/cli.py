@@ -30,21 +30,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """How often a log file is told of the progress."""
 
 
-class _Failure(click.ClickException):
-    exit_code = 2
-
-
-class _Group(click.Group):
-    """A group whose commands end with `Error: ...` and status 2 where the user can mend something."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            raise _Failure(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Data for 3DGAN, which learns to imitate electron showers in a calorimeter, and showers from what it has learnt.
 

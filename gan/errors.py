@@ -1,15 +1,14 @@
-"""The training's errors for what a user can mend; anything else is a bug and keeps its traceback."""
+"""Errors of a training, a simulation or a generation that the user can correct. All others are bugs."""
 
 from __future__ import annotations
+
+from scaling.records import UserError
 
 __all__ = ["InputError", "RanksDiffer", "TrainingDiverged"]
 
 
-class InputError(ValueError):
-    """Data, settings or an output folder cannot be used; the message says what was seen, expected and what to do."""
-
-    agreed: bool = False
-    """True where every rank raises the same error: one of them may speak for all."""
+class InputError(UserError):
+    """Data, settings or an output folder cannot be used."""
 
 
 class TrainingDiverged(InputError):
@@ -17,4 +16,4 @@ class TrainingDiverged(InputError):
 
 
 class RanksDiffer(InputError):
-    """Ranks that must hold the same weights do not."""
+    """Ranks that must hold the same values hold different ones."""

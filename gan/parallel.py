@@ -108,9 +108,7 @@ def agree(communicator: Communicator, check: Callable[[], T]) -> T:
     first = next((item for item in failures if item is not None), None)
     if first is not None:
         kind, message = first
-        shared = kind(message)
-        shared.agreed = True
-        raise shared
+        raise kind(message, agreed=True)
     return result  # type: ignore[return-value]
 
 
@@ -136,12 +134,11 @@ def verify_same(communicator: Communicator, host: str, values: Mapping[str, str]
     if not found:
         return
     more = f" {len(found)} of {communicator.size} ranks differ from rank 0." if len(found) > 1 else ""
-    error = RanksDiffer(
+    raise RanksDiffer(
         f"{'; '.join(found[0][:3])}.{more} Expected the same on all: give every rank the same command line, "
-        "environment and files"
+        "environment and files",
+        agreed=True,
     )
-    error.agreed = True
-    raise error
 
 
 def share_variables(communicator: Communicator, variables: Sequence[Any]) -> None:
@@ -196,10 +193,9 @@ def verify_equal(communicator: Communicator, variables: Sequence[Any], when: str
     differing = [rank for rank, value in enumerate(digests) if value != digests[0]]
     if differing:
         some = ", ".join(map(str, differing[:8])) + (" ..." if len(differing) > 8 else "")
-        error = RanksDiffer(
+        raise RanksDiffer(
             f"{when}: {len(differing)} of {len(digests)} ranks hold other weights than rank 0 (ranks {some}); "
-            "expected equal bits on all. The exchange of gradients is not working: run 'python -m launcher doctor'"
+            "expected equal bits on all. The exchange of gradients is not working: run 'python -m launcher doctor'",
+            agreed=True,
         )
-        error.agreed = True
-        raise error
     return digests[0]

@@ -41,9 +41,7 @@ def become(
     """
     program = shutil.which(command[0])
     if program is None:
-        missing = LaunchError(f"there is no program {command[0]!r} on PATH; expected one after 'exec --'")
-        missing.agreed = True
-        raise missing
+        raise LaunchError(f"there is no program {command[0]!r} on PATH; expected one after 'exec --'", agreed=True)
     start_heartbeat(allocation, os.environ)
     host = socket.gethostname()
     node = Rendezvous(allocation, os.environ)

@@ -24,7 +24,7 @@ from gan.settings import TrainingSettings
 from launcher import __version__
 from launcher.batch.cli import script, study, submit
 from launcher.batch.run_cli import run
-from launcher.errors import LaunchError
+from scaling.records.saving import save_text
 
 if TYPE_CHECKING:
     from launcher.start import BindSettings
@@ -199,8 +199,7 @@ def _same_everywhere(make: Callable[[], TrainingSettings]) -> TrainingSettings:
     try:
         return make()
     except InputError as error:
-        error.agreed = True
-        raise
+        raise type(error)(str(error), agreed=True) from error
 
 
 @cli.command()
@@ -239,9 +238,7 @@ def topology(out: Path | None) -> None:
     if out is None:
         click.echo(text)
         return
-    beside = out.with_name(out.name + ".part")
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(out)
+    save_text(out, text + "\n")
 
 
 @cli.command()
@@ -287,9 +284,5 @@ for command in (run, script, study, submit):
 
 
 def main() -> None:
-    """Entry point. Errors that a user can mend end with status 2 and without a traceback."""
-    try:
-        cli(prog_name="launcher")
-    except (LaunchError, InputError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+    """Run the command line. Errors that the user can correct end with status 2 and without a traceback."""
+    cli(prog_name="launcher")

@@ -100,12 +100,11 @@ def start_mpi(allocation: Allocation, choice: str) -> Communicator:
     except (ImportError, RuntimeError) as error:
         if allocation.size == 1:
             return Alone()
-        unusable = LaunchError(
+        raise LaunchError(
             f"{allocation.source} started {allocation.size} ranks, but MPI cannot be loaded ({error}). "
-            "Run 'make env', or 'make env MPI=site' where the site's MPI started the ranks"
-        )
-        unusable.agreed = True  # all ranks have the same environment, and none can ask another
-        raise unusable from error
+            "Run 'make env', or 'make env MPI=site' where the site's MPI started the ranks",
+            agreed=True,  # all ranks have the same environment, and none can ask another
+        ) from error
     world = MPI.COMM_WORLD
     _cross_check(allocation, world.rank, world.size, MPI.Get_library_version().split(",")[0].splitlines()[0])
     return Alone() if world.size == 1 else MpiCommunicator(world)
@@ -154,13 +153,12 @@ def _cross_check(allocation: Allocation, rank: int, size: int, library: str) -> 
         return
     here = socket.gethostname()
     if size == 1:
-        alone = LaunchError(
+        raise LaunchError(
             f"{here}: this rank finds itself alone, but {allocation.source} promises rank {allocation.rank} of "
             f"{allocation.size}. The MPI library here ({library}) does not belong to what started it: use the mpirun "
-            "of the same MPI, or the srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH, Intel MPI) that fits it"
+            "of the same MPI, or the srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH, Intel MPI) that fits it",
+            agreed=True,  # the others are alone as well, and no rank can ask another
         )
-        alone.agreed = True  # the others are alone as well, and no rank can ask another
-        raise alone
     raise LaunchError(
         f"{here}: MPI ({library}) says rank {rank} of {size}, {allocation.source} says rank {allocation.rank} of "
         f"{allocation.size}; expected the same. Start the ranks with the launcher of that MPI and nothing in between"

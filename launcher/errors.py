@@ -1,10 +1,11 @@
-"""The launcher's error for what a user or a site can mend; anything else is a bug and keeps its traceback."""
+"""The error for what the user or the site can correct in a launch. All others are bugs."""
+
+from __future__ import annotations
+
+from scaling.records import UserError
 
 __all__ = ["LaunchError"]
 
 
-class LaunchError(ValueError):
-    """The message says what was seen, what was expected and what to do."""
-
-    agreed: bool = False
-    """True where every rank raises the same error: rank 0 may speak for all."""
+class LaunchError(UserError):
+    """The ranks cannot be placed, bound or started as requested."""

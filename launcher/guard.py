@@ -8,18 +8,14 @@ import time
 import traceback
 from collections.abc import Callable
 
-from gan.errors import InputError
 from launcher.allocation import Allocation
-from launcher.errors import LaunchError
 from launcher.output import console
-from scaling.records import RecordError
+from scaling.records import UserError
 
 __all__ = ["guarded"]
 
 FIRST_SPEAKS = 1.0
 """Seconds that the others leave to rank 0 for an error that all ranks have."""
-
-USER_ERRORS = (InputError, LaunchError, RecordError)
 
 
 def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
@@ -32,9 +28,8 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
     try:
         work()
         return 0
-    except USER_ERRORS as error:
-        agreed = getattr(error, "agreed", False)
-        if allocation.size == 1 or agreed:
+    except UserError as error:
+        if allocation.size == 1 or error.agreed:
             if allocation.rank == 0:
                 print(f"Error: {error}", file=console(), flush=True)
             else:

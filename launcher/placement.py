@@ -13,6 +13,7 @@ from itertools import islice
 
 from launcher.errors import LaunchError
 from launcher.topology import Core, Topology
+from scaling.records.wording import count
 
 __all__ = ["Placement", "WorkerPlacement", "place"]
 
@@ -136,11 +137,11 @@ def _crowded(topology: Topology, workers: int) -> str:
     if workers <= threads:
         return (
             f"{workers} workers share {cores} physical cores by hardware threads; "
-            f"at most {_count(cores, 'worker')} can have cores of their own"
+            f"at most {count(cores, 'worker')} can have cores of their own"
         )
     return (
-        f"{workers} workers share {_count(threads, 'hardware thread')} of {_count(cores, 'core')} and will "
-        f"wait for each other; at most {_count(cores, 'worker')} can have cores of their own"
+        f"{workers} workers share {count(threads, 'hardware thread')} of {count(cores, 'core')} and will "
+        f"wait for each other; at most {count(cores, 'worker')} can have cores of their own"
     )
 
 
@@ -153,7 +154,7 @@ def _idle(topology: Topology, workers: int, share: int, idle: int) -> str:
     reason = (
         "1 worker stays inside one NUMA domain"
         if workers == 1
-        else f"{workers} workers get equal shares of {_count(share, 'core')}, each inside one NUMA domain"
+        else f"{workers} workers get equal shares of {count(share, 'core')}, each inside one NUMA domain"
     )
     return (
         f"{idle} of {cores} cores idle: {reason}; "
@@ -168,7 +169,7 @@ def _foreign_memory(workers: Sequence[WorkerPlacement]) -> list[str]:
         memory = inside[0].memory_domain
         if memory is not None and memory != domain:
             warnings.append(
-                f"NUMA domain {domain} has no memory: {_count(len(inside), 'worker')} there "
+                f"NUMA domain {domain} has no memory: {count(len(inside), 'worker')} there "
                 f"must use that of domain {memory}, which is slower; fit memory to domain {domain}"
             )
     return warnings
@@ -183,7 +184,3 @@ def _memory_domain(topology: Topology, domain: int) -> int | None:
         (distance, other.id) for distance, other in zip(distances, topology.domains, strict=True) if other.memory_bytes
     ]
     return min(having)[1] if having else None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -21,6 +21,7 @@ from launcher.placement import Placement, place
 from launcher.threads import ThreadPlan, plan_threads
 from launcher.topology import Topology, load_topology, read_topology
 from launcher.tuned import Tuned, find_tuned
+from scaling.records.wording import count
 
 __all__ = ["Plan", "make_plan", "render", "to_json"]
 
@@ -184,7 +185,7 @@ def _head(plan: Plan) -> str:
     if plan.machine and plan.machine.note:
         lines.append(_wrapped(f"Note: {plan.machine.note}.", "  "))
     lines.append(
-        f"  {plan.workers:,} {_noun(plan.workers, 'worker')}: {plan.nodes:,} {_noun(plan.nodes, 'node')} "
+        f"  {count(plan.workers, 'worker')}: {count(plan.nodes, 'node')} "
         f"x {plan.workers_per_node:,}; batch {plan.batch_size:,} a worker, {plan.global_batch_size:,} in all"
     )
     if plan.partition:
@@ -199,7 +200,7 @@ def _node(plan: Plan) -> str:
     topology = plan.topology
     memory = sum(domain.memory_bytes for domain in topology.domains)
     shape = ", ".join(
-        f"{number} {_noun(number, noun)}"
+        count(number, noun)
         for number, noun in (
             (len(topology.packages), "package"),
             (len(topology.domains), "NUMA domain"),
@@ -286,7 +287,3 @@ def _wrapped(text: str, indent: str) -> str:
 
 def _gib(memory: int) -> str:
     return f"{memory / 2**30:.0f} GiB" if memory else "no memory known"
-
-
-def _noun(number: int, noun: str) -> str:
-    return noun if number == 1 else f"{noun}s"

@@ -16,6 +16,7 @@ from typing import Any
 
 from launcher.allocation import Allocation
 from launcher.errors import LaunchError
+from scaling.records.saving import save_text
 
 __all__ = ["Rendezvous"]
 
@@ -47,9 +48,7 @@ class Rendezvous:
         """Leave a value for the first rank of the node, without waiting for the others."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._path(self.local_rank)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(value))
-        beside.replace(path)
+        save_text(path, json.dumps(value))
         self._round += 1
 
     def hear(self) -> list[Any] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from launcher.errors import LaunchError
 from launcher.topology import Topology
+from scaling.records.saving import save_text
 
 __all__ = ["NodeType", "Tuned", "find_tuned", "forget", "keep", "node_type"]
 
@@ -106,11 +107,9 @@ def keep(tuned: Tuned, kind: NodeType, environ: Mapping[str, str]) -> Path:
     path = _path(kind, environ)
     lines = [f"# {kind}; made by 'python -m launcher tune'"]
     lines += [f"{name} = {json.dumps(value)}" for name, value in asdict(tuned).items()]
-    beside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        save_text(path, "\n".join(lines) + "\n")
     except OSError as error:
         raise LaunchError(f"{path} cannot be written ({error}); set XDG_CONFIG_HOME to a folder that can") from None
     return path

@@ -21,21 +21,7 @@ _UNTOLD = 2
 _FILE_WIDTH = 140
 
 
-class _Failure(click.ClickException):
-    exit_code = 2
-
-
-class _Group(click.Group):
-    """Turns the package's own errors into one line on stderr and exit status 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except RecordError as error:
-            raise _Failure(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Time per epoch, speed-up and parallel efficiency from the logs of training runs."""
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gan.errors import InputError
+from scaling.records.saving import replacing
 
 __all__ = ["Checkpoint", "Checkpoints", "restore", "snapshot"]
 
@@ -159,13 +160,9 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
         "validation_errors": list(checkpoint.validation_errors),
         "about": dict(checkpoint.about),
     }
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about)), **checkpoint.arrays}
+    arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about)), **checkpoint.arrays}
+    with replacing(path) as file:
         np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _link(path: Path, name: Path) -> None:

@@ -193,14 +193,13 @@ class Training:
 
     def _diverged(self, epoch: int, step: int, losses: np.ndarray, rate: float) -> TrainingDiverged:
         update, part = np.argwhere(~np.isfinite(losses))[0]
-        error = TrainingDiverged(
+        return TrainingDiverged(
             f"epoch {epoch + 1}, step {step + 1}: the loss {LOSSES[update]} ({LOSS_PARTS[part]}) is "
             f"{losses[update, part]}; expected a finite number. The learning rate was {rate:.3g} on "
             f"{self.communicator.size} workers: try --lr-scaling sqrt, a longer --warmup-epochs or a smaller "
-            f"--learning-rate. The last checkpoint is of epoch {epoch}"
+            f"--learning-rate. The last checkpoint is of epoch {epoch}",
+            agreed=True,  # losses are means over ranks, so all of them see the same
         )
-        error.agreed = True  # losses are means over ranks, so all of them see the same
-        return error
 
     def _header(self, progress: Progress) -> Header:
         worker, settings, size = self.worker, self.settings, self.communicator.size

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.errors import LaunchError
+from scaling.records.saving import save_text
+from scaling.records.wording import count
 
 if TYPE_CHECKING:
     from launcher.batch.script import JobRequest
@@ -111,11 +113,8 @@ def script(folder: Path | None, nodes: int | None, **options: Any) -> None:
     for name in machine_names():
         machine = load_machine(name)
         path = folder / script_name(machine)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            beside.write_text(render(usual_request(machine)), encoding="utf-8")
-            beside.chmod(0o755)
-            beside.replace(path)
+            save_text(path, render(usual_request(machine)), mode=0o755)
         except OSError as error:
             raise LaunchError(f"{path} cannot be written ({error.strerror})") from None
         click.echo(f"Wrote {path}")
@@ -142,7 +141,7 @@ def submit(
     from launcher.batch import submit as work
     from launcher.batch.script import render
     from launcher.batch.slurm import Slurm
-    from launcher.batch.timelimit import count, format_time
+    from launcher.batch.timelimit import format_time
 
     training = work.read_training(data, training_options)
     if chain > 1 and training.begins_anew:
@@ -208,7 +207,6 @@ def study(
     from launcher.batch.script import render
     from launcher.batch.slurm import Slurm
     from launcher.batch.submit import read_training
-    from launcher.batch.timelimit import count
 
     slurm = Slurm()
     if shown:

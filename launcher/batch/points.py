@@ -7,7 +7,6 @@ writes the file and the records; it submits and starts nothing.
 from __future__ import annotations
 
 import json
-import os
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 from launcher.batch.slurm import FINISHED
 from launcher.errors import LaunchError
 from scaling.records import RecordError, read_run
+from scaling.records.saving import save_text
 
 __all__ = ["Point", "Progress", "Study", "differences", "load_study", "parse_nodes", "points_of", "progress", "table"]
 
@@ -73,14 +73,9 @@ class Study:
             ],
             "report_job": self.report_job,
         }
-        beside = self.folder / f".{FILE}.{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.folder / FILE)
+            save_text(self.folder / FILE, json.dumps(content, indent=1))
         except OSError as error:
             raise LaunchError(f"{self.folder} cannot be written ({error.strerror}); give a folder that can") from None
 

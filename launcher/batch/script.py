@@ -12,9 +12,10 @@ import shlex
 from dataclasses import dataclass
 from textwrap import wrap
 
-from launcher.batch.timelimit import SHORTEST, count, format_time
+from launcher.batch.timelimit import SHORTEST, format_time
 from launcher.errors import LaunchError
 from launcher.machines import Machine, Partition
+from scaling.records.wording import count
 
 __all__ = ["DEFAULT_SECONDS", "JobRequest", "render", "script_name", "usual_request"]
 

@@ -22,8 +22,9 @@ from launcher.batch.points import Point, Progress, Study, differences, load_stud
 from launcher.batch.script import JobRequest, render
 from launcher.batch.slurm import FINISHED, Slurm
 from launcher.batch.submit import Training, make_folder, needs_slurm
-from launcher.batch.timelimit import count, format_time
+from launcher.batch.timelimit import format_time
 from launcher.errors import LaunchError
+from scaling.records.wording import count
 
 __all__ = ["Order", "continue_study", "make_report", "order", "run_points", "status", "wait"]
 

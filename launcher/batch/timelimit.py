@@ -6,7 +6,7 @@ import re
 
 from launcher.errors import LaunchError
 
-__all__ = ["SHORTEST", "count", "format_time", "parse_time"]
+__all__ = ["SHORTEST", "format_time", "parse_time"]
 
 SHORTEST = 60
 """Slurm counts time limits in minutes."""
@@ -32,8 +32,3 @@ def parse_time(text: str) -> int:
 def format_time(seconds: int) -> str:
     """HH:MM:SS; there may be more than 24 hours."""
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-def count(number: int, noun: str) -> str:
-    """1 node, 2 nodes."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from scaling.metrics.bootstrap import FEWEST, effective_size
-from scaling.metrics.epochs import count, listed, run_value, series_labels, timed
+from scaling.metrics.epochs import listed, run_value, series_labels, timed
+from scaling.records.wording import count
 from scaling.runs import RunLog
 
 __all__ = ["differences", "notes"]

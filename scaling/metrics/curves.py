@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from scaling.metrics.bootstrap import interval
-from scaling.metrics.epochs import count, events_known, listed
+from scaling.metrics.epochs import events_known, listed
 from scaling.metrics.points import DRAWN
 from scaling.records import RecordError
+from scaling.records.wording import count
 
 __all__ = ["MODES", "curve"]
 

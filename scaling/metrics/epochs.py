@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from scaling.records import RecordError
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
-__all__ = ["count", "epochs_table", "events_known", "listed", "measured_epochs", "run_value", "series_labels", "timed"]
+__all__ = ["epochs_table", "events_known", "listed", "measured_epochs", "run_value", "series_labels", "timed"]
 
 _FIELDS = ("batch_size", "global_batch_size", "train_events", "format")
 """Fields of a run that can tell curves apart, as the settings can."""
@@ -114,10 +115,6 @@ def run_value(run: RunLog, key: str) -> str:
     """The value of a setting or field of a run as text."""
     value = getattr(run, key) if key in _FIELDS else run.settings.get(key)
     return "not recorded" if value is None else str(value)
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def listed(values: Iterable[object]) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 from scaling.parsers.hints import Facts, Hints
 from scaling.records import RecordError
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
-__all__ = ["MOST_EPOCHS", "Format", "bounded", "count", "epochs_in_order", "not_understood", "run_log"]
+__all__ = ["MOST_EPOCHS", "Format", "bounded", "epochs_in_order", "not_understood", "run_log"]
 
 MOST_EPOCHS = 100_000
 """A file of more epochs or rows than this is refused: it is no log of a training, and would not fit a plot."""
@@ -43,10 +44,6 @@ def bounded(path: Path, number: int) -> None:
             f"{path}: more than {MOST_EPOCHS:,} epochs or rows; expected the log of a training. "
             "Leave the file out, or give a table of its epochs"
         )
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def not_understood(number: int, what: str) -> list[str]:

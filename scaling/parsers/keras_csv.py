@@ -12,10 +12,11 @@ from pathlib import Path
 
 from scaling.parsers.blocks import read_head
 from scaling.parsers.columns import columns_of, csv_columns, csv_rows, number
-from scaling.parsers.formats import Format, count, epochs_in_order, run_log
+from scaling.parsers.formats import Format, epochs_in_order, run_log
 from scaling.parsers.hints import Facts, Hints, complete
 from scaling.parsers.table import epoch_times
 from scaling.records import RecordError
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
 __all__ = ["FORMAT"]

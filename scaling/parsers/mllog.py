@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling.parsers.blocks import Blocks, lines_at, places
-from scaling.parsers.formats import Format, bounded, count, epochs_in_order, not_understood, run_log
+from scaling.parsers.formats import Format, bounded, epochs_in_order, not_understood, run_log
 from scaling.parsers.hints import Facts, Hints, complete
 from scaling.records import RecordError
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
 __all__ = ["FORMAT"]

@@ -18,9 +18,10 @@ from typing import Any
 
 from scaling.parsers.blocks import read_head
 from scaling.parsers.columns import MEANINGS, columns_of, csv_columns, csv_rows, json_rows, number, whole
-from scaling.parsers.formats import Format, count, run_log
+from scaling.parsers.formats import Format, run_log
 from scaling.parsers.hints import Facts, Hints, complete
 from scaling.records import RecordError
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
 __all__ = ["FORMAT", "epoch_times"]

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scaling.parsers.formats import count
 from scaling.parsers.hints import Facts
+from scaling.records.wording import count
 
 __all__ = ["Tally"]
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from scaling.parsers.blocks import Blocks
-from scaling.parsers.formats import Format, count, run_log
+from scaling.parsers.formats import Format, run_log
 from scaling.parsers.hints import Facts, Hints, complete
 from scaling.records import RecordError
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
 __all__ = ["FORMAT"]

@@ -4,9 +4,10 @@ A record file holds one header, one line per epoch and one end line; a resumed r
 This package knows how lines are written and read and nothing of who measures or who computes with them.
 """
 
+from scaling.records.errors import RecordError, UserError
 from scaling.records.files import RecordWriter, Run, read_run
 from scaling.records.lines import from_line, to_line
-from scaling.records.schema import SCHEMA, STATUSES, End, Epoch, Header, RecordError, StepTimes
+from scaling.records.schema import SCHEMA, STATUSES, End, Epoch, Header, StepTimes
 
 __all__ = [
     "SCHEMA",
@@ -18,6 +19,7 @@ __all__ = [
     "RecordWriter",
     "Run",
     "StepTimes",
+    "UserError",
     "from_line",
     "read_run",
     "to_line",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from scaling.records.errors import RecordError
 from scaling.records.lines import from_line, to_line
-from scaling.records.schema import End, Epoch, Header, RecordError
+from scaling.records.schema import End, Epoch, Header
 
 __all__ = ["RecordWriter", "Run", "read_run"]
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, get_args, get_origin, get_type_hints
 
-from scaling.records.schema import SCHEMA, End, Epoch, Header, RecordError, StepTimes
+from scaling.records.errors import RecordError
+from scaling.records.schema import SCHEMA, End, Epoch, Header, StepTimes
 
 __all__ = ["from_line", "to_line"]
 

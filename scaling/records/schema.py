@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["SCHEMA", "STATUSES", "End", "Epoch", "Header", "RecordError", "StepTimes"]
+from scaling.records.errors import RecordError
+
+__all__ = ["SCHEMA", "STATUSES", "End", "Epoch", "Header", "StepTimes"]
 
 SCHEMA = 1
 """Version of the schema; it grows when a field changes its meaning, not when a field is added."""
 
 STATUSES = ("complete", "interrupted", "failed")
-
-
-class RecordError(ValueError):
-    """A record file cannot be read; the message says which line, what was seen and what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 
 from scaling.plots import Panel, as_text, draw, scaling_figure
 from scaling.records import RecordError
+from scaling.records.saving import replacing, save_text
 from scaling.report.making import Report
 from scaling.report.page import page
 from scaling.report.text import markdown
@@ -40,7 +40,7 @@ def write_report(report: Report, out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
         written = [
             _text(out / "scaling.html", page(report, plots)),
-            _write_whole(out / "scaling.csv", lambda path: _by_size(report.curve).to_csv(path, index=False)),
+            _text(out / "scaling.csv", _by_size(report.curve).to_csv(index=False)),
             _text(out / "scaling.json", json.dumps(as_json(report), indent=1, allow_nan=False) + "\n"),
             _text(out / "scaling.md", markdown(report)),
             *_figure(out, "scaling", scaling_figure(report.curve, report.title, three)),
@@ -117,32 +117,22 @@ def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for kind, settings in options.items():
-
-            def save(path: Path, kind: str = kind, settings: Mapping[str, Any] = settings) -> None:
-                figure.savefig(path, format=kind, **settings)
-
-            written.append(_write_whole(out / f"{name}.{kind}", save))
+            path = out / f"{name}.{kind}"
+            with replacing(path) as file:
+                figure.savefig(file, format=kind, **settings)
+            written.append(path)
     return written
 
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file whole; its path. Raises RecordError where it cannot be written."""
     try:
-        return _text(path, text)
+        save_text(path, text)
+        return path
     except OSError as error:
         raise RecordError(f"{path} cannot be written ({error}); choose another file with --out") from error
 
 
 def _text(path: Path, text: str) -> Path:
-    # Names of files may hold what is no character; a report must not fail over one.
-    return _write_whole(path, lambda beside: beside.write_bytes(text.encode("utf-8", "backslashreplace")))
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    save_text(path, text)
     return path

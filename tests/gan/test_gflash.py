@@ -23,7 +23,7 @@ def showers_at() -> dict[int, np.ndarray]:
 
 @pytest.mark.parametrize("energy", EVENTS_AT)
 def test_sampling_fraction_is_within_3_percent_of_geant4(showers_at: dict[int, np.ndarray], energy: int) -> None:
-    fractions = sampling_fraction(showers_at[energy], np.float64(energy))
+    fractions = sampling_fraction(showers_at[energy], np.full(1, float(energy)))
     error = fractions.std() / np.sqrt(len(fractions)) / fractions.mean()
     assert error < 0.005
     assert fractions.mean() == pytest.approx(geant4_ecal(energy / 100) / energy, rel=0.03)

@@ -118,7 +118,8 @@ def test_a_number_that_json_lacks_is_read_as_not_a_number(value: float) -> None:
 
 
 def test_numpy_numbers_and_paths_can_be_written() -> None:
-    record = epoch(1, seconds=np.float32(2.5), events=np.int64(7), losses={"generator": np.float32("nan")})
+    numbers: dict[str, Any] = {"seconds": np.float32(2.5), "events": np.int64(7)}
+    record = epoch(1, **numbers, losses={"generator": np.float32("nan")})
     read = from_line(to_line(record))
     assert isinstance(read, Epoch)
     assert (read.seconds, read.events) == (2.5, 7)

@@ -1,0 +1,10 @@
+"""Words that messages of all packages share."""
+
+from __future__ import annotations
+
+__all__ = ["count"]
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 worker`, `1,024 workers`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
