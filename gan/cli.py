@@ -1,6 +1,6 @@
-"""The command line `python -m gan`: turns options into calls and errors of the user's into one line.
+"""The command line `python -m gan`: simulate, generate and repack showers.
 
-Only data are made here; trainings are started by `python -m launcher`. TensorFlow is loaded when `generate` runs.
+`python -m launcher` starts trainings. TensorFlow is loaded only when `generate` runs.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from gan.simulation.production import LOWEST_ENERGY, Order, write_files
 __all__ = ["main"]
 
 SECONDS_BETWEEN_LINES = 10.0
-"""How often a log file is told of the progress."""
+"""Seconds between two lines of progress in a log file."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """Data for 3DGAN, which learns to imitate electron showers in a calorimeter, and showers from what it has learnt.
+    """Make showers for 3DGAN, a network that learns to imitate electron showers in a calorimeter.
 
-    To train on the data, use `python -m launcher`.
+    simulate makes training data, generate makes showers with a trained network. To train, use python -m launcher.
     """
 
 
@@ -43,39 +43,41 @@ def main() -> None:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder for the files EleEscan_1_1.h5, EleEscan_1_2.h5, ...; made if need be.",
+    help="Folder for the files EleEscan_1_1.h5, EleEscan_1_2.h5, ... It is created if missing.",
 )
-@click.option("--events", type=int, default=EVENTS_PER_FILE, help="Showers in all.")
+@click.option("--events", type=int, default=EVENTS_PER_FILE, help="Number of showers, all files together.")
 @click.option(
     "--energy-min",
     type=float,
     default=2.0,
     metavar="GEV",
-    help=f"Lowest energy of an electron, {LOWEST_ENERGY:g} or more. Energies are uniform.",
+    help=f"Lowest primary energy, at least {LOWEST_ENERGY:g}. Energies are drawn uniformly.",
 )
 @click.option(
     "--energy-max",
     type=float,
     default=500.0,
     metavar="GEV",
-    help=f"Highest energy of an electron, {ENERGY_LIMIT:g} or less.",
+    help=f"Highest primary energy, at most {ENERGY_LIMIT:g}.",
 )
-@click.option("--seed", type=int, default=1, help="Another seed gives other showers, the same one the same.")
+@click.option("--seed", type=int, default=1, help="Seed of the random numbers. The same seed gives the same showers.")
 @click.option(
     "--processes",
     type=int,
     default=None,
-    show_default="one for each core that this command may use",
-    help="Processes that share the work. The showers are the same, however many.",
+    show_default="one per core that this command may use",
+    help="Processes that share the work. Their number does not change the showers.",
 )
-@click.option("--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers in a file; the last has the rest.")
-@click.option("--overwrite/--no-overwrite", default=False, help="Whether files of an earlier simulation are replaced.")
+@click.option(
+    "--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers per file. The last file may hold fewer."
+)
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace files of an earlier simulation.")
 def simulate(*, processes: int | None, **options: Any) -> None:
     """Simulate electron showers in the CLIC calorimeter and write them to HDF5 files.
 
-    The showers come from a parametrised simulation, thousands of times faster than GEANT4 and close to it in
-    shape and energy. The files have the layout of CERN's data for 3DGAN: 'ECAL' holds the energies in
-    25 x 25 x 25 cells in GeV, 'target' the particle's id and energy. 10,000 showers take about 50 MB.
+    A parametrised simulation makes the showers. It is thousands of times faster than Geant4 and close to it in shape
+    and energy. The files have the layout of CERN's data for 3DGAN: 'ECAL' holds the energies of 25 x 25 x 25 cells in
+    GeV, 'target' holds the id and the energy of the particle. 10,000 showers take about 50 MB.
     """
     if processes is None:
         processes = len(os.sched_getaffinity(0))
@@ -95,51 +97,62 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     "source",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder of a training, whose best checkpoint is taken, or a checkpoint.",
+    help="The --out folder of a training (its best checkpoint is used), or a checkpoint file.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder for the files EleEscan_1_1.h5, EleEscan_1_2.h5, ...; made if need be.",
+    help="Folder for the files EleEscan_1_1.h5, EleEscan_1_2.h5, ... It is created if missing.",
 )
 @click.option(
     "--events", type=int, default=None, show_default=f"{EVENTS_PER_FILE:,}, or all of --energies-from",
-    help="Showers in all.",
+    help="Number of showers, all files together.",
 )  # fmt: skip
 @click.option(
-    "--energy-min", type=float, default=LOWEST_TRAINED, metavar="GEV", help="Lowest energy. Energies are uniform."
+    "--energy-min",
+    type=float,
+    default=LOWEST_TRAINED,
+    metavar="GEV",
+    help="Lowest primary energy. Energies are drawn uniformly.",
 )
-@click.option("--energy-max", type=float, default=HIGHEST_ENERGY, metavar="GEV", help="Highest energy.")
+@click.option("--energy-max", type=float, default=HIGHEST_ENERGY, metavar="GEV", help="Highest primary energy.")
 @click.option(
     "--energies-from",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     default=None,
-    help="Take the energies of these showers (HDF5), or of a text file with one in GeV a line.",
+    help="Use the primary energies of these showers (HDF5), or of a text file with one energy in GeV per line.",
 )
 @click.option(
     "--precision", type=click.Choice(("fp32", "bf16")), default=None, show_default="as in the training",
-    help="What the network computes in.",
+    help="Number format that the network computes in.",
 )  # fmt: skip
-@click.option("--batch-size", type=int, default=128, help="Showers computed together; which they are stays the same.")
-@click.option("--seed", type=int, default=1, help="Another seed gives other showers, the same one the same.")
+@click.option(
+    "--batch-size",
+    type=int,
+    default=128,
+    help="Showers per call of the network. It does not change the showers, except for rounding.",
+)
+@click.option("--seed", type=int, default=1, help="Seed of the random numbers. The same seed gives the same showers.")
 @click.option(
     "--threads",
     type=int,
     default=None,
-    show_default="one for each core that this command may use",
-    help="Cores to compute on.",
+    show_default="one per core that this command may use",
+    help="Number of threads that compute.",
 )
 @click.option(
-    "--streams", type=int, default=None, show_default="one a thread, at most 4",
-    help="Batches computed at the same time, each with its share of the threads.",
+    "--streams", type=int, default=None, show_default="one per thread, at most 4",
+    help="Batches that are computed at the same time. The streams share the threads.",
 )  # fmt: skip
-@click.option("--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers in a file; the last has the rest.")
+@click.option(
+    "--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers per file. The last file may hold fewer."
+)
 def generate_(*, threads: int | None, **options: Any) -> None:
-    """Generate showers with a trained network and write them to HDF5 files, in the layout of `simulate`.
+    """Generate showers with a trained network and write them to HDF5 files in the layout of simulate.
 
-    An event's noise and energy follow from the seed and its number alone, so that the same showers come out with any
-    batch size, up to rounding. The files' attributes tell the checkpoint, the seed and the precision.
+    A shower depends only on the seed and the number of its event, so any batch size gives the same showers, except for
+    rounding. Attributes of the files name the checkpoint, the seed and the precision.
     """
     order = GenerationOrder(threads=threads or len(os.sched_getaffinity(0)), **options)
     _prepare_tensorflow(*order.parallel)
@@ -155,7 +168,7 @@ def generate_(*, threads: int | None, **options: Any) -> None:
 
 
 def _prepare_tensorflow(streams: int, threads: int) -> None:
-    """Set what TensorFlow reads from the environment when it is loaded, the threads of each stream among it."""
+    """Set the environment variables that TensorFlow reads when it is loaded: threads, log level, oneDNN."""
     os.environ.update(TF_NUM_INTEROP_THREADS=str(streams), TF_NUM_INTRAOP_THREADS=str(threads))
     for name, value in (("TF_CPP_MIN_LOG_LEVEL", "2"), ("TF_ENABLE_ONEDNN_OPTS", "1"), ("KERAS_BACKEND", "tensorflow")):
         os.environ.setdefault(name, value)
@@ -196,23 +209,23 @@ def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _progress(events: int | None, verb: str) -> Iterator[Callable[[int], None]]:
-    """Show the progress on stderr: a bar on a terminal, a line now and then in a log file."""
+    """Show the progress on stderr: a bar on a terminal, otherwise a line every SECONDS_BETWEEN_LINES seconds."""
     if sys.stderr.isatty():
         with tqdm(total=events, unit=" events", desc=verb) as bar:
             yield lambda further: bar.update(further) and None
         return
 
     last = time.monotonic()
-    told = done = 0
+    shown = done = 0
 
     def report(further: int) -> None:
-        nonlocal last, told, done
+        nonlocal last, shown, done
         done += further
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             of = f" of {events:,}" if events else ""
-            # Since the last line: what came before the first events, such as loading TensorFlow, is not their time.
-            click.echo(f"{verb} {done:,}{of} events, {(done - told) / (now - last):,.0f} events/s.", err=True)
-            last, told = now, done
+            # The rate since the last line: start-up, such as loading TensorFlow, must not count.
+            click.echo(f"{verb} {done:,}{of} events, {(done - shown) / (now - last):,.0f} events/s.", err=True)
+            last, shown = now, done
 
     yield report

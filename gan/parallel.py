@@ -1,8 +1,8 @@
-"""What a training needs of the other ranks: the interface of a communicator, and what is done with it.
+"""The interface of a communicator between ranks, and the operations that a training builds on it.
 
-Communicators over MPI are made by the launcher; `Alone` serves a single process. Nothing here reads MPI variables.
-NumPy is loaded where it is needed: every rank loads this module before it is bound, and NumPy's OpenBLAS would start a
-thread for each CPU of the node.
+The launcher makes the communicators over MPI. `Alone` serves a single process. Nothing here reads MPI variables.
+NumPy is imported inside functions: every rank loads this module before it is bound, and NumPy's OpenBLAS would start one
+thread for every CPU of the node.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ T = TypeVar("T")
 
 
 class Communicator(Protocol):
-    """Collectives: every rank calls the same one in the same order."""
+    """Collective operations. All ranks call the same ones in the same order."""
 
     name: str
-    """What carries gradients: horovod, mpi or none."""
+    """Library that averages the gradients: `horovod`, `mpi` or `none`."""
     rank: int
     size: int
 
     def mean(self, values: Any) -> Any:
-        """Mean over ranks of a float32 tensor (n,), eagerly or while a tf.function is traced."""
+        """Return the mean over the ranks of a float32 tensor (n,). Works eagerly and inside a tf.function."""
 
     def gather(self, value: Any) -> list[Any] | None:
-        """The values of all ranks, in rank order, on rank 0; None elsewhere. Any picklable object."""
+        """Return the values of all ranks, in rank order, on rank 0, and None on the others. Any picklable object."""
 
     def allgather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in rank order, on every rank. Any picklable object."""
+        """Return the values of all ranks, in rank order, on every rank. Any picklable object."""
 
     def broadcast(self, value: Any) -> Any:
-        """The value of rank 0, on every rank."""
+        """Return the value of rank 0 on every rank."""
 
 
 class Alone:
@@ -79,24 +79,26 @@ class Alone:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """Where this rank runs, for the record. The training computes nothing from it."""
+    """Where and with what this rank runs, for the record. The training does not depend on it."""
 
     host: str = field(default_factory=socket.gethostname)
     placement: Sequence[Mapping[str, Any]] = ()
-    """Report of all ranks, on rank 0."""
+    """Cores, memory and threads of all ranks, on rank 0."""
     placement_warnings: Sequence[str] = ()
     threads: Mapping[str, Any] = field(default_factory=dict)
+    """Thread numbers and the environment variables that set them."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of libraries by name."""
     git_commit: str = ""
 
 
 def agree(communicator: Communicator, check: Callable[[], T]) -> T:
-    """Run a check on every rank; where it fails on one, all ranks raise the same error, marked as agreed.
+    """Run a check on every rank. If it fails on one rank, raise the same error on all, marked as agreed.
 
-    An agreed error is printed once, by rank 0, and every rank ends by itself.
+    Rank 0 prints an agreed error once, and every rank ends by itself.
 
     Raises:
-        InputError: with the first failing rank's message.
+        InputError: the check failed on a rank. The message is that of the first such rank.
     """
     result: T | None = None
     failure: InputError | None = None
@@ -113,15 +115,20 @@ def agree(communicator: Communicator, check: Callable[[], T]) -> T:
 
 
 def on_first(communicator: Communicator, work: Callable[[], T]) -> T:
-    """Run something on rank 0 and share its result; an InputError is raised on all ranks."""
+    """Run a function on rank 0 and return its result on all ranks. An InputError is raised on all ranks."""
     return communicator.broadcast(agree(communicator, lambda: work() if communicator.rank == 0 else None))
 
 
 def verify_same(communicator: Communicator, host: str, values: Mapping[str, str]) -> None:
-    """Check that what must be the same on all ranks (versions, settings, files) is what rank 0 has.
+    """Check that all ranks have the same values as rank 0, such as versions, settings and files.
+
+    Args:
+        communicator: connects the ranks.
+        host: name of this rank's host, for the message.
+        values: texts by name.
 
     Raises:
-        RanksDiffer: on all ranks, with both values of the first that differs.
+        RanksDiffer: a rank has other values. Raised on all ranks, with both values of the first such rank.
     """
     expected = communicator.broadcast(dict(values))
     differing = [
@@ -130,19 +137,19 @@ def verify_same(communicator: Communicator, host: str, values: Mapping[str, str]
         for name in sorted({*expected, *values})
         if values.get(name) != expected.get(name)
     ]
-    found = [texts for texts in communicator.allgather(differing) if texts]
-    if not found:
+    ranks = [texts for texts in communicator.allgather(differing) if texts]
+    if not ranks:
         return
-    more = f" {len(found)} of {communicator.size} ranks differ from rank 0." if len(found) > 1 else ""
+    more = f" {len(ranks)} of {communicator.size} ranks differ from rank 0." if len(ranks) > 1 else ""
     raise RanksDiffer(
-        f"{'; '.join(found[0][:3])}.{more} Expected the same on all: give every rank the same command line, "
+        f"{'; '.join(ranks[0][:3])}.{more} Expected the same on all ranks: give all ranks the same command line, "
         "environment and files",
         agreed=True,
     )
 
 
 def share_variables(communicator: Communicator, variables: Sequence[Any]) -> None:
-    """Give every rank the values of rank 0."""
+    """Set the variables of every rank to the values of rank 0."""
     if communicator.size == 1:
         return
     values = [variable.numpy() for variable in variables] if communicator.rank == 0 else None
@@ -151,21 +158,21 @@ def share_variables(communicator: Communicator, variables: Sequence[Any]) -> Non
 
 
 def average_variables(communicator: Communicator, variables: Sequence[Any]) -> None:
-    """Replace float32 variables by their mean over ranks, in one exchange."""
+    """Replace float32 variables by their means over the ranks, in one exchange."""
     if communicator.size == 1 or not variables:
         return
     assign_flat(variables, communicator.mean(flat(variables)).numpy())
 
 
 def flat(variables: Sequence[Any]) -> np.ndarray:
-    """The values of variables in one row."""
+    """Return the values of all variables in one array (n,)."""
     import numpy as np
 
     return np.concatenate([variable.numpy().ravel() for variable in variables])
 
 
 def assign_flat(variables: Sequence[Any], values: np.ndarray) -> None:
-    """Set variables to the values of a row that `flat` made of such variables."""
+    """Set variables to the values of an array that `flat` made from such variables."""
     import numpy as np
 
     ends = np.cumsum([math.prod(variable.shape) for variable in variables])[:-1]
@@ -174,7 +181,7 @@ def assign_flat(variables: Sequence[Any], values: np.ndarray) -> None:
 
 
 def digest(variables: Sequence[Any]) -> str:
-    """SHA-256 over the bits of all variables."""
+    """Return the SHA-256 of the bits of all variables, hexadecimal."""
     import numpy as np
 
     state = hashlib.sha256()
@@ -184,10 +191,15 @@ def digest(variables: Sequence[Any]) -> str:
 
 
 def verify_equal(communicator: Communicator, variables: Sequence[Any], when: str) -> str:
-    """Check that all ranks hold the same bits and return their digest.
+    """Check that all ranks hold the same bits, and return their digest.
+
+    Args:
+        communicator: connects the ranks.
+        variables: the variables to compare.
+        when: beginning of the error message, such as "after epoch 3".
 
     Raises:
-        RanksDiffer: the ranks that differ from rank 0 are named.
+        RanksDiffer: some ranks differ from rank 0. The message names them.
     """
     digests = communicator.allgather(digest(variables))
     differing = [rank for rank, value in enumerate(digests) if value != digests[0]]
@@ -195,7 +207,7 @@ def verify_equal(communicator: Communicator, variables: Sequence[Any], when: str
         some = ", ".join(map(str, differing[:8])) + (" ..." if len(differing) > 8 else "")
         raise RanksDiffer(
             f"{when}: {len(differing)} of {len(digests)} ranks hold other weights than rank 0 (ranks {some}); "
-            "expected equal bits on all. The exchange of gradients is not working: run 'python -m launcher doctor'",
+            "expected equal bits on all ranks. The exchange of gradients is not working: run 'python -m launcher doctor'",
             agreed=True,
         )
     return digests[0]

@@ -1,7 +1,4 @@
-"""Keeps TensorFlow's start-up remarks off the console: two lines of each rank, that no setting of TensorFlow silences.
-
-Everything else that is written meanwhile is passed on, and all of it where the start fails.
-"""
+"""Hides two start-up messages of TensorFlow, which every rank prints and no setting of TensorFlow turns off."""
 
 from __future__ import annotations
 
@@ -13,12 +10,15 @@ from contextlib import contextmanager
 
 __all__ = ["remarks_held_back"]
 
-REMARKS = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
+MESSAGES = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
 
 
 @contextmanager
 def remarks_held_back() -> Iterator[None]:
-    """Collect what this process writes to file descriptor 2, and pass on what is not one of the remarks."""
+    """Hold back what this process writes to file descriptor 2, and print it at the end without the messages.
+
+    After an exception everything is printed.
+    """
     sys.stderr.flush()
     console = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -33,6 +33,6 @@ def remarks_held_back() -> Iterator[None]:
             os.close(console)
             held.seek(0)
             for line in held.read().decode(errors="replace").splitlines(keepends=True):
-                if failed or not any(remark in line for remark in REMARKS):
+                if failed or not any(message in line for message in MESSAGES):
                     sys.stderr.write(line)
             sys.stderr.flush()

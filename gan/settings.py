@@ -1,6 +1,6 @@
-"""What a training is asked to do: the values a user chooses, checked as soon as they are given.
+"""The values that a user chooses for a training. Each is checked when the settings are created.
 
-Where the training runs (ranks, cores, threads) is the launcher's business; nothing here depends on it.
+Where the training runs (ranks, cores, threads) is not a setting: the launcher decides it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan.errors import InputError
+from gan.models.registry import ARCHITECTURES, DEFAULT, architecture
 
 __all__ = ["FILTERS", "LR_SCALINGS", "LR_SCHEDULES", "MODELS", "OPTIMIZERS", "PRECISIONS", "TrainingSettings"]
 
-MODELS = ("conv3d",)
-FILTERS = ("16", "original")
+MODELS = tuple(ARCHITECTURES)
+FILTERS = tuple(dict.fromkeys(name for each in ARCHITECTURES.values() for name in each.filters))
+"""Filter sets of all architectures; not every architecture has all of them."""
 OPTIMIZERS = ("rmsprop", "adam")
 PRECISIONS = ("fp32", "bf16", "bf16-full")
 LR_SCALINGS = ("linear", "sqrt", "none")
@@ -23,41 +25,52 @@ LR_SCHEDULES = ("constant", "exponential", "plateau")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSettings:
-    """The defaults are those of the 256-node runs on Stampede2.
+    """Settings of a training. The defaults are those of the 256-node runs on Stampede2.
+
+    Use `TrainingSettings.of` for options of a user: it takes missing values from the recipe of the chosen model.
 
     Raises:
-        InputError: a value is outside its range or not one of its choices.
+        InputError: a value is outside its range, or is not one of its choices.
     """
 
-    model: str = "conv3d"
-    filters: str = "16"
-    """`16`: multiples of 16 for oneDNN; `original`: 6 in the generator, 8 in the discriminator."""
+    model: str = DEFAULT.name
+    """Name of the architecture."""
+    filters: str = DEFAULT.recipe.filters
+    """Name of a filter set of the architecture."""
     epochs: int = 25
     warmup_epochs: int = 5
+    """Epochs in which the learning rate rises to its scaled value."""
     batch_size: int = 8
     """Events per worker and step."""
-    learning_rate: float = 0.001
-    """Of one worker; `lr_scaling` says what more workers make of it."""
+    learning_rate: float = DEFAULT.recipe.learning_rate
+    """Learning rate of one worker. `lr_scaling` says how it grows with the number of workers."""
     lr_scaling: str = "linear"
     lr_schedule: str = "constant"
-    """After the warm-up."""
+    """Learning rate after the warm-up."""
     lr_decay: float = 0.5
-    """Factor per epoch (exponential) or at each plateau."""
-    optimizer: str = "rmsprop"
+    """Factor per epoch (exponential schedule) or at each plateau."""
+    optimizer: str = DEFAULT.recipe.optimizer
     precision: str = "fp32"
-    """`bf16`: mixed precision; `bf16-full`: weights are rounded to BF16 after every update too, to compare with."""
+    """`bf16`: mixed precision. `bf16-full`: also round the weights to BF16 after every update, for comparisons."""
     seed: int = 1
     events: int | None = None
-    """Events to use of those in the files, training and validation together; all by default."""
+    """Number of events to use, training and validation together. None: all events in the files."""
     validation_fraction: float = 0.1
+    """Fraction of the events that is held out for validation."""
     sync_batchnorm: bool = False
-    """Batch statistics over the global batch instead of each worker's part of it."""
+    """Compute the batch statistics over the global batch instead of each worker's part of it."""
     deterministic: bool = False
-    """TensorFlow operations that give the same bits every time."""
+    """Use only TensorFlow operations that give the same bits every time."""
+
+    @classmethod
+    def of(cls, **options: Any) -> TrainingSettings:
+        """Create settings from options. An option that is None takes its default or the value of the model's recipe."""
+        chosen = {name: value for name, value in options.items() if value is not None}
+        recipe = dataclasses.asdict(architecture(chosen.get("model", DEFAULT.name)).recipe)
+        return cls(**{**recipe, **chosen})
 
     def __post_init__(self) -> None:
-        _choice("model", self.model, MODELS)
-        _choice("filters", self.filters, FILTERS)
+        architecture(self.model).filter_set(self.filters)
         _choice("optimizer", self.optimizer, OPTIMIZERS)
         _choice("precision", self.precision, PRECISIONS)
         _choice("lr-scaling", self.lr_scaling, LR_SCALINGS)
@@ -73,6 +86,7 @@ class TrainingSettings:
         _check("validation-fraction", fraction, 0 <= fraction < 1, "0 or more, below 1")
 
     def as_dict(self) -> dict[str, Any]:
+        """Return all settings by name, as records and checkpoints hold them."""
         return dataclasses.asdict(self)
 
 
@@ -80,6 +94,6 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     _check(name, repr(value), value in choices, "one of " + ", ".join(choices))
 
 
-def _check(name: str, value: object, right: bool, expected: str) -> None:
-    if not right:
+def _check(name: str, value: object, valid: bool, expected: str) -> None:
+    if not valid:
         raise InputError(f"--{name} is {value}; expected {expected}")

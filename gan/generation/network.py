@@ -1,16 +1,13 @@
-"""Showers from a trained generator: finds and loads its weights, draws noise, computes batch after batch.
+"""Computes showers with a trained generator: loads its weights, draws noise, and runs batch after batch.
 
-Everything about an event follows from the seed and its number, so neither the batch size nor the streams decide which
-showers come out; sums may round differently. Of a checkpoint only the generator is read. The network is built in
-`architectures`; which events are wanted and where they go is the business of `generate`.
+A shower depends only on the seed and the number of its event. Batch size and streams do not change which showers are
+made, but their sums may round differently. `production` decides which events are generated and writes them to files.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-import zipfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,113 +23,100 @@ import tensorflow as tf
 
 from gan.data.writing import pack
 from gan.errors import InputError
-from gan.models.conv3d import LATENT, conv3d_generator, filter_set
+from gan.models.architecture import Architecture
+from gan.models.latent import ENERGY_UNIT, Latent
+from gan.models.registry import ARCHITECTURES
 from gan.ops.blocks import BatchNorm
 from gan.ops.draws import NUMBERS_PER_COUNT, PHILOX
 from gan.physics.formulas import sampling_fraction
 from gan.precision.arithmetic import layer_policy
-from gan.run.folder import RunFolder
-from gan.training.losses import ENERGY_UNIT
+from gan.run.checkpoint import GENERATOR, read_checkpoint
 
-__all__ = [
-    "Batch",
-    "GeneratorWeights",
-    "Showers",
-    "build_generator",
-    "find_checkpoint",
-    "read_generator",
-]
-
-BUILDERS = {"conv3d": conv3d_generator}
-"""By the name of the architecture in a checkpoint's settings."""
+__all__ = ["Batch", "GeneratorWeights", "Showers", "build_generator", "read_generator"]
 
 Energies = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorWeights:
-    """What a checkpoint holds of its generator."""
+    """The generator's part of a checkpoint."""
 
     path: Path
+    """The checkpoint file."""
     epochs: int
-    """Complete ones of the training."""
+    """Complete epochs of the training."""
     steps: int
-    """Of the next one."""
+    """Complete steps of the next epoch."""
     settings: Mapping[str, Any]
-    """Of the training."""
+    """Settings of the training."""
     arrays: Sequence[np.ndarray]
-    """In the order of the network's weights."""
+    """Values in the order of the network's weights."""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all values, hexadecimal."""
         return hashlib.sha256(b"".join(array.tobytes() for array in self.arrays)).hexdigest()
 
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture of the training.
 
-def find_checkpoint(source: Path) -> Path:
-    """The checkpoint itself, or of a run's that with the smallest validation error, else of the newest complete epoch.
-
-    In a checkpoint of an interrupted epoch BatchNorm's statistics are those of rank 0.
-
-    Raises:
-        InputError: there is none.
-    """
-    if source.is_file():
-        return source
-    folder = source if any(source.glob("*.npz")) else RunFolder(source).checkpoints.folder
-    whole = [path for path in folder.glob("epoch-*.npz") if "-step-" not in path.name]
-    candidates = [folder / "best.npz", *sorted(whole, reverse=True)]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        seen = "holds no checkpoint" if source.is_dir() else "does not exist"
-        raise InputError(
-            f"--from {source} {seen}; expected the --out of a training with at least one epoch behind it, or one of "
-            "its files checkpoints/*.npz"
-        )
-    return found
+        Raises:
+            InputError: this version does not know it.
+        """
+        model = self.settings.get("model")
+        if model not in ARCHITECTURES:
+            raise InputError(
+                f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}"
+            )
+        return ARCHITECTURES[model]
 
 
 def read_generator(path: Path) -> GeneratorWeights:
-    """Read the generator's part of a checkpoint; the zip file's checksums show damage.
+    """Read the generator's part of a checkpoint.
 
     Raises:
-        InputError: it is no checkpoint, is damaged, or holds numbers that are not finite.
+        InputError: the file is not a checkpoint, is damaged, or holds numbers that are not finite.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            about = json.loads(str(archive["about"]))
-            names = sorted(name for name in archive.files if name.startswith("generator/"))
-            arrays = [archive[name] for name in names]
-        settings = about["about"]["settings"]
-        weights = GeneratorWeights(
-            path=path, epochs=about["epochs"], steps=about["steps"], settings=settings, arrays=arrays
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no whole checkpoint ({error}); give another one") from error
-    for name, array in zip(names, arrays, strict=True):
+    checkpoint = read_checkpoint(path, groups=(GENERATOR,))
+    arrays = checkpoint.group(GENERATOR)
+    settings = checkpoint.about.get("settings")
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{path} holds no settings of a training; expected a checkpoint that a training wrote")
+    for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise InputError(f"{path}: {name} holds numbers that are not finite; take a checkpoint of an earlier epoch")
-    return weights
+            raise InputError(f"{path}: {name} holds numbers that are not finite; use a checkpoint of an earlier epoch")
+    return GeneratorWeights(
+        path=path,
+        epochs=checkpoint.epochs,
+        steps=checkpoint.steps,
+        settings=settings,
+        arrays=list(arrays.values()),
+    )
 
 
 def build_generator(weights: GeneratorWeights, precision: str) -> keras.Model:
-    """The network with these weights.
+    """Build the network and set its weights.
+
+    Args:
+        weights: from `read_generator`.
+        precision: `fp32` or `bf16`.
 
     Raises:
-        InputError: they are of an architecture that is not known here, or do not fit it.
+        InputError: the weights are of an unknown architecture, or do not fit it.
     """
-    model, filters = weights.settings.get("model"), str(weights.settings.get("filters"))
-    if model not in BUILDERS:
-        raise InputError(f"{weights.path} is of the architecture {model!r}; expected one of {', '.join(BUILDERS)}")
-    network = BUILDERS[model](filter_set(filters).generator, layer_policy(precision), BatchNorm())
+    architecture, filters = weights.architecture, str(weights.settings.get("filters"))
+    network = architecture.build_generator(
+        architecture.filter_set(filters).generator, layer_policy(precision), BatchNorm()
+    )
     expected = [tuple(variable.shape) for variable in network.weights]
-    found = [array.shape for array in weights.arrays]
-    if found != expected:
-        wrong = [n for n, (f, e) in enumerate(zip(found, expected, strict=False)) if f != e]
-        differing = f"the shape {found[wrong[0]]} for {network.weights[wrong[0]].path}" if wrong else "other weights"
+    seen = [array.shape for array in weights.arrays]
+    if seen != expected:
+        wrong = [number for number, (s, e) in enumerate(zip(seen, expected, strict=False)) if s != e]
+        what = f"the shape {seen[wrong[0]]} for {network.weights[wrong[0]].path}" if wrong else "other weights"
         raise InputError(
-            f"{weights.path} holds {differing}, {len(found)} arrays in all; expected the {len(expected)} of a "
-            f"{model} generator with --filters {filters}. It was written by another version: use that one"
+            f"{weights.path} holds {what}, {len(seen)} arrays in all; expected the {len(expected)} arrays of a "
+            f"{architecture.name} generator with --filters {filters}. Another version wrote it: use that version"
         )
     network.set_weights(list(weights.arrays))
     return network
@@ -140,23 +124,35 @@ def build_generator(weights: GeneratorWeights, precision: str) -> keras.Model:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Showers of neighbouring events, ready to be written."""
+    """Showers of consecutive events, ready for writing."""
 
     energies: Energies
-    """GeV."""
+    """Primary energies, GeV, (n,)."""
     packed: list[bytes]
+    """Compressed cells of each event, see `data.writing.pack`."""
     sampling_fractions: npt.NDArray[np.floating[Any]]
+    """Visible over primary energy of each event, (n,)."""
     seconds: float
-    """In the network."""
+    """Seconds in the network."""
 
 
 class Showers:
-    """Computes showers, several batches at a time where there are several streams."""
+    """Computes showers. With several streams it computes several batches at the same time."""
 
-    def __init__(self, generator: keras.Model, *, batch_size: int, seed: int, streams: int = 1) -> None:
-        self._generator, self._batch, self._seed, self._streams = generator, batch_size, seed, streams
+    def __init__(self, generator: keras.Model, latent: Latent, *, batch_size: int, seed: int, streams: int = 1) -> None:
+        """Prepare the generation.
+
+        Args:
+            generator: the network, see `build_generator`.
+            latent: its input, from the architecture.
+            batch_size: events of one call of the network.
+            seed: seed of the noise.
+            streams: batches that are computed at the same time.
+        """
+        self._generator, self._latent = generator, latent
+        self._batch, self._seed, self._streams = batch_size, seed, streams
         self._network = Semaphore(streams)
-        # One shape only: another one would be compiled again and could round otherwise.
+        # Only one shape: another shape would be compiled again and could round differently.
         self._compiled = tf.function(
             self._compute,
             input_signature=[tf.TensorSpec((), tf.uint64), tf.TensorSpec((batch_size,), tf.float32)],
@@ -164,15 +160,15 @@ class Showers:
         )
 
     def compile(self) -> None:
-        """Do the work that only a first batch needs."""
+        """Compile the network by computing one batch."""
         self._compiled(np.uint64(0), np.ones(self._batch, np.float32))
 
     def cells(self, first: int, energies: Energies) -> tuple[npt.NDArray[np.float32], float]:
-        """Cells in GeV, float32 (n, 25, 25, 25), and the seconds in the network.
+        """Return cells in GeV, float32 (n, X, Y, Z), and the seconds in the network.
 
         Args:
             first: number of the first event.
-            energies: GeV, (n,), at most a batch.
+            energies: primary energies in GeV, (n,), at most one batch.
         """
         whole = np.ones(self._batch, np.float32)
         whole[: len(energies)] = energies
@@ -183,12 +179,16 @@ class Showers:
         return cells[: len(energies), ..., 0], seconds
 
     def batches(self, spans: Iterator[tuple[int, Energies]]) -> Generator[Batch, None, None]:
-        """Compute spans, first event and energies as for `cells`, and yield them in their order.
+        """Compute batches and yield them in order.
 
-        Raises InputError for cells that are not finite.
+        Args:
+            spans: first event and energies of each batch, as for `cells`.
+
+        Raises:
+            InputError: a cell is not finite.
         """
         waiting: deque[Future[Batch]] = deque()
-        # One worker more than streams compresses while they compute; zlib lets go of Python's lock.
+        # One thread more than streams: it compresses while the others compute. zlib releases the GIL.
         with ThreadPoolExecutor(self._streams + 1, thread_name_prefix="stream") as pool:
             try:
                 for span in spans:
@@ -208,17 +208,20 @@ class Showers:
             event = int(np.argmin(finite))
             raise InputError(
                 f"event {first + event} of {energies[event]:g} GeV has cells that are not finite; expected energies in "
-                "GeV. The generator overflows: take a checkpoint of an earlier epoch, or --precision fp32"
+                "GeV. The generator overflows: use a checkpoint of an earlier epoch, or --precision fp32"
             )
         return Batch(energies, pack(cells), fractions, seconds)
 
     def _compute(self, first: tf.Tensor, energies: tf.Tensor) -> tf.Tensor:
-        """Noise of event n begins at count n * LATENT / 4 of Philox' counter, whichever batch it is in."""
+        """Draw the noise and run the network.
+
+        The noise of event n begins at count n * size / 4 of the Philox counter, in whichever batch the event is.
+        """
         noise = tf.raw_ops.StatelessRandomNormalV2(
-            shape=[self._batch, LATENT],
+            shape=[self._batch, self._latent.size],
             key=tf.constant([self._seed], tf.uint64),
-            counter=tf.stack([first * (LATENT // NUMBERS_PER_COUNT), tf.zeros([], tf.uint64)]),
+            counter=tf.stack([first * (self._latent.size // NUMBERS_PER_COUNT), tf.zeros([], tf.uint64)]),
             alg=PHILOX,
             dtype=tf.float32,
         )
-        return self._generator(noise * (energies / ENERGY_UNIT)[:, tf.newaxis], training=False)
+        return self._generator(self._latent.scaled(noise, (energies / ENERGY_UNIT)[:, tf.newaxis]), training=False)

@@ -23,8 +23,11 @@ from gan.data.layout import ENERGY_LIMIT, EVENTS_PER_FILE, FILE_NAME
 from gan.data.showers import open_showers
 from gan.data.writing import ShowerWriter
 from gan.errors import InputError
+from gan.models.latent import ENERGY_UNIT
+from gan.models.registry import DEFAULT
 from gan.physics.formulas import geant4_ecal
 from gan.quiet import remarks_held_back
+from gan.run.folder import find_checkpoint
 from gan.simulation.gflash import draw_energies
 from gan.simulation.production import LOWEST_ENERGY as LOWEST_POSSIBLE
 
@@ -35,8 +38,8 @@ __all__ = ["HIGHEST_ENERGY", "LOWEST_ENERGY", "Order", "Summary", "generate"]
 
 Energies = npt.NDArray[np.float64]
 
-LOWEST_ENERGY, HIGHEST_ENERGY = 10.0, 500.0
-"""GeV: the range of energies that a generator is asked for in training, `losses.ENERGY_RANGE`."""
+LOWEST_ENERGY, HIGHEST_ENERGY = (ENERGY_UNIT * limit for limit in DEFAULT.latent.energies)
+"""GeV. Range of the energies that the training draws for generated showers."""
 MOST_STREAMS = 4
 """More have not been seen to pay, on 48 cores either (1.25, 0.93, 0.85 ms a shower with 1, 2, 4)."""
 
@@ -119,8 +122,7 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
             that refuses.
     """
     with remarks_held_back():
-        from gan.generation.network import Showers, build_generator, find_checkpoint, read_generator
-    from gan.training.losses import ENERGY_UNIT
+        from gan.generation.network import Showers, build_generator, read_generator
 
     weights = read_generator(find_checkpoint(order.source))
     # The full form differs in how weights are updated, which is behind them.
@@ -128,7 +130,11 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
     energies = _energies(order)
     files = _files(order, len(energies))
     showers = Showers(
-        build_generator(weights, precision), batch_size=order.batch_size, seed=order.seed, streams=order.parallel[0]
+        build_generator(weights, precision),
+        weights.architecture.latent,
+        batch_size=order.batch_size,
+        seed=order.seed,
+        streams=order.parallel[0],
     )
     showers.compile()
     began = time.monotonic()

@@ -1,55 +1,43 @@
-"""The networks: Conv3D 3DGAN for showers of 25 x 25 x 25 cells ("EcalEnergyGan" of the public 3DGAN code).
+"""The Conv3D 3DGAN for showers of 25 x 25 x 25 cells ("EcalEnergyGan" of the public 3DGAN code).
 
-Layers and their parameters only. What they are trained with is in `losses` and `step`, number formats in `precision`.
+Sources: Carminati et al., "Three dimensional Generative Adversarial Networks for fast simulation" (J. Phys. Conf. Ser.
+1085, 2018) for the layers, losses and weights; the talk by Carminati et al. (2019) for the filter set `16`.
+Keras and TensorFlow are imported by the builders, since the launcher loads this module before it binds the ranks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-from keras import layers
+from gan.models.architecture import Architecture, FilterSet, LossTerm, Recipe
+from gan.models.latent import Latent
 
-from gan.errors import InputError
-from gan.ops.blocks import BatchNorm, ConvolutionBlock, Masks
-from gan.ops.convolutions import Padding, same
+if TYPE_CHECKING:
+    import keras
 
-__all__ = ["DROPOUT", "LATENT", "FilterSet", "conv3d_discriminator", "conv3d_generator", "filter_set"]
+    from gan.ops.blocks import BatchNorm, Masks
+    from gan.ops.convolutions import Padding
 
-LATENT = 200
-"""Size of the generator's input, a normal vector times the energy."""
+__all__ = ["CONV3D"]
+
+LATENT = Latent(size=200, energies=(0.1, 5.0))
 CELLS = (25, 25, 25)
 SLOPE = 0.3
-"""Of LeakyReLU below zero."""
-DROPOUT = 0.2
-
-Tensor = Any
-"""Symbolic while a network is built, TensorFlow's when it is called."""
+"""Slope of LeakyReLU below zero."""
 NO_PADDING: Padding = [(0, 0)] * 3
 
 
-@dataclass(frozen=True, slots=True)
-class FilterSet:
-    """Number of filters in the middle layers of each network."""
+def build_generator(filters: int, dtype: Any, norm: BatchNorm) -> keras.Model:
+    """Return the generator: latent vectors (n, 200) -> cells in GeV, float32 (n, 25, 25, 25, 1)."""
+    import keras
+    from keras import layers
 
-    generator: int
-    discriminator: int
+    from gan.ops.blocks import ConvolutionBlock
+    from gan.ops.convolutions import same
 
-
-def filter_set(name: str) -> FilterSet:
-    """`original`: as published; `16`: the multiples of 16 that oneDNN computes best (Carminati et al. 2019)."""
-    sets = {"16": FilterSet(16, 16), "original": FilterSet(6, 8)}
-    if name not in sets:
-        raise InputError(f"--filters is {name!r}; expected one of {', '.join(sets)}")
-    return sets[name]
-
-
-def conv3d_generator(filters: int, dtype: object, norm: BatchNorm) -> keras.Model:
-    """Latent vector (n, 200) -> cells in GeV, float32 (n, 25, 25, 25, 1)."""
     block = partial(ConvolutionBlock, initializer="he_uniform", slope=SLOPE, dtype=dtype)
-    latent = keras.Input((LATENT,), name="latent")
+    latent = keras.Input((LATENT.size,), name="latent")
     x = layers.Dense(7 * 7 * 8 * 8, dtype=dtype, name="dense")(latent)
     x = layers.Reshape((7, 7, 8, 8), dtype=dtype, name="reshape")(x)
     x = block(64, (6, 6, 8), same((6, 6, 8)), norm=norm, name="conv1")(x)
@@ -60,11 +48,13 @@ def conv3d_generator(filters: int, dtype: object, norm: BatchNorm) -> keras.Mode
     return keras.Model(latent, cells, name="generator")
 
 
-def conv3d_discriminator(filters: int, dtype: object, norm: BatchNorm, masks: Masks) -> keras.Model:
-    """Cells in GeV (n, 25, 25, 25, 1) -> probability of being real, energy in 100 GeV, sum of the cells in GeV.
+def build_discriminator(filters: int, dtype: Any, norm: BatchNorm, masks: Masks) -> keras.Model:
+    """Return the discriminator: cells in GeV (n, 25, 25, 25, 1) -> one float32 output (n, 1) for each of `LOSSES`."""
+    import keras
+    from keras import layers
 
-    Each output is float32 (n, 1).
-    """
+    from gan.ops.blocks import ConvolutionBlock
+
     block = partial(ConvolutionBlock, size=(5, 5, 5), slope=SLOPE, masks=masks, dtype=dtype)
     cells = keras.Input((*CELLS, 1), name="cells")
     x = block(32, padding=[(2, 2)] * 3, name="conv1")(cells)
@@ -79,5 +69,29 @@ def conv3d_discriminator(filters: int, dtype: object, norm: BatchNorm, masks: Ma
     return keras.Model(cells, [generation, auxiliary, ecal], name="discriminator")
 
 
-def _sum_cells(cells: Tensor) -> Tensor:
+def _sum_cells(cells: Any) -> Any:
+    import keras
+
     return keras.ops.expand_dims(keras.ops.sum(cells, axis=(1, 2, 3, 4)), 1)
+
+
+LOSSES = (
+    LossTerm(name="generation", target="label", error="binary_crossentropy", weight=8.0),
+    LossTerm(name="auxiliary", target="energy", error="mean_absolute_percentage_error", weight=0.2),
+    LossTerm(name="ecal", target="visible_energy", error="mean_absolute_percentage_error", weight=0.1),
+)
+
+CONV3D = Architecture(
+    name="conv3d",
+    title="3DGAN with three-dimensional convolutions, 25 x 25 x 25 cells",
+    cells=CELLS,
+    latent=LATENT,
+    # `original`: as published. `16`: multiples of 16, which oneDNN computes best.
+    filters={"16": FilterSet(16, 16), "original": FilterSet(6, 8)},
+    dropout=0.2,
+    label_flip=0.05,
+    losses=LOSSES,
+    recipe=Recipe(filters="16", optimizer="rmsprop", learning_rate=0.001),
+    build_generator=build_generator,
+    build_discriminator=build_discriminator,
+)

@@ -1,7 +1,7 @@
-"""Checkpoints: the whole state of a training in one file, written beside and renamed.
+"""Checkpoints: the whole state of a training in one file. The only module that knows the format and the file names.
 
-A checkpoint is a NumPy archive of arrays with a JSON text of what they belong to; its checksums show damage.
-Random numbers need no place in it: they are functions of the seed and the position (see `draws`).
+A checkpoint is a NumPy archive of arrays with a JSON text that describes them. Checksums of the archive reveal damage.
+Random numbers are not part of it: they are functions of the seed and the position, see `ops.draws`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,45 +21,53 @@ import numpy as np
 from gan.errors import InputError
 from scaling.records.saving import replacing
 
-__all__ = ["Checkpoint", "Checkpoints", "restore", "snapshot"]
+__all__ = ["GENERATOR", "Checkpoint", "Checkpoints", "read_checkpoint", "restore", "snapshot"]
 
 log = logging.getLogger(__name__)
 
+GENERATOR = "generator"
+"""Name of the group that holds the generator's weights."""
 _ABOUT = "about"
+_BEST = "best.npz"
 _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """The state after some epochs, and after some steps of the next one where the training was interrupted."""
+    """The state after some epochs, and after some steps of the next epoch if the training was interrupted."""
 
     epochs: int
-    """Epochs complete."""
+    """Complete epochs."""
     steps: int = 0
-    """Steps done of the next epoch."""
+    """Complete steps of the next epoch."""
     global_batch_size: int = 0
     """Events of each of these steps."""
     losses: Sequence[float] = ()
-    """Their sums over these steps, one for each update."""
+    """Sums of the losses over these steps, one for each update."""
     arrays: Mapping[str, np.ndarray]
-    """By group and position, `generator/003`."""
+    """Values by group and position, such as `generator/003`."""
     validation_errors: Sequence[float] = ()
-    """One for each epoch so far."""
+    """Validation error of every complete epoch."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Settings and versions, for people and for `generate`."""
+    """Settings and versions of the training."""
 
     @property
     def moment(self) -> tuple[int, int]:
-        """Epochs and steps: the order of checkpoints."""
+        """Epochs and steps. Checkpoints are ordered by them."""
         return self.epochs, self.steps
 
     @property
     def name(self) -> str:
+        """File name without its ending."""
         return f"epoch-{self.epochs:04d}" + (f"-step-{self.steps:06d}" if self.steps else "")
+
+    def group(self, name: str) -> dict[str, np.ndarray]:
+        """Return the arrays of a group by name, in the order of the network's variables."""
+        return {key: self.arrays[key] for key in sorted(self.arrays) if key.startswith(f"{name}/")}
 
 
 def snapshot(groups: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
-    """The values of grouped variables by their names in a checkpoint."""
+    """Return the values of grouped variables by their names in a checkpoint."""
     return {
         f"{group}/{number:03d}": variable.numpy()
         for group, variables in groups.items()
@@ -71,7 +79,7 @@ def restore(groups: Mapping[str, Sequence[Any]], checkpoint: Checkpoint) -> None
     """Set grouped variables to the values of a checkpoint.
 
     Raises:
-        InputError: it holds other variables, as of other filters or another optimizer.
+        InputError: the checkpoint holds other variables, for example those of other filters or another optimizer.
     """
     for group, variables in groups.items():
         for number, variable in enumerate(variables):
@@ -87,41 +95,41 @@ def restore(groups: Mapping[str, Sequence[Any]], checkpoint: Checkpoint) -> None
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last few, and the best."""
+    """The checkpoints of one run: the newest few, and the best."""
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
         self.folder = folder
         self._keep = keep
 
     def save(self, checkpoint: Checkpoint, *, best: bool) -> Path:
-        """Write a checkpoint; only then remove the oldest ones. Returns its path.
+        """Write a checkpoint, then remove the oldest ones. Returns its path.
 
         Raises:
-            InputError: the file system refuses; the checkpoints before stay as they are.
+            InputError: the file system refuses. Earlier checkpoints stay unchanged.
         """
         path = self.folder / f"{checkpoint.name}.npz"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(path, checkpoint)
             if best:
-                _link(path, self.folder / "best.npz")
+                _link(path, self.folder / _BEST)
         except OSError as error:
             raise InputError(
-                f"{path} cannot be written ({error}); make room or mend the rights there, then give the same command "
-                "again: it goes on from the checkpoint before"
+                f"the checkpoint {path} cannot be written ({error}). Free some space or correct the permissions, then "
+                "give the same command again: the training continues from the checkpoint before"
             ) from error
         for old in self._paths()[: -self._keep]:
             if old != path:
                 old.unlink(missing_ok=True)
         if checkpoint.steps:
-            # On another global batch the numbers of steps do not compare: the newest stands alone.
+            # With another global batch size, numbers of steps cannot be compared: keep only the newest.
             for other in self.folder.glob(f"epoch-{checkpoint.epochs:04d}-step-*.npz"):
                 if other != path:
                     other.unlink(missing_ok=True)
         return path
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; damaged ones are passed over with a warning."""
+        """Return the newest intact checkpoint, or None. Damaged ones are skipped with a warning."""
         for path in reversed(self._paths()):
             try:
                 return read_checkpoint(path)
@@ -129,26 +137,40 @@ class Checkpoints:
                 log.warning("%s; going back to the one before", error)
         return None
 
+    def best(self) -> Path | None:
+        """Return the checkpoint with the lowest validation error, else the newest after a complete epoch, else None.
+
+        Checkpoints within an epoch do not count: their BatchNorm statistics are those of rank 0 alone.
+        """
+        whole = [path for path in self._paths() if "-step-" not in path.name]
+        candidates = [self.folder / _BEST, *reversed(whole)]
+        return next((path for path in candidates if path.is_file()), None)
+
     def _paths(self) -> list[Path]:
-        """Oldest first, by epoch and step."""
-        found = {path: _NAME.fullmatch(path.stem) for path in self.folder.glob("epoch-*.npz")}
-        moments = {path: (int(match[1]), int(match[2] or 0)) for path, match in found.items() if match}
+        """Return all checkpoints, the oldest first, by epoch and step."""
+        names = {path: _NAME.fullmatch(path.stem) for path in self.folder.glob("epoch-*.npz")}
+        moments = {path: (int(match[1]), int(match[2] or 0)) for path, match in names.items() if match}
         return sorted(moments, key=lambda path: moments[path])
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkpoint:
     """Read a checkpoint file.
 
+    Args:
+        path: the file.
+        groups: names of the groups to read. By default all.
+
     Raises:
-        InputError: it is not a checkpoint or is damaged.
+        InputError: the file is not a checkpoint, or is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        about = json.loads(str(arrays.pop(_ABOUT)))
+            about = json.loads(str(archive[_ABOUT]))
+            names = [name for name in archive.files if name != _ABOUT]
+            arrays = {name: archive[name] for name in names if groups is None or name.split("/")[0] in groups}
         return Checkpoint(arrays=arrays, **about)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no whole checkpoint ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a checkpoint, or is damaged ({error})") from error
 
 
 def _write(path: Path, checkpoint: Checkpoint) -> None:
@@ -166,10 +188,13 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _link(path: Path, name: Path) -> None:
-    beside = name.with_name(name.name + ".part")
-    beside.unlink(missing_ok=True)
+    """Make `name` a second name of a file, or a copy on file systems without hard links."""
+    part = name.with_name(f".{name.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
     try:
-        os.link(path, beside)
-    except OSError:  # file systems without hard links
-        beside.write_bytes(path.read_bytes())
-    os.replace(beside, name)
+        os.link(path, part)
+    except OSError:
+        with replacing(name) as copy:
+            copy.write(path.read_bytes())
+        return
+    os.replace(part, name)

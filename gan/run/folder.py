@@ -1,4 +1,4 @@
-"""The folder of a run: where its record, log and checkpoints are, and whether a training may go on in it."""
+"""The folder of a run: the paths of its record, log and checkpoints, and whether a training may continue in it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from gan.errors import InputError
 from gan.run.checkpoint import Checkpoints
 from gan.settings import TrainingSettings
 from scaling.records import Header, RecordError, read_run
+from scaling.records.wording import count
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "find_checkpoint"]
 
 MAY_DIFFER = {
     "epochs",
@@ -24,11 +25,13 @@ MAY_DIFFER = {
     "learning_rate",
     "batch_size",
 }
-"""Settings that a continued training may change; the others decide what is trained on what."""
+"""Settings that may change when a training continues. All others decide what is trained on which data."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
+    """The `--out` folder of a training."""
+
     path: Path
 
     @property
@@ -45,36 +48,45 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
-        """What ranks other than 0 write, a file each."""
+        """Output of the ranks other than 0, one file each."""
         return self.path / "logs"
 
     def make(self) -> None:
-        """Make the folder. Raises InputError where it cannot be written."""
+        """Create the folder.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise InputError(f"--out {self.path} cannot be written ({error}); give a folder that can") from error
+            raise InputError(
+                f"--out {self.path} cannot be written ({error}); give a folder that you can write to"
+            ) from error
 
     def prepare(self, settings: TrainingSettings, files: Sequence[Mapping[str, Any]], *, resume: bool) -> None:
-        """Make the folder or check that this training may go on in it. For rank 0, before anything is written.
+        """Create the folder, or check that this training may continue in it. Call it on rank 0, before any writing.
 
-        Without `resume` an earlier run is set aside in a folder of its own, never deleted.
+        Args:
+            settings: settings of the training that is about to start.
+            files: its data files, `path` and `events` of each.
+            resume: False to move an earlier run into a folder `earlier-...`. Nothing is deleted.
 
         Raises:
             InputError: the folder cannot be written, or belongs to a run with other settings or data.
         """
         self.make()
-        # A run that was killed while it wrote its first line has said nothing yet.
+        # A run that was killed while it wrote its first line has no record yet.
         if self.record.exists() and b"\n" not in self.record.read_bytes() and self.checkpoints.latest() is None:
             self.record.unlink()
         if not self.record.exists():
             if resume and self.checkpoints.latest() is not None:
                 raise InputError(
                     f"--out {self.path} holds checkpoints but no {self.record.name}; expected both or none. "
-                    "Use another folder, or --no-resume to set them aside"
+                    "Use another folder, or --no-resume to move them into a folder of their own"
                 )
             if not resume:
                 self._set_aside()
@@ -85,29 +97,30 @@ class RunFolder:
         try:
             header = read_run(self.record).header
         except RecordError as error:
-            raise InputError(f"--out {self.path}: {error}. Use another folder or --no-resume") from error
+            raise InputError(f"--out {self.path}: {error}. Use another folder, or --no-resume") from error
         differing = _differences(header, settings, files)
         if differing:
             raise InputError(
                 f"--out {self.path} belongs to another run: {'; '.join(differing)}. "
-                "Use another folder, or --no-resume to set that run aside and begin afresh"
+                "Use another folder, or --no-resume to move that run into a folder of its own and start again"
             )
 
     def _set_aside(self) -> None:
-        mine = [
+        present = [
             path
             for path in (self.record, self.log, self.logs, self.checkpoints.folder, self.path / "tensorboard")
             if path.exists()
         ]
-        if not mine:
+        if not present:
             return
         aside = self.path / f"earlier-{datetime.now():%Y%m%d-%H%M%S-%f}"
         aside.mkdir()
-        for path in mine:
+        for path in present:
             path.rename(aside / path.name)
 
 
 def _differences(header: Header, settings: TrainingSettings, files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Describe what this training would change of the run that the header belongs to."""
     now = settings.as_dict()
     differing = [
         f"--{name.replace('_', '-')} was {header.settings[name]}, is {value}"
@@ -116,6 +129,30 @@ def _differences(header: Header, settings: TrainingSettings, files: Sequence[Map
     ]
     before = [(Path(str(file["path"])).name, file["events"]) for file in header.files]
     if before != [(Path(str(file["path"])).name, file["events"]) for file in files]:
-        differing.append(f"its data were {len(before)} files with {sum(n for _, n in before)} events, now "
-                         f"{len(files)} with {sum(int(file['events']) for file in files)}")  # fmt: skip
+        differing.append(
+            f"its data were {count(len(before), 'file')} with {sum(n for _, n in before)} events, now "
+            f"{count(len(files), 'file')} with {sum(int(file['events']) for file in files)} events"
+        )
     return differing
+
+
+def find_checkpoint(source: Path) -> Path:
+    """Return the checkpoint to use of a run: a checkpoint file itself, or the best one of a run's folder.
+
+    Args:
+        source: a checkpoint file, a run's folder, or a folder of checkpoints.
+
+    Raises:
+        InputError: there is no checkpoint.
+    """
+    if source.is_file():
+        return source
+    checkpoints = Checkpoints(source) if any(source.glob("*.npz")) else RunFolder(source).checkpoints
+    best = checkpoints.best()
+    if best is None:
+        seen = "holds no checkpoint" if source.is_dir() else "does not exist"
+        raise InputError(
+            f"--from {source} {seen}; expected the --out folder of a training with at least one complete epoch, or one "
+            "of its files checkpoints/*.npz"
+        )
+    return best

@@ -1,7 +1,7 @@
-"""Keeps a second run out of an output folder while the first one lives.
+"""Keeps a second run out of an output folder while the first one is alive.
 
-The lock is flufl.lock's: a hard link and a lifetime, so it works on file systems that have no locks of their own, from
-any node, and a killed run's lock comes free by itself.
+The lock is a hard link with a lifetime, from flufl.lock. So it works on file systems without locks and from any node,
+and the lock of a killed run expires.
 """
 
 from __future__ import annotations
@@ -22,18 +22,23 @@ from gan.errors import InputError
 __all__ = ["FolderLock"]
 
 LIFETIME = 60
-"""Seconds for which a lock holds unless it is renewed."""
+"""Seconds after which a lock expires unless it is renewed."""
 RENEWAL = 10
-"""Seconds between renewals: a run that waits sees within this time whether the other one is alive."""
+"""Seconds between two renewals. A waiting run sees within this time if the other run is alive."""
 
 log = logging.getLogger("gan")
 
 
 class FolderLock:
-    """Held by rank 0 from before it looks into the folder until the run's end."""
+    """The lock of an output folder. Rank 0 holds it from before it reads the folder until the end of the run."""
 
     def __init__(self, folder: Path, lost: Callable[[str], None]) -> None:
-        """Args: lost: called with the reason if another run takes the lock away, as after a long standstill."""
+        """Create the lock.
+
+        Args:
+            folder: the output folder.
+            lost: called with the reason if another run takes the lock, for example after this process was stopped.
+        """
         logging.getLogger("flufl.lock").setLevel(logging.CRITICAL)  # it logs every refusal as an error
         self._folder = folder
         self._lost = lost
@@ -42,11 +47,15 @@ class FolderLock:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> FolderLock:
-        """Raises InputError where another run holds the folder."""
+        """Take the lock.
+
+        Raises:
+            InputError: another run holds the folder.
+        """
         try:
             self._acquire()
         except OSError as error:
-            log.warning("Warning: %s cannot be locked (%s): take care that no other run uses it", self._folder, error)
+            log.warning("Warning: %s cannot be locked (%s): make sure that no other run uses it", self._folder, error)
             return self
         self._thread = threading.Thread(target=self._renew, name="folder-lock", daemon=True)
         self._thread.start()
@@ -61,7 +70,7 @@ class FolderLock:
             self._lock.unlock(unconditionally=True)
 
     def _acquire(self) -> None:
-        """Take a free lock at once, that of a dead run when it has expired, and that of a living one never."""
+        """Take a free lock at once, and the lock of a dead run after it has expired. Refuse if the other run is alive."""
         seen = None
         while True:
             try:
@@ -75,22 +84,26 @@ class FolderLock:
                 self._remove_unreadable()
                 continue
             if self._lock.state is LockState.stale:
-                Path(self._lock.lockfile).unlink(missing_ok=True)  # its process, of this host, is gone
+                Path(self._lock.lockfile).unlink(missing_ok=True)  # its process, on this host, has ended
                 continue
             if seen is None:
-                print(f"{self._folder} is locked by process {process} on {host}; is it alive? ...", flush=True)
+                print(
+                    f"{self._folder} is locked by process {process} on {host}; waiting up to {LIFETIME} s to see if that "
+                    "run is alive",
+                    flush=True,
+                )
                 seen = until
             if until > seen:
                 raise InputError(
                     f"--out {self._folder} is in use by a run on {host} (process {process}); expected a folder that no "
-                    "running training writes to. Wait for its end or give another --out"
+                    "other running training uses. Wait for its end, or give another --out"
                 )
             time.sleep(1)
 
     def _remove_unreadable(self) -> None:
-        """Take away a lock that says nothing of its holder and is old: a node died before it was on disk."""
+        """Remove an old lock that does not name its holder: a node died before the content was on disk."""
         path = Path(self._lock.lockfile)
-        with suppress(FileNotFoundError):  # else it has just come free
+        with suppress(FileNotFoundError):  # the holder has just removed it
             if time.time() - path.stat().st_mtime > LIFETIME + 10:
                 path.unlink()
 

@@ -1,7 +1,7 @@
-"""Asks a training to stop in good order: on SIGUSR1 or SIGTERM, or shortly before the job's time is over.
+"""Asks a training to stop with a checkpoint: on SIGUSR1 or SIGTERM, or shortly before the job ends.
 
-Every rank listens for itself and may be the only one that was asked; that all stop at the same step is the business of
-`training`. Where the end of the job is known from is the launcher's.
+Every rank listens for itself, and perhaps only one receives the signal. The training loop lets all ranks stop at the
+same step. The launcher supplies the end of the job.
 """
 
 from __future__ import annotations
@@ -17,25 +17,30 @@ from types import FrameType
 __all__ = ["SIGNALS", "Interruption"]
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
-"""Slurm sends the first where a job asks for a warning (--signal), the second on preemption and at its time limit."""
+"""Slurm sends the first if the job asks for a warning (--signal), the second on preemption and at the time limit."""
 
 REPEATS_WITHIN = 5.0
-"""Seconds within which SIGTERM may come again and mean the same: Slurm and the MPI that it told may both send it."""
+"""Seconds in which a second SIGTERM means the same as the first: Slurm and the MPI may both send one."""
 
 
 class Interruption:
-    """Why this rank should stop, if it should."""
+    """The reason why this rank should stop, if there is one."""
 
     def __init__(self, deadline: float | None = None, margin: float = 0.0) -> None:
-        """Args: deadline: the job's end in seconds since 1970. margin: seconds to leave before it."""
+        """Create the state of a rank that nobody has asked to stop.
+
+        Args:
+            deadline: end of the job in seconds since 1970. None: no limit.
+            margin: seconds to leave before it.
+        """
         self._deadline = deadline
         self._margin = margin
-        self._asked = ""
+        self._reason = ""
         self._terminated = -math.inf
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
-        """Take signals as requests while inside; for the main thread. SIGTERM once more, later, ends the process."""
+        """Treat signals as requests to stop. A later second SIGTERM ends the process. Use it in the main thread."""
         before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield self
@@ -44,18 +49,18 @@ class Interruption:
                 signal.signal(number, handler)
 
     def ask(self, reason: str) -> None:
-        """Ask this rank to stop; the first reason is the one that is told."""
-        self._asked = self._asked or reason
+        """Ask this rank to stop. If it was asked before, the first reason stays."""
+        self._reason = self._reason or reason
 
     def reason(self, step_seconds: float = 0.0) -> str:
-        """Why to stop now; empty to go on.
+        """Return the reason to stop now, or an empty text.
 
         Args:
-            step_seconds: what a step takes. The time of two is left free on top of the margin: the one in which all
-                ranks hear of the wish, and one that takes longer than usual.
+            step_seconds: seconds of a step. Two steps are left free in addition to the margin: one in which the request
+                reaches all ranks, and one that may take longer than usual.
         """
-        if self._asked:
-            return self._asked
+        if self._reason:
+            return self._reason
         if self._deadline is not None:
             left = self._deadline - time.time()
             if left < self._margin + 2 * step_seconds:

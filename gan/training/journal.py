@@ -1,6 +1,6 @@
-"""What rank 0 writes and says of a training: its record, its log, TensorBoard's summaries.
+"""Writes the record, the log and the TensorBoard summaries of a training, on rank 0.
 
-What is measured comes from `measure`, the fields of the record are those of `scaling.records`.
+The figures come from `measure`. `scaling.records` defines the fields of the record.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from gan.run.folder import RunFolder
 from gan.training.progress import log_to
 from gan.training.validation import PROFILE_ERROR
 from scaling.records import End, Epoch, Header, RecordWriter, read_run
+from scaling.records.wording import count
 
 __all__ = ["Journal", "now"]
 
 log = logging.getLogger("gan")
 
 SHOWN = 5
-"""Slow ranks that the console names; the record names all."""
+"""Number of slow ranks that the console names. The record names all."""
 
 
 class Journal:
-    """Open for as long as rank 0 trains; a training that fails leaves an end record with the reason."""
+    """The record and the log, open while rank 0 trains. A training that fails ends its record with the reason."""
 
     def __init__(self, folder: RunFolder, epochs: int, *, tensorboard: bool = False) -> None:
         self._folder = folder
@@ -56,36 +57,39 @@ class Journal:
             self._handler.close()
 
     def already_complete(self) -> None:
-        """Nothing was left to train; a run that was killed after its last checkpoint gets its end record now."""
+        """Log that no epoch is left. If the run was killed after its last checkpoint, write its end record now."""
         self._done = self._epochs
         if not read_run(self._folder.record).complete:
             self._end("complete", "ended after the last checkpoint")
-        log.info("%s is complete: %d epochs. More with --epochs, afresh with --no-resume", self._folder.path,
-                 self._epochs)  # fmt: skip
+        log.info(
+            "%s is complete: %s. Train further with a larger --epochs, or start again with --no-resume",
+            self._folder.path, count(self._epochs, "epoch"),
+        )  # fmt: skip
 
     def begin(self, header: Header, left_out: int, full_rate: float) -> None:
-        """Write the header and say what is going to be trained.
+        """Write the header and log a summary of the training.
 
         Args:
-            left_out: events that an epoch does not see.
+            header: the header of this part of the run.
+            left_out: events that an epoch leaves out, fewer than one global batch.
             full_rate: learning rate after the warm-up.
         """
         self._done, self._steps, settings = header.resumed_epochs, header.resumed_steps, header.settings
         if self._done or self._steps:
             log.info("Continuing after %s", _moment(self._done, self._steps))
         log.info(
-            "Training on %d events, validating on %d; global batch %d (%d workers x %d), %d steps an epoch; "
-            "%d events wait for another epoch's draw in each; %s; learning rate %g, %s to %g in %d epochs",
-            header.train_events, header.validation_events, header.global_batch_size, header.workers,
-            header.batch_size, (header.train_events - left_out) // header.global_batch_size, left_out,
+            "Training on %d events, validation on %d; global batch %d (%s x %d events), %s per epoch; "
+            "each epoch leaves out %d other events; %s; learning rate %g, %s scaling to %g in %s",
+            header.train_events, header.validation_events, header.global_batch_size, count(header.workers, "worker"),
+            header.batch_size, count((header.train_events - left_out) // header.global_batch_size, "step"), left_out,
             describe(settings["precision"])["computed"], settings["learning_rate"], settings["lr_scaling"], full_rate,
-            settings["warmup_epochs"],
+            count(settings["warmup_epochs"], "epoch"),
         )  # fmt: skip
         self._writer.write(header)
         self._open = True
 
     def epoch(self, record: Epoch) -> None:
-        """Write an epoch's record and show its line; ranks that slow the others down are named."""
+        """Write the record of an epoch, and log its line and the ranks that slow the others down."""
         self._writer.write(record)
         self._done, self._steps = record.epoch, 0
         discriminator = (record.losses["discriminator_real"] + record.losses["discriminator_fake"]) / 2
@@ -96,7 +100,7 @@ class Journal:
             f"{record.events / seconds:.1f} events/s, loss D {discriminator:.4g} G {generator:.4g}"
         )
         if record.validation:
-            line += f", held out: profile error {record.validation[PROFILE_ERROR]:.3g}"
+            line += f", validation: profile error {record.validation[PROFILE_ERROR]:.3g}"
         waiting = record.input_seconds / seconds, record.communication_seconds / seconds
         log.info("%s; input %.1f%%, exchange %.1f%% of the time", line, *(100 * share for share in waiting))
         if record.slow_ranks:
@@ -105,21 +109,22 @@ class Journal:
             self._summarize(self._board, record)
 
     def interrupted(self, steps: int, reasons: Sequence[str]) -> End:
-        """The training stops in good order, with a checkpoint after `steps` of the next epoch."""
+        """Write the end record of a training that stops with a checkpoint after `steps` steps of the next epoch."""
         self._steps = steps
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         end = self._end("interrupted", f"{reasons[0]}{more}" if reasons else "asked to stop")
         log.info(
-            "Interrupted (%s) after %s; the checkpoint is in %s. The same command goes on from there",
+            "Interrupted (%s) after %s; the checkpoint is in %s. The same command continues from there",
             end.message, _moment(self._done, steps), self._folder.checkpoints.folder,
         )  # fmt: skip
         return end
 
     def complete(self) -> End:
+        """Write the end record of a complete training."""
         end = self._end("complete")
         log.info(
-            "Complete: %d epochs, %.0f s in this part. Record %s, weights %s",
-            end.epochs, end.seconds, self._folder.record, self._folder.checkpoints.folder,
+            "Complete: %s, %.0f s in this part. Record %s, weights %s",
+            count(end.epochs, "epoch"), end.seconds, self._folder.record, self._folder.checkpoints.folder,
         )  # fmt: skip
         return end
 
@@ -147,15 +152,15 @@ class Journal:
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the second."""
+    """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _moment(epochs: int, steps: int) -> str:
-    return f"{epochs} complete epochs" + (f" and {steps} steps" if steps else "")
+    return count(epochs, "complete epoch") + (f" and {count(steps, 'step')}" if steps else "")
 
 
 def _slow(record: Epoch) -> str:
-    named = [f"rank {slow['rank']} on {slow['host']} ({slow['ratio']:.2f} x)" for slow in record.slow_ranks]
-    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    return f"slower than the median rank in epoch {record.epoch}: {', '.join(named[:SHOWN])}{more}"
+    names = [f"rank {slow['rank']} on {slow['host']} ({slow['ratio']:.2f} x)" for slow in record.slow_ranks]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"slower than the median rank in epoch {record.epoch}: {', '.join(names[:SHOWN])}{more}"

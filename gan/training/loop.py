@@ -1,7 +1,7 @@
-"""A training from the first epoch, or the last checkpoint, to the end, the same on one rank or on many.
+"""The training loop: from the first epoch, or from the last checkpoint, to the end. The same on one rank and on many.
 
-It receives its worker and communicator and never asks which MPI there is. The step is in `step`, events come from
-`feeding`, checkpoints go through `state`; what the run says about itself is `journal`'s.
+The launcher supplies the worker and the communicator: nothing here reads MPI variables. `step` computes a step,
+`data.feeding` reads the events, `state` saves and resumes, and `journal` writes the record and the log.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from gan.data.feeding import Feeder, Part, split_events
 from gan.data.showers import ShowerSet
 from gan.errors import TrainingDiverged
 from gan.ops.draws import position
-from gan.parallel import Communicator, Worker, average_variables, verify_equal
+from gan.parallel import Communicator, Worker, agree, average_variables, verify_equal
 from gan.precision.arithmetic import describe
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
 from gan.training.interruption import Interruption
 from gan.training.journal import Journal, now
-from gan.training.losses import LOSS_PARTS
 from gan.training.measure import EpochMeasure, summarize
 from gan.training.progress import EpochProgress
 from gan.training.schedule import LearningRate
@@ -36,7 +35,7 @@ __all__ = ["Training"]
 
 
 class Training:
-    """One rank's side of a training."""
+    """The training on one rank. All ranks create it and call `run` together."""
 
     def __init__(
         self,
@@ -54,8 +53,6 @@ class Training:
         self.worker = worker
         self.communicator = communicator
         self._showers = showers
-        # What a node has no room for is said by its own ranks, in their logs: rank 0 does not know.
-        showers.prepare(print if communicator.rank == 0 else None, warn=print)
         self._feeder = Feeder(showers)
         self._split = split_events(showers.events, settings)
         self._part = Part(
@@ -77,7 +74,7 @@ class Training:
         self._tensorboard = tensorboard
         self._longest_step = 0.0
         self._concluding = 0.0
-        """Seconds of the last epoch's validation and checkpoint."""
+        """Seconds that the validation and the checkpoint of the last epoch took."""
 
     @property
     def _first(self) -> bool:
@@ -88,14 +85,20 @@ class Training:
         return self.settings.batch_size * self.communicator.size
 
     def run(self) -> End | None:
-        """Train until `settings.epochs` are complete or a rank is asked to stop.
+        """Train until `settings.epochs` epochs are complete, or until a rank is asked to stop.
 
-        Returns the end record on rank 0; None elsewhere, and where there was nothing left to train.
+        Files with large chunks are first unpacked to the node's own disk. This takes minutes for gigabytes.
+
+        Returns:
+            The end record on rank 0. None on other ranks, and if no epoch was left to train.
 
         Raises:
-            TrainingDiverged: a loss is not finite; the last checkpoint is of the epoch before.
-            RanksDiffer: ranks that must hold equal weights do not.
+            InputError: a data file cannot be read.
+            TrainingDiverged: a loss is not finite. The last checkpoint is that of the epoch before.
+            RanksDiffer: ranks that must hold equal weights hold different ones.
         """
+        # A rank whose node lacks space writes the warning to its own log: rank 0 does not know of it.
+        agree(self.communicator, lambda: self._showers.prepare(print if self._first else None, warn=print))
         progress = self._state.resume(self._part.steps)
         journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
         with closing(self._feeder), journal or nullcontext():
@@ -122,20 +125,26 @@ class Training:
         return journal.complete() if journal else None
 
     def _no_time_to_conclude(self, measure: EpochMeasure) -> bool:
-        """Whether any rank was asked to stop meanwhile, or validating the epoch may take longer than the job has left.
+        """Return True if a rank was asked to stop, or if the job may end before the validation does.
 
-        Not where this part of the run did no step: it would never get on.
+        Never before the first step of this job: otherwise restarts make no progress.
         """
-        wish = bool(measure.step_seconds) and bool(self._interruption.reason(self._longest_step + self._concluding))
-        return any(self.communicator.allgather(wish))
+        seconds = self._longest_step + self._concluding
+        wants_stop = bool(measure.step_seconds) and bool(self._interruption.reason(seconds))
+        return any(self.communicator.allgather(wants_stop))
 
     def _interrupted(self, progress: Progress, journal: Journal | None) -> End | None:
         reason = self._interruption.reason()
-        told = self.communicator.gather(f"{reason}, rank {self.communicator.rank} on {self.worker.host}" * bool(reason))
-        return journal.interrupted(progress.steps, [text for text in told or () if text]) if journal else None
+        own = f"{reason}, rank {self.communicator.rank} on {self.worker.host}" if reason else ""
+        reasons = self.communicator.gather(own)
+        return journal.interrupted(progress.steps, [text for text in reasons or () if text]) if journal else None
 
     def _conclude(self, measure: EpochMeasure, progress: Progress) -> tuple[Epoch | None, bool]:
-        """Validate, save and summarize an epoch. Returns its record on rank 0, and whether to stop here on all."""
+        """Validate, save and summarize an epoch.
+
+        Returns:
+            The epoch's record on rank 0, None on other ranks; and whether all ranks stop after this epoch.
+        """
         epoch = progress.epochs + 1
         began = time.perf_counter()
         average_variables(self.communicator, self.networks.moving_statistics())
@@ -144,17 +153,17 @@ class Training:
         progress.finish_epoch(figures.get(PROFILE_ERROR, math.nan))
         validated = time.perf_counter()
         measure.stopped = bool(self._interruption.reason(self._longest_step))
-        everybody = self.communicator.gather(measure)
-        # After the gather, so that little can happen between the checkpoint and the epoch's line in the record.
+        measures = self.communicator.gather(measure)
+        # Save after the gather: a crash between the checkpoint and the line in the record would lose that line.
         self._state.save(progress)
-        # The others wait for rank 0's checkpoint here, not in the next epoch's first exchange.
-        stop = self.communicator.broadcast(everybody is not None and any(each.stopped for each in everybody))
+        # The other ranks wait here for rank 0's checkpoint, not in the first exchange of the next epoch.
+        stop = self.communicator.broadcast(measures is not None and any(each.stopped for each in measures))
         saved = time.perf_counter()
         self._concluding = saved - began
-        if everybody is None:
+        if measures is None:
             return None, stop
         record = summarize(
-            everybody,
+            measures,
             epoch=epoch,
             events=(self._part.steps - measure.resumed_steps) * self._global_batch,
             validation=figures,
@@ -164,20 +173,20 @@ class Training:
         return record, stop
 
     def _train(self, progress: Progress) -> EpochMeasure:
-        """The steps of an epoch on this rank, from where the progress stands to its end or an interruption."""
+        """Run the steps of an epoch on this rank, from the current progress to its end or an interruption."""
         epoch, first = progress.epochs, progress.steps
         measure = EpochMeasure(host=self.worker.host, resumed_steps=first, losses=progress.losses.copy())
         batches = self._part.batches(epoch)[first:]
-        then = self._part.batches(epoch + 1) if epoch + 1 < self.settings.epochs else ()
+        following = self._part.batches(epoch + 1) if epoch + 1 < self.settings.epochs else ()
         self._feeder.reset()
         rate = self._rate.at(epoch, self._part.steps - 1, progress.validation_errors)
         bar = EpochProgress(epoch + 1, self.settings.epochs, len(batches), self._global_batch, shown=self._first)
         began = last = time.perf_counter()
         with bar:
-            for step, (cells, energies) in enumerate(self._feeder.feed(batches, then), start=first):
+            for step, (cells, energies) in enumerate(self._feeder.feed(batches, following), start=first):
                 rate = self._rate.at(epoch, step, progress.validation_errors)
-                wish = bool(self._interruption.reason(self._longest_step))
-                losses, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wish)
+                wants_stop = bool(self._interruption.reason(self._longest_step))
+                losses, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wants_stop)
                 if not np.isfinite(losses).all():
                     raise self._diverged(epoch, step, losses, rate)
                 stepped = time.perf_counter()
@@ -193,12 +202,13 @@ class Training:
 
     def _diverged(self, epoch: int, step: int, losses: np.ndarray, rate: float) -> TrainingDiverged:
         update, part = np.argwhere(~np.isfinite(losses))[0]
+        parts = self.networks.architecture.loss_parts
         return TrainingDiverged(
-            f"epoch {epoch + 1}, step {step + 1}: the loss {LOSSES[update]} ({LOSS_PARTS[part]}) is "
+            f"epoch {epoch + 1}, step {step + 1}: the loss {LOSSES[update]} ({parts[part]}) is "
             f"{losses[update, part]}; expected a finite number. The learning rate was {rate:.3g} on "
             f"{self.communicator.size} workers: try --lr-scaling sqrt, a longer --warmup-epochs or a smaller "
             f"--learning-rate. The last checkpoint is of epoch {epoch}",
-            agreed=True,  # losses are means over ranks, so all of them see the same
+            agreed=True,  # the losses are means over ranks, so all ranks see the same
         )
 
     def _header(self, progress: Progress) -> Header:

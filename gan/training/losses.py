@@ -1,68 +1,58 @@
-"""The losses of 3DGAN and the targets they compare with.
+"""The loss of both networks, and the targets that it compares the discriminator's outputs with.
 
-A network's judgement of a batch is three columns: real or fake, primary energy, sum of the cells.
+The terms and their weights belong to the architecture, see `models.architecture.LossTerm`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
+from gan.models.architecture import LossTerm
 from gan.ops.draws import Draws
 from gan.physics.formulas import geant4_ecal
 
-__all__ = [
-    "ENERGY_RANGE",
-    "ENERGY_UNIT",
-    "FLIP",
-    "LOSS_PARTS",
-    "WEIGHTS",
-    "flipped_labels",
-    "judgement_loss",
-    "targets_of",
-]
+__all__ = ["flipped_labels", "judgement_loss", "targets"]
 
-ENERGY_UNIT = 100.0
-"""GeV. The networks see energies in units of it."""
-ENERGY_RANGE = (0.1, 5.0)
-"""Sampled energies of fakes, in ENERGY_UNIT."""
-FLIP = 0.05
-"""Probability that the discriminator is shown the wrong label."""
-WEIGHTS = (8.0, 0.2, 0.1)
-"""Of the binary cross-entropy (real or fake), and of the energy's and the sum's absolute percentage errors."""
-LOSS_PARTS = ("total", "generation", "auxiliary", "ecal")
+Targets = Mapping[str, tf.Tensor]
+"""By the name that `LossTerm.target` uses, each (n, 1)."""
 
 
-def judgement_loss(judged: Sequence[tf.Tensor], targets: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Weighted loss and its three parts, each a mean over the batch, float32 (4,) in the order of LOSS_PARTS.
+def judgement_loss(terms: Sequence[LossTerm], outputs: Sequence[tf.Tensor], targets: Targets) -> tf.Tensor:
+    """Return the weighted loss and then each term without its weight: means over the batch, float32 (1 + terms,).
 
     Args:
-        judged: outputs of the discriminator, three of (n, 1).
-        targets: what they should have been, same shapes.
+        terms: the architecture's.
+        outputs: of the discriminator, one (n, 1) for each term.
+        targets: what the outputs should be.
     """
-    generation = tf.reduce_mean(keras.losses.binary_crossentropy(targets[0], judged[0]))
-    errors = [
-        tf.reduce_mean(keras.losses.mean_absolute_percentage_error(target, value))
-        for target, value in zip(targets[1:], judged[1:], strict=True)
-    ]
-    parts = tf.stack([generation, *errors])
-    return tf.concat([[tf.reduce_sum(parts * WEIGHTS)], parts], axis=0)
+    parts = tf.stack(
+        [
+            tf.reduce_mean(getattr(keras.losses, term.error)(targets[term.target], output))
+            for term, output in zip(terms, outputs, strict=True)
+        ]
+    )
+    return tf.concat([[tf.reduce_sum(parts * [term.weight for term in terms])], parts], axis=0)
 
 
-def targets_of(labels: tf.Tensor, energies: tf.Tensor, ecal: tf.Tensor | None = None) -> list[tf.Tensor]:
-    """Targets for `judgement_loss`; without the cells' sum it is what Geant4 gives on average at these energies.
+def targets(labels: tf.Tensor, energies: tf.Tensor, visible: tf.Tensor | None = None) -> Targets:
+    """Return the targets of `judgement_loss`.
 
     Args:
-        labels: 1 for real, 0 for fake, (n, 1).
-        energies: primary energy in ENERGY_UNIT, (n, 1).
-        ecal: sum of the cells in GeV, (n, 1).
+        labels: 1 for a real shower, 0 for a generated one, (n, 1).
+        energies: primary energies in `latent.ENERGY_UNIT`, (n, 1).
+        visible: sum of the cells in GeV, (n, 1). By default the mean that Geant4 gives at these energies.
     """
-    return [labels, energies, geant4_ecal(energies) if ecal is None else ecal]
+    return {
+        "label": labels,
+        "energy": energies,
+        "visible_energy": geant4_ecal(energies) if visible is None else visible,
+    }
 
 
-def flipped_labels(label: float, draws: Draws, use: str) -> tf.Tensor:
-    """The label, turned into its opposite with probability FLIP, float32 (batch, 1)."""
-    flip = draws.uniform(f"{use}/flip", 0.0, 1.0) < FLIP
+def flipped_labels(label: float, probability: float, draws: Draws, use: str) -> tf.Tensor:
+    """Return the label of every event, replaced by its opposite with a probability, float32 (batch, 1)."""
+    flip = draws.uniform(f"{use}/flip", 0.0, 1.0) < probability
     return tf.where(flip, 1.0 - label, label)

@@ -1,4 +1,4 @@
-"""What an epoch cost: each rank's own measurements and the epoch record that all of them make together."""
+"""The cost of an epoch: the measurements of each rank, and the epoch record made from those of all ranks."""
 
 from __future__ import annotations
 
@@ -14,47 +14,52 @@ from scaling.records import Epoch, StepTimes
 __all__ = ["SLOW", "EpochMeasure", "summarize"]
 
 SLOW = 1.2
-"""From this multiple of the median computing time on a rank is named: a synchronous training waits for it."""
+"""A rank that computes this many times longer than the median rank is reported: all others wait for it."""
 
 
 @dataclass(slots=True)
 class EpochMeasure:
-    """One rank's epoch; small enough to be gathered from every rank."""
+    """Measurements of one epoch on one rank. Small, since rank 0 gathers them from all ranks."""
 
     host: str
     seconds: float = 0.0
+    """Seconds of all steps."""
     waited: float = 0.0
+    """Seconds without a batch to train on."""
     exchanged: float = 0.0
+    """Seconds in exchanges with other ranks, including the wait for them."""
     learning_rate: float = 0.0
     step_seconds: list[float] = field(default_factory=list)
     losses: np.ndarray = field(default_factory=lambda: np.zeros(len(LOSSES)))
-    """Sums over the steps, of means over ranks; those of earlier parts of an interrupted epoch included."""
+    """Sums over the steps of the means over ranks, including steps before an interruption."""
     resumed_steps: int = 0
-    """Steps of the epoch that an earlier part of the run had done."""
+    """Steps of this epoch that an earlier job had completed."""
     stopped: bool = False
-    """Whether the training is to end here, in the middle of the epoch or after it."""
+    """True if the training stops here, within the epoch or after it."""
 
     def add_step(self, seconds: float, exchanged: float, losses: np.ndarray) -> None:
+        """Add a step: its seconds, its seconds in exchanges, and its losses as `step.StepResult` has them."""
         self.step_seconds.append(seconds)
         self.exchanged += exchanged
         self.losses += losses[:, 0]
 
     def finish(self, *, seconds: float, waited: float, learning_rate: float) -> None:
+        """Add what is known at the end of the epoch."""
         self.seconds, self.waited, self.learning_rate = seconds, waited, learning_rate
 
     @property
     def longest_step(self) -> float:
-        """Seconds, the first step left out: in a process's first epoch it compiles."""
+        """Seconds of the longest step, without the first one, which compiles in a process's first epoch."""
         return max(self.step_seconds[1:], default=0.0)
 
     @property
     def steps(self) -> int:
-        """Steps of the epoch done so far, those of earlier parts included."""
+        """Complete steps of the epoch, including those of earlier jobs."""
         return self.resumed_steps + len(self.step_seconds)
 
     @property
     def computing(self) -> float:
-        """Seconds that were this rank's own: neither waiting for events nor exchanging with (waiting for) others."""
+        """Seconds of this rank's own work: without waiting for events and without exchanges."""
         return self.seconds - self.waited - self.exchanged
 
 
@@ -67,7 +72,16 @@ def summarize(
     validation_seconds: float,
     checkpoint_seconds: float,
 ) -> Epoch:
-    """The record of an epoch from the measurements of all ranks, in rank order."""
+    """Return the record of an epoch.
+
+    Args:
+        measures: measurements of all ranks, in rank order.
+        epoch: number of the epoch, from 1.
+        events: events that this job processed in the epoch.
+        validation: figures of `validation.Validation.evaluate`.
+        validation_seconds: seconds of the validation.
+        checkpoint_seconds: seconds of the checkpoint.
+    """
     steps = np.concatenate([measure.step_seconds for measure in measures])
     computing = np.array([measure.computing for measure in measures])
     slowest = int(np.argmax(computing))
@@ -101,6 +115,6 @@ def summarize(
 
 
 def _step_times(seconds: np.ndarray) -> StepTimes:
-    if not len(seconds):  # an epoch interrupted after its last step, before its validation
+    if not len(seconds):  # interrupted after the last step of the epoch and before its validation
         return StepTimes(median=math.nan, p95=math.nan, max=math.nan)
     return StepTimes(median=float(np.median(seconds)), p95=float(np.percentile(seconds, 95)), max=float(seconds.max()))

@@ -1,4 +1,4 @@
-"""What people see of a training: lines in a log file and on the console, a bar on a terminal. Rank 0 only."""
+"""Shows the progress of a training on rank 0: lines in a log file and on the console, a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 __all__ = ["EpochProgress", "log_to"]
 
 LINE_EVERY = 15.0
-"""Seconds between lines where there is no terminal."""
+"""Seconds between two lines if there is no terminal."""
 
 log = logging.getLogger("gan")
 
 
 def log_to(path: Path) -> logging.Handler:
-    """Send what is logged to the console and to a file as well; returns the file's handler, to be closed."""
+    """Log to the console and to a file. Return the handler of the file: the caller closes it."""
     logging.captureWarnings(False)
     if not log.handlers:
         console = logging.StreamHandler(sys.stdout)
@@ -36,7 +36,7 @@ def log_to(path: Path) -> logging.Handler:
 
 
 class EpochProgress:
-    """Progress of one epoch: a bar on a terminal, else a line now and then."""
+    """Progress of one epoch: a bar on a terminal, otherwise a line every LINE_EVERY seconds."""
 
     def __init__(self, epoch: int, epochs: int, steps: int, events_per_step: int, *, shown: bool) -> None:
         self._title = f"epoch {epoch}/{epochs}"
@@ -45,7 +45,7 @@ class EpochProgress:
         self._shown = shown
         self._bar: tqdm | None = None
         self._done = 0
-        self._began = self._spoke = time.monotonic()
+        self._began = self._last_line = time.monotonic()
 
     def __enter__(self) -> EpochProgress:
         if self._shown and sys.stderr.isatty():
@@ -61,15 +61,15 @@ class EpochProgress:
         return self
 
     def step(self, discriminator: float, generator: float) -> None:
-        """One more step is done, with these losses."""
+        """Count a step. The losses are shown."""
         self._done += 1
         if self._bar is not None:
             self._bar.set_postfix(D=f"{discriminator:.3g}", G=f"{generator:.3g}", refresh=False)
             self._bar.update(self._events_per_step)
             return
         now = time.monotonic()
-        if self._shown and now - self._spoke >= LINE_EVERY:
-            self._spoke = now
+        if self._shown and now - self._last_line >= LINE_EVERY:
+            self._last_line = now
             rate = self._done * self._events_per_step / (now - self._began)
             log.info(
                 "%s  step %d/%d  %.1f events/s  loss D %.3g G %.3g",

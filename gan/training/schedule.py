@@ -1,4 +1,4 @@
-"""The learning rate at every step: warm-up, then constant, exponential or on plateaus. Pure functions."""
+"""The learning rate of every step: warm-up, then constant, exponential or lower after plateaus. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from gan.settings import TrainingSettings
 __all__ = ["LearningRate", "scaling_factor"]
 
 PATIENCE = 3
-"""Epochs without a better validation before a plateau is declared."""
+"""Epochs in a row without a lower validation error that make a plateau."""
 
 
 def scaling_factor(lr_scaling: str, workers: int) -> float:
-    """What the learning rate is multiplied with on `workers` workers.
+    """Return the factor of the learning rate on `workers` workers.
 
-    linear: Goyal et al. 2017, for SGD; sqrt: Malladi et al. NeurIPS 2022, for RMSprop and Adam; none: 1.
+    `linear`: the number of workers (Goyal et al. 2017, for SGD). `sqrt`: its square root (Malladi et al., NeurIPS 2022,
+    for RMSprop and Adam). `none`: 1.
     """
     return {"linear": float(workers), "sqrt": math.sqrt(workers), "none": 1.0}[lr_scaling]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearningRate:
-    """The rate of one worker rises batch by batch to `factor` times itself during the warm-up."""
+    """A learning rate that rises batch by batch from `base` to `base * factor` during the warm-up."""
 
     base: float
+    """Learning rate of one worker."""
     factor: float
+    """Factor for the number of workers, see `scaling_factor`."""
     warmup_epochs: int
     steps_per_epoch: int
     schedule: str = "constant"
@@ -45,12 +48,12 @@ class LearningRate:
         )
 
     def at(self, epoch: int, step: int, validation_errors: Sequence[float] = ()) -> float:
-        """The rate of a step.
+        """Return the learning rate of a step.
 
         Args:
-            epoch: counted from 0.
-            step: within the epoch, counted from 0.
-            validation_errors: of the epochs before this one; only plateaus look at them.
+            epoch: number of the epoch, from 0.
+            step: number of the step within the epoch, from 0.
+            validation_errors: validation errors of the epochs before. Only the plateau schedule uses them.
         """
         progress = epoch + step / self.steps_per_epoch
         if progress < self.warmup_epochs:
@@ -64,7 +67,7 @@ class LearningRate:
 
 
 def plateaus(errors: Sequence[float], patience: int = PATIENCE) -> int:
-    """How often `patience` epochs in a row brought no new lowest error."""
+    """Count the plateaus: how often `patience` epochs in a row brought no new lowest error."""
     count = waited = 0
     best = math.inf
     for error in errors:

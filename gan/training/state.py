@@ -1,7 +1,7 @@
-"""The state of a training on all ranks, put into checkpoints and taken out of them again.
+"""Saves the state of a training on all ranks to checkpoints, and restores it.
 
-Weights and optimizers are equal on all ranks at any step. BatchNorm's moving statistics are equal only after an epoch:
-within one every rank gathers its own, so a checkpoint in the middle of an epoch holds those of all ranks.
+Weights and optimizers are equal on all ranks after every step. BatchNorm's moving statistics are equal only after an
+epoch: within an epoch every rank collects its own. So a checkpoint within an epoch holds the statistics of all ranks.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from gan.training.step import LOSSES, Networks
 __all__ = ["Progress", "State"]
 
 EVERY_RANK = "moving_statistics/every_rank"
-"""The array of a checkpoint that holds the moving statistics of all ranks, float32 (ranks, values)."""
+"""Name of the array that holds the moving statistics of all ranks, float32 (ranks, values)."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a training is; equal on all ranks."""
+    """Progress of a training, equal on all ranks."""
 
     epochs: int = 0
-    """Epochs complete."""
+    """Complete epochs."""
     steps: int = 0
-    """Steps done of the next one."""
+    """Complete steps of the next epoch."""
     losses: np.ndarray = field(default_factory=lambda: np.zeros(len(LOSSES)))
-    """Sums of the losses over these steps, one for each update."""
+    """Sums of the losses over these steps, one for each update of a step."""
     validation_errors: list[float] = field(default_factory=list)
-    """One for each complete epoch; not a number where nothing is held out."""
+    """Validation error of every complete epoch. NaN if no events are held out."""
 
     def finish_epoch(self, validation_error: float) -> None:
+        """Count an epoch as complete."""
         self.validation_errors.append(validation_error)
         self.epochs, self.steps, self.losses = self.epochs + 1, 0, np.zeros(len(LOSSES))
 
 
 class State:
-    """Saves and resumes a training; all ranks call each method together."""
+    """Saves and resumes a training. All ranks call each method together."""
 
     def __init__(
         self,
@@ -59,14 +60,14 @@ class State:
         self._global_batch = settings.batch_size * communicator.size
 
     def resume(self, steps_per_epoch: int) -> Progress:
-        """Take up the last checkpoint on rank 0 and give its state to all ranks.
+        """Read the newest checkpoint on rank 0 and send its state to all ranks.
 
-        On another global batch size than before, an interrupted epoch goes on after as many steps as make up the events
-        that were done, rounded down.
+        If the global batch size has changed, an interrupted epoch continues after the number of steps that covers the
+        same events, rounded down.
 
         Raises:
-            InputError: the checkpoint is of other networks.
-            RanksDiffer: the state did not arrive everywhere.
+            InputError: the checkpoint belongs to other networks.
+            RanksDiffer: the state differs between ranks after the exchange.
         """
         progress, moving = on_first(self._communicator, lambda: self._read(steps_per_epoch))
         variables = self._networks.variables()
@@ -80,14 +81,14 @@ class State:
         return progress
 
     def save(self, progress: Progress) -> None:
-        """A checkpoint after an epoch, by rank 0."""
+        """Write a checkpoint after an epoch. Only rank 0 writes."""
         if self._communicator.rank == 0:
             errors = progress.validation_errors
             finite = [error for error in errors if math.isfinite(error)]
             self._write(progress, {}, best=not finite or errors[-1] == min(finite))
 
     def save_interrupted(self, progress: Progress) -> None:
-        """A checkpoint in the middle of an epoch, by rank 0, with what the ranks do not have in common."""
+        """Write a checkpoint within an epoch, with the moving statistics of all ranks. Only rank 0 writes."""
         rows = self._communicator.gather(flat(self._networks.moving_statistics()))
         if rows is not None:
             self._write(progress, {EVERY_RANK: np.stack(rows)}, best=False)

@@ -1,7 +1,7 @@
 """The compiled training step: two networks, their optimizers, and one exchange between ranks per network update.
 
-One call does what 3DGAN does with a batch: the discriminator learns from real showers, then from fakes, then the
-generator takes two steps with fresh noise. Epochs, files and records are the business of `training`.
+One call does with a batch what 3DGAN does: the discriminator learns from real showers, then from generated ones, then
+the generator takes two steps with new noise. `training.loop` calls the step for every batch of every epoch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gan.models.conv3d import DROPOUT, LATENT, conv3d_discriminator, conv3d_generator, filter_set
+from gan.models.latent import ENERGY_UNIT, Latent
+from gan.models.registry import architecture
 from gan.ops.blocks import BatchNorm, Masks, frozen
 from gan.ops.draws import Draws
 from gan.parallel import Communicator
 from gan.precision.arithmetic import layer_policy, round_weights
 from gan.settings import TrainingSettings
-from gan.training.losses import ENERGY_RANGE, ENERGY_UNIT, flipped_labels, judgement_loss, targets_of
+from gan.training.losses import flipped_labels, judgement_loss, targets
 
 __all__ = ["LOSSES", "Networks", "StepResult", "TrainingStep"]
 
@@ -32,17 +33,18 @@ Update = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Networks:
-    """Generator and discriminator with their optimizers, all variables made."""
+    """Generator and discriminator of an architecture with their optimizers. All variables exist."""
 
     def __init__(self, settings: TrainingSettings, communicator: Communicator) -> None:
         keras.utils.set_random_seed(settings.seed)
+        self.architecture = architecture(settings.model)
         dtype = layer_policy(settings.precision)
-        filters = filter_set(settings.filters)
+        filters = self.architecture.filter_set(settings.filters)
         norm = BatchNorm(communicator.mean if settings.sync_batchnorm else None)
-        self.masks = Masks(DROPOUT)
-        self.generator = conv3d_generator(filters.generator, dtype, norm)
-        self.discriminator = conv3d_discriminator(filters.discriminator, dtype, norm, self.masks)
-        # Kept from here: freezing a network empties its own list of them for as long as it lasts.
+        self.masks = Masks(self.architecture.dropout)
+        self.generator = self.architecture.build_generator(filters.generator, dtype, norm)
+        self.discriminator = self.architecture.build_discriminator(filters.discriminator, dtype, norm, self.masks)
+        # Keep the lists: while a network is frozen, its own list of trainable variables is empty.
         self.generator_variables = list(self.generator.trainable_variables)
         self.discriminator_variables = list(self.discriminator.trainable_variables)
         self.generator_optimizer = _optimizer(settings, self.generator_variables)
@@ -51,7 +53,7 @@ class Networks:
             round_weights(variables, settings.precision)
 
     def groups(self) -> dict[str, list[Any]]:
-        """All that makes up the state of the training, by the names it has in a checkpoint."""
+        """Return the whole state of the training, by its names in a checkpoint."""
         return {
             "generator": list(self.generator.weights),
             "discriminator": list(self.discriminator.weights),
@@ -60,29 +62,32 @@ class Networks:
         }
 
     def variables(self) -> list[Any]:
+        """Return the variables of all groups."""
         return [variable for group in self.groups().values() for variable in group]
 
     def moving_statistics(self) -> list[Any]:
-        """The BatchNorm statistics, which every rank gathers from its own batches."""
+        """Return the BatchNorm statistics. Every rank collects its own from its batches."""
         return [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights]
 
     def parameters(self) -> dict[str, int]:
+        """Return the number of parameters of each network."""
         return {network.name: network.count_params() for network in (self.generator, self.discriminator)}
 
 
 class StepResult(NamedTuple):
-    """What every rank learns from a step."""
+    """Result of a step, equal on all ranks."""
 
     losses: np.ndarray
-    """Means over all ranks, (4, 4): a row for each of LOSSES, columns as in `losses.LOSS_PARTS`."""
+    """Means over all ranks, (4, parts): a row for each of LOSSES, a column for each of the architecture's
+    `loss_parts`."""
     exchange_seconds: float
-    """Spent in the four exchanges, waiting for slower ranks included."""
+    """Seconds in the four exchanges, including the wait for slower ranks."""
     stop: bool
-    """Whether any rank wished to stop: the same on all ranks at the same step."""
+    """True if any rank asked to stop. All ranks see it at the same step."""
 
 
 class TrainingStep:
-    """Callable on a batch; all ranks call it together."""
+    """One training step, called with a batch. All ranks call it together."""
 
     def __init__(self, networks: Networks, settings: TrainingSettings, communicator: Communicator) -> None:
         self._networks = networks
@@ -90,18 +95,18 @@ class TrainingStep:
         self._precision = settings.precision
         self._draws = partial(Draws, settings.seed, communicator.rank * settings.batch_size, settings.batch_size)
         batch = settings.batch_size
-        # Grappler's remapper trips over paddings that two convolutions share: it logs an error and changes nothing.
+        # Grappler's remapper fails on paddings that two convolutions share: it logs an error and changes nothing.
         tf.config.optimizer.set_experimental_options({"remapping": False})
         self._compiled = tf.function(
             self._step,
             input_signature=[
-                tf.TensorSpec((batch, 25, 25, 25), tf.float32),
+                tf.TensorSpec((batch, *networks.architecture.cells), tf.float32),
                 tf.TensorSpec((batch,), tf.float32),
                 tf.TensorSpec((), tf.uint64),
                 tf.TensorSpec((), tf.float32),
                 tf.TensorSpec((), tf.float32),
             ],
-            autograph=False,  # nothing to convert, and what it writes to /tmp for that stays when a rank is killed
+            autograph=False,  # not needed, and its files in /tmp would stay after a rank is killed
         )
 
     def __call__(
@@ -110,11 +115,11 @@ class TrainingStep:
         """Update both networks.
 
         Args:
-            cells: real showers in GeV, float32 (batch, 25, 25, 25).
+            cells: real showers in GeV, float32 (batch, X, Y, Z).
             energies: their primary energies in GeV, float32 (batch,).
-            position: of the step in the training, see `draws.position`.
-            learning_rate: of both optimizers.
-            stop: this rank's wish to end after this step; it travels with the gradients, at no cost.
+            position: position of the step in the training, see `draws.position`.
+            learning_rate: learning rate of both optimizers.
+            stop: True to ask all ranks to stop after this step. It travels with the gradients at no cost.
         """
         means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), np.float32(stop))
         losses, wishes = np.split(means.numpy(), [-1], axis=1)
@@ -131,7 +136,8 @@ class TrainingStep:
         real = cells[..., tf.newaxis]
         real_ecal = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis]
         real_energy = energies[:, tf.newaxis] / ENERGY_UNIT
-        latent, fake_energy = sample_latent(draws, "fake")
+        latent, fake_energy = sample_latent(networks.architecture.latent, draws, "fake")
+        # In inference mode, as `predict` in the public training loop.
         fakes = networks.generator(latent, training=False)
 
         updates = [
@@ -143,8 +149,8 @@ class TrainingStep:
         losses: list[tf.Tensor] = []
         seconds: list[tf.Tensor] = []
         for update in updates:
-            # One after the other: else a part that needs no result of an exchange would run during it, and its
-            # time would be taken for the exchange's.
+            # One after the other. Otherwise TensorFlow runs parts of the next update during an exchange, and their
+            # time counts as time of the exchange.
             with tf.control_dependencies(seconds[-1:]):
                 loss, exchanged = update(stop)
             losses.append(loss)
@@ -160,24 +166,25 @@ class TrainingStep:
         ecal: tf.Tensor | None,
         draws: Draws,
     ) -> Update:
-        networks = self._networks
+        networks, design = self._networks, self._networks.architecture
 
         def loss() -> tf.Tensor:
             with networks.masks.drawn(draws, use):
-                judged = networks.discriminator(cells, training=True)
-            return judgement_loss(judged, targets_of(flipped_labels(label, draws, use), energy, ecal))
+                outputs = networks.discriminator(cells, training=True)
+            labels = flipped_labels(label, design.label_flip, draws, use)
+            return judgement_loss(design.losses, outputs, targets(labels, energy, ecal))
 
         return partial(self._update, loss, networks.discriminator_variables, networks.discriminator_optimizer)
 
     def _generate(self, use: str, draws: Draws) -> Update:
-        networks = self._networks
+        networks, design = self._networks, self._networks.architecture
 
         def loss() -> tf.Tensor:
-            latent, energy = sample_latent(draws, use)
+            latent, energy = sample_latent(design.latent, draws, use)
             fakes = networks.generator(latent, training=True)
             with frozen(networks.discriminator), networks.masks.drawn(draws, use):
-                judged = networks.discriminator(fakes, training=True)
-            return judgement_loss(judged, targets_of(tf.ones_like(energy), energy))
+                outputs = networks.discriminator(fakes, training=True)
+            return judgement_loss(design.losses, outputs, targets(tf.ones_like(energy), energy))
 
         return partial(self._update, loss, networks.generator_variables, networks.generator_optimizer)
 
@@ -188,9 +195,10 @@ class TrainingStep:
         optimizer: keras.optimizers.Optimizer,
         stop: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of one network.
+        """Update one network.
 
-        Returns the loss, its parts and the wish to stop, all averaged over ranks, and the exchange's seconds.
+        Returns:
+            The loss, its parts and the request to stop, all averaged over the ranks; and the seconds of the exchange.
         """
         with tf.GradientTape() as tape:
             parts = loss()
@@ -202,9 +210,9 @@ class TrainingStep:
         return means, seconds
 
     def _exchange(self, tensors: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Average tensors over the ranks as one flat message; the losses travel with the gradients.
+        """Average tensors over the ranks in one flat message. The losses travel with the gradients.
 
-        So every rank sees the same losses, and a loss that is not finite stops all of them at the same step.
+        So all ranks see the same losses, and a loss that is not finite stops them at the same step.
         """
         if self._communicator.size == 1:
             return list(tensors), tf.zeros([], tf.float64)
@@ -219,15 +227,15 @@ class TrainingStep:
 
 
 def _clock_after(value: tf.Tensor) -> tf.Tensor:
-    """Seconds on a monotonic clock once the value is there. `tf.timestamp` refuses to run deterministically."""
+    """Return the time of a monotonic clock after `value` is computed, s. `tf.timestamp` refuses deterministic mode."""
     with tf.control_dependencies([value]):
         return tf.numpy_function(time.perf_counter, [], tf.float64, stateful=True)
 
 
-def sample_latent(draws: Draws, use: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """The generator's input, (batch, 200), and the energies in 100 GeV that scale it, (batch, 1)."""
-    energy = draws.uniform(f"{use}/energy", *ENERGY_RANGE)
-    return draws.normal(f"{use}/noise", LATENT) * energy, energy
+def sample_latent(latent: Latent, draws: Draws, use: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw the generator's input, (batch, latent size), and its primary energies in ENERGY_UNIT, (batch, 1)."""
+    energy = draws.uniform(f"{use}/energy", *latent.energies)
+    return latent.scaled(draws.normal(f"{use}/noise", latent.size), energy), energy
 
 
 def _optimizer(settings: TrainingSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:

@@ -1,61 +1,70 @@
-"""Held-out showers against generated ones of the same energies: losses, profiles and sampling fraction.
+"""Compares held-out showers with generated ones of the same energies: losses, profiles and sampling fraction.
 
-Each rank takes its part of the held-out events; the sums over all of them give the same figures on any number of ranks.
+Each rank evaluates its part of the held-out events. The sums over all ranks give the same figures on any number of
+ranks.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import tensorflow as tf
 
 from gan.data.feeding import Feeder
-from gan.models.conv3d import LATENT
+from gan.models.latent import ENERGY_UNIT
 from gan.parallel import Communicator
 from gan.physics.formulas import profile_error, profiles
-from gan.training.losses import ENERGY_UNIT, LOSS_PARTS, judgement_loss, targets_of
+from gan.training.losses import judgement_loss, targets
 from gan.training.step import Networks
 
 __all__ = ["PROFILE_ERROR", "Validation"]
 
 PROFILE_ERROR = "profile_error"
-"""Name of the figure that says which epoch is the best."""
+"""Name of the figure that decides which epoch is the best."""
 BATCH = 32
-_JUDGED = ("real", "fake", "generator")
+_LOSSES = ("discriminator_real", "discriminator_fake", "generator")
+_SUMS = 1 + len(_LOSSES) + 2
+"""Sums before the profiles: events, one for each loss, sampling fraction of real and of generated showers."""
 
 
 class Validation:
-    """Evaluates the networks in inference mode. All ranks take part."""
+    """Evaluates the networks in inference mode. All ranks call it together."""
 
     def __init__(self, networks: Networks, communicator: Communicator, seed: int) -> None:
         self._networks = networks
+        self._architecture = networks.architecture
         self._communicator = communicator
         self._seed = seed
         self._judge = tf.function(self._judge_batch, reduce_retracing=True, autograph=False)
 
     def evaluate(self, events: np.ndarray, feeder: Feeder) -> dict[str, float]:
-        """Means over the held-out events.
+        """Return means over the held-out events.
 
         Args:
-            events: numbers of all held-out events; this rank evaluates its part of them.
+            events: numbers of all held-out events, equal on all ranks.
+            feeder: reads the events.
 
         Returns:
             `discriminator_real`, `discriminator_fake` and `generator` (losses without label flips or dropout),
-            `sampling_fraction_error` (mean of the fakes over mean of the real ones, minus 1) and `profile_error`
-            (see `physics.profile_error`; all energies in one bin). Empty where there are no events.
+            `sampling_fraction_error` (mean of the generated over mean of the real showers, minus 1) and
+            `profile_error` (see `physics.formulas.profile_error`, with all energies in one bin). Empty without events.
         """
         if not len(events):
             return {}
-        mine = events[self._communicator.rank :: self._communicator.size]
-        batches = [mine[start : start + BATCH] for start in range(0, len(mine), BATCH)]
-        sums = np.zeros(1 + len(_JUDGED) + 2 + 2 * 75)
-        numbers = iter(batches)
-        for cells, energies in feeder.feed(batches):
-            sums += self._sums(cells, energies, next(numbers))
-        return _figures(self._total(sums))
+        own = events[self._communicator.rank :: self._communicator.size]
+        batches = [own[start : start + BATCH] for start in range(0, len(own), BATCH)]
+        sums = np.zeros(_SUMS + 2 * sum(self._architecture.cells))
+        for numbers, (cells, energies) in zip(batches, feeder.feed(batches), strict=True):
+            sums += self._sums(cells, energies, numbers)
+        # In float64 and in rank order, so that all ranks get the same bits.
+        total = np.sum(self._communicator.allgather(sums), axis=0)
+        return self._figures(total)
 
     def _sums(self, cells: np.ndarray, energies: np.ndarray, events: np.ndarray) -> np.ndarray:
         scaled = (energies / ENERGY_UNIT)[:, np.newaxis]
-        losses, fakes = self._judge(cells[..., np.newaxis], scaled, self._noise(events) * scaled)
+        latent = self._architecture.latent.scaled(self._noise(events), scaled)
+        losses, fakes = self._judge(cells[..., np.newaxis], scaled, latent)
         fake_cells = fakes.numpy()[..., 0]
         return np.concatenate(
             [
@@ -67,35 +76,34 @@ class Validation:
         )
 
     def _noise(self, events: np.ndarray) -> np.ndarray:
-        """Noise that belongs to the event, not to the rank or the epoch: epochs are compared on equal terms."""
-        rows = [np.random.default_rng([self._seed, 2, event]).standard_normal(LATENT) for event in events]
+        """Return the noise of each event, float32 (n, latent size).
+
+        It depends on the event alone, not on the rank or the epoch: so epochs are compared with the same noise.
+        """
+        size = self._architecture.latent.size
+        rows = [np.random.default_rng([self._seed, 2, event]).standard_normal(size) for event in events]
         return np.asarray(rows, dtype=np.float32)
 
     def _judge_batch(self, cells: tf.Tensor, energies: tf.Tensor, latent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        networks = self._networks
+        networks, terms = self._networks, self._architecture.losses
         fakes = networks.generator(latent, training=False)
         real, fake = (networks.discriminator(image, training=False) for image in (cells, fakes))
         one = tf.ones_like(energies)
-        ecal = tf.reduce_sum(cells, axis=(1, 2, 3))
+        visible = tf.reduce_sum(cells, axis=(1, 2, 3))
         losses = [
-            judgement_loss(real, targets_of(one, energies, ecal)),
-            judgement_loss(fake, targets_of(0 * one, energies)),
-            judgement_loss(fake, targets_of(one, energies)),
+            judgement_loss(terms, real, targets(one, energies, visible)),
+            judgement_loss(terms, fake, targets(0 * one, energies)),
+            judgement_loss(terms, fake, targets(one, energies)),
         ]
-        return tf.stack([loss[LOSS_PARTS.index("total")] for loss in losses]), fakes
+        return tf.stack([loss[0] for loss in losses]), fakes
 
-    def _total(self, sums: np.ndarray) -> np.ndarray:
-        """Sums over ranks in float64, added in rank order so that all ranks get the same bits."""
-        return np.sum(self._communicator.allgather(sums), axis=0)
-
-
-def _figures(total: np.ndarray) -> dict[str, float]:
-    count, real, fake, generator, fraction, fake_fraction = total[:6]
-    axes = total[6:].reshape(2, 3, 25)
-    return {
-        "discriminator_real": float(real / count),
-        "discriminator_fake": float(fake / count),
-        "generator": float(generator / count),
-        "sampling_fraction_error": float(fake_fraction / fraction - 1),
-        PROFILE_ERROR: profile_error(axes[0], axes[1]),
-    }
+    def _figures(self, total: np.ndarray) -> dict[str, float]:
+        events, *means = total[:_SUMS]
+        *losses, fraction, fake_fraction = means
+        cuts = list(itertools.accumulate(2 * self._architecture.cells))[:-1]
+        profile_sums = np.split(total[_SUMS:], cuts)
+        return {
+            **{name: float(loss / events) for name, loss in zip(_LOSSES, losses, strict=True)},
+            "sampling_fraction_error": float(fake_fraction / fraction - 1),
+            PROFILE_ERROR: profile_error(profile_sums[:3], profile_sums[3:]),
+        }

@@ -108,12 +108,12 @@ def report(results: Results) -> None:
     """Print the tables."""
     # Counting operations loads TensorFlow, which is not to happen before the last measurement.
     start_tensorflow()
-    from gan.models.conv3d import filter_set
+    from gan.models.conv3d import CONV3D
     from tests.benchmarks.limit import step_flops
 
     print(head(results.machine))
     if any(figure.name.startswith("step/") for figure in results.figures):
-        print("\n" + steps_table(results, {name: step_flops(filter_set(name)) for name in ("original", "16")}))
+        print("\n" + steps_table(results, {name: step_flops(CONV3D.filter_set(name)) for name in ("original", "16")}))
     print("\n" + figures_table(results.figures))
     print("\n" + goals_table(judge(results)))
     print(f"\n{sum(results.seconds.values()):.0f} s in all")

@@ -44,8 +44,8 @@ def _per_shower(filters: str, precision: str, batch: int) -> Measurement:
     from gan.training.step import Networks
 
     # Drawn weights compute as long as trained ones.
-    network = Networks(TrainingSettings(filters=filters, precision=precision), Alone()).generator
-    showers = Showers(network, batch_size=batch, seed=1)
+    networks = Networks(TrainingSettings(filters=filters, precision=precision), Alone())
+    showers = Showers(networks.generator, networks.architecture.latent, batch_size=batch, seed=1)
     energies = np.linspace(20.0, 480.0, batch)
     seconds = elapsed(lambda: showers.cells(0, energies))
     return lambda: 1000 * seconds() / batch

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from gan.models.conv3d import FilterSet
+from gan.models.architecture import FilterSet
 from tests.benchmarks.matmul import DTYPES
 from tests.benchmarks.timing import Measurement
 

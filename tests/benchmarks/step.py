@@ -31,11 +31,11 @@ OVERHEAD_SHARE = 32
 def measure(job: Job, say: Say) -> list[Figure]:
     """Seconds of a step and of what it is compared with, by precision."""
     start_tensorflow()
-    from gan.models.conv3d import filter_set
+    from gan.models.conv3d import CONV3D
     from tests.benchmarks.limit import limit
     from tests.benchmarks.matmul import product_rate
 
-    filters = filter_set(job.filters)
+    filters = CONV3D.filter_set(job.filters)
     repeats = max(1, OVERHEAD_SHARE // (2 * job.batch))
     place = f"step/{job.filters}/{job.batch}"
     native = native_bf16() is not None

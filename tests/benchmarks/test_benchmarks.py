@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan.models.conv3d import filter_set
+from gan.models.conv3d import CONV3D
 from tests.benchmarks import compare
 from tests.benchmarks.__main__ import ON_DEMAND, jobs, share_of_time
 from tests.benchmarks.compare import changes
@@ -36,7 +36,7 @@ def figure(name: str, rounds: Sequence[float], unit: str = "s", reference: str =
 
 
 def test_operations_of_a_step_are_those_counted_by_hand() -> None:
-    flops = {layer.name: layer.flops for layer in step_layers(filter_set("original"))}
+    flops = {layer.name: layer.flops for layer in step_layers(CONV3D.filter_set("original"))}
     # Output cells x filters x kernel x channels, twice.
     assert flops["g1"] == 2 * (7 * 7 * 8) * 64 * (6 * 6 * 8) * 8
     assert flops["g2"] == 2 * (13 * 14 * 9) * 6 * (6 * 5 * 8) * 64
@@ -44,11 +44,11 @@ def test_operations_of_a_step_are_those_counted_by_hand() -> None:
     assert flops["d2"] == 2 * 25**3 * 8 * 125 * 32
     assert flops["dense"] == 2 * 200 * 3136
     # "An event costs about 19 GFLOP a batch step."
-    assert step_flops(filter_set("original")) == pytest.approx(19.0e9, rel=0.01)
+    assert step_flops(CONV3D.filter_set("original")) == pytest.approx(19.0e9, rel=0.01)
 
 
 def test_the_first_layers_need_fewer_gradients() -> None:
-    passes = {layer.name: times for layer, times in step_layers(filter_set("16")).items()}
+    passes = {layer.name: times for layer, times in step_layers(CONV3D.filter_set("16")).items()}
     assert (passes["dense"].forward, passes["dense"].weights, passes["dense"].inputs) == (3, 2, 0)
     assert (passes["d1"].forward, passes["d1"].weights, passes["d1"].inputs) == (4, 2, 2)
     assert passes["d2"].inputs == 4
@@ -65,7 +65,7 @@ def test_every_pass_of_a_layer_has_the_shape_of_what_it_is_the_gradient_of() -> 
 
 
 def test_the_limit_is_a_time() -> None:
-    measure = limit(filter_set("original"), 1, "fp32")
+    measure = limit(CONV3D.filter_set("original"), 1, "fp32")
     measure()
     assert measure() > 0
 

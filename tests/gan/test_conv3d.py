@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from gan.errors import InputError
-from gan.models.conv3d import filter_set
+from gan.models.conv3d import CONV3D
 from gan.ops.blocks import ConvolutionBlock
 from gan.ops.draws import position
 from gan.parallel import Alone
@@ -49,7 +49,7 @@ def test_bf16_computes_convolutions_in_bf16_and_keeps_everything_else_in_fp32() 
 
 def test_unknown_filters_are_refused_with_the_choices() -> None:
     with pytest.raises(InputError, match="one of 16, original"):
-        filter_set("32")
+        CONV3D.filter_set("32")
 
 
 def test_full_bf16_keeps_weights_that_bf16_can_hold() -> None:

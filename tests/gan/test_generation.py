@@ -18,15 +18,16 @@ import pytest
 
 from gan.data.showers import open_showers, write_showers
 from gan.errors import InputError
-from gan.generation.network import Showers, build_generator, find_checkpoint, read_generator
+from gan.generation.network import Showers, build_generator, read_generator
 from gan.generation.production import HIGHEST_ENERGY, LOWEST_ENERGY, Order, generate
+from gan.models.conv3d import CONV3D
+from gan.models.latent import ENERGY_UNIT
 from gan.parallel import Alone
 from gan.physics.formulas import geant4_ecal, sampling_fraction
 from gan.run.checkpoint import Checkpoint, Checkpoints, snapshot
-from gan.run.folder import RunFolder
+from gan.run.folder import RunFolder, find_checkpoint
 from gan.settings import TrainingSettings
 from gan.simulation.gflash import draw_energies
-from gan.training.losses import ENERGY_RANGE, ENERGY_UNIT
 from gan.training.step import Networks
 from tests.support.environment import ROOT
 
@@ -77,10 +78,10 @@ def test_the_weights_are_those_of_the_checkpoint(networks: Networks, run: Path) 
 
 def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) -> None:
     generator = build_generator(read_generator(find_checkpoint(run)), "fp32")
-    whole, _ = Showers(generator, batch_size=5, seed=7).cells(0, ENERGIES)
+    whole, _ = Showers(generator, CONV3D.latent, batch_size=5, seed=7).cells(0, ENERGIES)
     assert whole.shape == (5, 25, 25, 25)
     assert len(np.unique(whole.sum(axis=(1, 2, 3)))) == 5
-    in_parts = Showers(generator, batch_size=2, seed=7, streams=2)
+    in_parts = Showers(generator, CONV3D.latent, batch_size=2, seed=7, streams=2)
     spans = iter([(0, ENERGIES[:2]), (2, ENERGIES[2:4]), (4, ENERGIES[4:])])
     batches = list(in_parts.batches(spans))
     cells = np.concatenate(
@@ -88,14 +89,14 @@ def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) 
     )
     np.testing.assert_allclose(cells.reshape(whole.shape), whole, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(np.concatenate([batch.energies for batch in batches]), ENERGIES)
-    other, _ = Showers(generator, batch_size=5, seed=8).cells(0, ENERGIES)
+    other, _ = Showers(generator, CONV3D.latent, batch_size=5, seed=8).cells(0, ENERGIES)
     assert np.abs(other - whole).max() > 0.01 * whole.max()
 
 
 def test_bf16_gives_nearly_the_same_showers(run: Path) -> None:
     weights = read_generator(find_checkpoint(run))
     exact, rounded = (
-        Showers(build_generator(weights, precision), batch_size=2, seed=1).cells(0, ENERGIES[3:])[0]
+        Showers(build_generator(weights, precision), CONV3D.latent, batch_size=2, seed=1).cells(0, ENERGIES[3:])[0]
         for precision in ("fp32", "bf16")
     )
     difference = np.abs(rounded - exact).sum() / exact.sum()
@@ -200,7 +201,7 @@ def test_damaged_and_foreign_checkpoints(checkpoint: Checkpoint, run: Path, tmp_
     whole = find_checkpoint(run).read_bytes()
     for content in (whole[: len(whole) // 2], b"no archive"):
         (tmp_path / "damaged.npz").write_bytes(content)
-        with pytest.raises(InputError, match="no whole checkpoint"):
+        with pytest.raises(InputError, match="not a checkpoint, or is damaged"):
             read_generator(tmp_path / "damaged.npz")
     settings = {**SETTINGS.as_dict(), "filters": "16"}
     wider = replace(checkpoint, about={"settings": settings})
@@ -240,4 +241,4 @@ def test_the_command_line_is_light_and_knows_the_range_of_the_training() -> None
     code = "import sys, gan.cli; print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert tuple(ENERGY_UNIT * limit for limit in ENERGY_RANGE) == (LOWEST_ENERGY, HIGHEST_ENERGY)
+    assert tuple(ENERGY_UNIT * limit for limit in CONV3D.latent.energies) == (LOWEST_ENERGY, HIGHEST_ENERGY)

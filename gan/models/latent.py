@@ -1,0 +1,33 @@
+"""The input of a generator: random noise, scaled by the primary energy of the shower that it shall make.
+
+The arithmetic is plain, so that NumPy arrays and TensorFlow tensors both work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ENERGY_UNIT", "Latent"]
+
+ENERGY_UNIT = 100.0
+"""GeV. All networks receive and return primary energies in this unit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latent:
+    """The latent vector of an architecture."""
+
+    size: int
+    """Numbers in the vector of one event."""
+    energies: tuple[float, float]
+    """Lowest and highest primary energy that the training draws for generated showers, in ENERGY_UNIT."""
+
+    def scaled(self, noise: Any, energies: Any) -> Any:
+        """Return the generator's input, float32 (n, size).
+
+        Args:
+            noise: standard normal numbers, float32 (n, size).
+            energies: primary energies in ENERGY_UNIT, float32 (n, 1).
+        """
+        return noise * energies

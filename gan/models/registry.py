@@ -1,0 +1,25 @@
+"""All architectures by name. A new network needs its module and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gan.errors import InputError
+from gan.models.architecture import Architecture
+from gan.models.conv3d import CONV3D
+
+__all__ = ["ARCHITECTURES", "DEFAULT", "architecture"]
+
+DEFAULT = CONV3D
+ARCHITECTURES: Mapping[str, Architecture] = {each.name: each for each in (CONV3D,)}
+
+
+def architecture(name: str) -> Architecture:
+    """Return the architecture of a name.
+
+    Raises:
+        InputError: there is no such architecture.
+    """
+    if name not in ARCHITECTURES:
+        raise InputError(f"--model is {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
