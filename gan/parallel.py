@@ -1,8 +1,8 @@
 """The interface of a communicator between ranks, and the operations that a training builds on it.
 
 The launcher makes the communicators over MPI. `Alone` serves a single process. Nothing here reads MPI variables.
-NumPy is imported inside functions: every rank loads this module before it is bound, and NumPy's OpenBLAS would start one
-thread for every CPU of the node.
+NumPy is imported inside functions: every rank loads this module before it is bound, and NumPy's OpenBLAS would start
+one thread for every CPU of the node.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def verify_equal(communicator: Communicator, variables: Sequence[Any], when: str
         some = ", ".join(map(str, differing[:8])) + (" ..." if len(differing) > 8 else "")
         raise RanksDiffer(
             f"{when}: {len(differing)} of {len(digests)} ranks hold other weights than rank 0 (ranks {some}); "
-            "expected equal bits on all ranks. The exchange of gradients is not working: run 'python -m launcher doctor'",
+            "expected equal bits on all. The exchange of gradients is not working: run 'python -m launcher doctor'",
             agreed=True,
         )
     return digests[0]

@@ -70,7 +70,7 @@ class FolderLock:
             self._lock.unlock(unconditionally=True)
 
     def _acquire(self) -> None:
-        """Take a free lock at once, and the lock of a dead run after it has expired. Refuse if the other run is alive."""
+        """Take a free lock at once, or the lock of a dead run when it has expired. Refuse if the other run is alive."""
         seen = None
         while True:
             try:
@@ -88,8 +88,8 @@ class FolderLock:
                 continue
             if seen is None:
                 print(
-                    f"{self._folder} is locked by process {process} on {host}; waiting up to {LIFETIME} s to see if that "
-                    "run is alive",
+                    f"{self._folder} is locked by process {process} on {host}; waiting up to {LIFETIME} s to see if "
+                    "that run is alive",
                     flush=True,
                 )
                 seen = until
