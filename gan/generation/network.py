@@ -64,7 +64,7 @@ class GeneratorWeights:
         Raises:
             InputError: this version does not know it.
         """
-        model = self.settings.get("model")
+        model = str(self.settings.get("model"))
         if model not in ARCHITECTURES:
             raise InputError(
                 f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}"

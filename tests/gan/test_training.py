@@ -75,7 +75,7 @@ def test_checkpoints_and_log_are_there(run: Path) -> None:
     best = read_checkpoint(run / "checkpoints" / "best.npz")
     assert best.validation_errors[-1] == min(newest.validation_errors)
     text = (run / "train.log").read_text()
-    assert "Continuing after 1 complete epochs" in text
+    assert "Continuing after 1 complete epoch" in text
     assert "epoch 2/2" in text
 
 
