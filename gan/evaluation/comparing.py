@@ -1,0 +1,204 @@
+"""Compares samples with a reference: every figure with its interval, its floor and its ratio to the floor.
+
+The floor of a figure is its value between two halves of the reference with the same energies. A sample is compared with
+the same halves, so that value and floor are of the same number of events: half A of the reference with the sample's
+events at the energies of half B, and half B with those at the energies of half A. The value is the mean of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from gan.evaluation.figures import FEWEST, IDEAL, bootstrapped, embedding_figures
+from gan.evaluation.pairing import halves, pair
+from gan.evaluation.samples import Sample
+from gan.physics.metrics.bins import ALL, authors_bins, equal_bins
+from gan.physics.metrics.classifier import Judgement, judge_cells, judge_features
+from gan.physics.metrics.embedding import Estimate
+from gan.physics.metrics.neighbours import memorisation
+from gan.physics.observables import Observables
+
+__all__ = ["Comparison", "compare"]
+
+Report = Callable[[str], None]
+Figures = dict[tuple[str, str], Estimate]
+"""Estimates by name of the figure and of the bin."""
+
+FEWEST_EMBEDDING = 200
+"""Events of each half from which FPD, KPD and the figures of neighbours are computed."""
+FEWEST_MEANINGFUL = 500
+"""Events below which the report says that most figures are not meaningful."""
+INTERVAL = 1.96
+"""Standard errors on each side of a 95% interval."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Result of `compare`."""
+
+    reference: Sample
+    samples: Sequence[Sample]
+    """Samples, cut to the events that have a partner of the same energy in the reference."""
+    table: pd.DataFrame
+    """One row for each sample, figure and bin: `sample`, `figure`, `bin`, `events`, `value`, `low`, `high`, `floor`,
+    `floor_low`, `floor_high` and `ratio` (distance from the ideal value over that of the floor)."""
+    judgements: Mapping[str, Mapping[str, Judgement]]
+    """By sample and input (`features` or `cells`): the classifiers, whose ROC curves are drawn."""
+    notes: Sequence[str]
+    """Sentences that a reader needs to judge the figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairing:
+    """Two halves to compare, each ordered by energy, and the cells that were kept of them."""
+
+    real: Observables
+    fake: Observables
+    real_cells: np.ndarray
+    fake_cells: np.ndarray
+
+
+def compare(
+    reference: Sample,
+    samples: Sequence[Sample],
+    *,
+    training: Sample | None = None,
+    classifier: bool = True,
+    report: Report = lambda _: None,
+) -> Comparison:
+    """Compare samples with a reference.
+
+    Args:
+        reference: simulated showers.
+        samples: showers to judge. Their events are paired with those of the reference by energy.
+        training: simulated showers that the network was trained on, for the memorisation.
+        classifier: False to leave the classifiers out, which take most of the time.
+        report: called with the name of each part before it begins.
+
+    Raises:
+        InputError: a sample has too few energies in common with the reference.
+    """
+    notes = _notes(reference, samples)
+    judgements: dict[str, dict[str, Judgement]] = {}
+    report(f"floor of {reference.name}")
+    first, second = halves(len(reference))
+    floor_pairs = [_pairing(reference, first, reference, second), _pairing(reference, second, reference, first)]
+    floors = _figures(floor_pairs, classifier, judgements.setdefault(reference.name, {}))
+    rows, cut = [], []
+    for sample in samples:
+        report(sample.name)
+        own, other = pair(reference.observables.energies, sample.observables.energies, sample.name)
+        if len(own) < len(reference):
+            notes.append(
+                f"{sample.name}: {len(own):,} of {len(reference):,} events of the reference have a partner of the same "
+                "energy; the floor is of all."
+            )
+        one, another = halves(len(own))
+        pairs = [
+            _pairing(reference, own[one], sample, other[another]),
+            _pairing(reference, own[another], sample, other[one]),
+        ]
+        values = _figures(pairs, classifier, judgements.setdefault(sample.name, {}))
+        if training is not None:
+            values["memorisation", ALL] = _memorised(training, reference, sample)
+        rows += [
+            _row(sample.name, name, bin_name, value, floors.get((name, bin_name)), len(own) // 2)
+            for (name, bin_name), value in values.items()
+        ]
+        cut.append(sample)
+    return Comparison(reference=reference, samples=cut, table=pd.DataFrame(rows), judgements=judgements, notes=notes)
+
+
+def _pairing(reference: Sample, own: np.ndarray, sample: Sample, other: np.ndarray) -> _Pairing:
+    return _Pairing(
+        reference.observables.take(own), sample.observables.take(other), _kept(reference, own), _kept(sample, other)
+    )
+
+
+def _kept(sample: Sample, events: np.ndarray) -> np.ndarray:
+    return sample.cells[np.isin(sample.kept, events)]
+
+
+def _figures(pairs: Sequence[_Pairing], classifier: bool, judgements: dict[str, Judgement]) -> Figures:
+    """Return the means over the pairings of all figures, in all bins."""
+    figures: Figures = {}
+    energies = np.concatenate([pair.real.energies for pair in pairs])
+    bins = {ALL: None, **{each.name: each for each in (*equal_bins(energies), *authors_bins())}}
+    equal = {each.name for each in equal_bins(energies)}
+    for name, energy_bin in bins.items():
+        estimates = []
+        for number, pairing in enumerate(pairs):
+            real, fake = pairing.real, pairing.fake
+            if energy_bin is not None:
+                real, fake = (each.take(energy_bin.holds(each.energies)) for each in (real, fake))
+            if min(len(real), len(fake)) < FEWEST:
+                continue
+            one = bootstrapped(real, fake, seed=number)
+            if min(len(real), len(fake)) >= FEWEST_EMBEDDING and (name == ALL or name in equal):
+                one |= embedding_figures(real, fake, seed=number)
+            estimates.append(one)
+        if len(estimates) == len(pairs):
+            figures |= {(figure, name): _mean([each[figure] for each in estimates]) for figure in estimates[0]}
+    if classifier:
+        pairing = pairs[0]
+        if min(len(pairing.real), len(pairing.fake)) >= FEWEST_EMBEDDING:
+            judgements["features"] = judge_features(pairing.real.features(), pairing.fake.features())
+            judgements["cells"] = judge_cells(pairing.real_cells, pairing.fake_cells)
+            for of, judgement in judgements.items():
+                figures[f"classifier AUC, {of}", ALL] = Estimate(judgement.auc, judgement.spread)
+    return figures
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the mean of estimates of independent events."""
+    values, errors = ([getattr(each, name) for each in estimates] for name in ("value", "error"))
+    return Estimate(float(np.mean(values)), float(np.sqrt(np.sum(np.square(errors))) / len(estimates)))
+
+
+def _memorised(training: Sample, reference: Sample, sample: Sample) -> Estimate:
+    features = [each.observables.features() for each in (training, reference, sample)]
+    mean, width = features[0].mean(axis=0), features[0].std(axis=0)
+    scaled = [(each - mean) / np.where(width > 0, width, 1.0) for each in features]
+    return Estimate(memorisation(*scaled), float("nan"))
+
+
+def _row(
+    sample: str, figure: str, bin_name: str, value: Estimate, floor: Estimate | None, events: int
+) -> dict[str, object]:
+    floor = floor or Estimate(math.nan, math.nan)
+    ideal = 0.5 if figure.startswith("classifier") else IDEAL.get(figure, 0.0)
+    # A floor at the ideal value by chance would make any ratio huge: its error is the least that counts.
+    distance = max(abs(floor.value - ideal), floor.error) if math.isfinite(floor.error) else abs(floor.value - ideal)
+    return {
+        "sample": sample,
+        "figure": figure,
+        "bin": bin_name,
+        "events": events,
+        "value": value.value,
+        "low": value.value - INTERVAL * value.error,
+        "high": value.value + INTERVAL * value.error,
+        "floor": floor.value,
+        "floor_low": floor.value - INTERVAL * floor.error,
+        "floor_high": floor.value + INTERVAL * floor.error,
+        "ratio": abs(value.value - ideal) / distance if distance > 0 else math.nan,
+    }
+
+
+def _notes(reference: Sample, samples: Sequence[Sample]) -> list[str]:
+    notes = []
+    if len(reference) < FEWEST_MEANINGFUL:
+        notes.append(
+            f"The reference has {len(reference)} events. Below {FEWEST_MEANINGFUL}, only the sampling fraction and the "
+            "mean profiles are meaningful."
+        )
+    for each in (reference, *samples):
+        if each.negative_cells:
+            notes.append(f"{each.name}: {each.negative_cells:,} cells are negative. They count with their energy.")
+        if each.empty_events:
+            notes.append(f"{each.name}: {each.empty_events:,} of {len(each):,} events have no visible energy.")
+    return notes
