@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,4 +47,4 @@ def equal_bins(energies: npt.NDArray[np.floating[Any]], number: int = 5) -> list
     if len(edges) < 2:
         return [EnergyBin(float(edges[0]), float(np.nextafter(edges[0], np.inf)))]
     edges[-1] = np.nextafter(edges[-1], np.inf)
-    return [EnergyBin(float(low), float(high)) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [EnergyBin(float(low), float(high)) for low, high in itertools.pairwise(edges)]

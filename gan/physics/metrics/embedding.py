@@ -44,9 +44,9 @@ def frechet(one: Floats, other: Floats) -> float:
 def fpd(reference: Floats, sample: Floats, *, seed: int = 0, points: int = 8, batches: int = 8) -> Estimate:
     """Return the Frechet physics distance of standardised features, extrapolated to samples of infinite size.
 
-    The distance of finite samples is too large by a term that falls as 1/N. So it is computed for sizes N from a quarter
-    of the sample to the whole, and a line in 1/N is fitted. The result is the value of the line at 1/N = 0, and its error
-    that of the fit. For equal distributions it may be slightly negative.
+    The distance of finite samples is too large by a term that falls as 1/N. So it is computed for sizes N from a
+    quarter of the sample to the whole, and a line in 1/N is fitted. The result is the value of the line at 1/N = 0, and
+    its error that of the fit. For equal distributions it may be slightly negative.
 
     Args:
         reference: standardised features, (n, columns).
