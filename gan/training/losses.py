@@ -31,7 +31,8 @@ def judgement_loss(terms: Sequence[LossTerm], outputs: Sequence[tf.Tensor], targ
     parts = tf.stack(
         [
             tf.reduce_mean(getattr(keras.losses, term.error)(targets[term.target], output))
-            for term, output in zip(terms, outputs, strict=True)
+            # Keras returns a single output without a list around it.
+            for term, output in zip(terms, tf.nest.flatten(outputs), strict=True)
         ]
     )
     return tf.concat([[tf.reduce_sum(parts * [term.weight for term in terms])], parts], axis=0)

@@ -1,0 +1,1 @@
+"""Checks of the documentation: commands, TOML blocks, examples, links and names."""
