@@ -19,6 +19,7 @@ from tqdm import tqdm
 from gan.data.showers import ENERGY_LIMIT, EVENTS_PER_FILE, open_showers
 from gan.data.unpacking import repack as rewrite
 from gan.errors import InputError
+from gan.evaluation.cli import evaluate
 from gan.generation.production import HIGHEST_ENERGY, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
 from gan.generation.production import Order as GenerationOrder
@@ -229,3 +230,6 @@ def _progress(events: int | None, verb: str) -> Iterator[Callable[[int], None]]:
             last, shown = now, done
 
     yield report
+
+
+main.add_command(evaluate)

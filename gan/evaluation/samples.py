@@ -91,7 +91,7 @@ def read_sample(
 def generate_sample(
     name: str,
     source: Path,
-    energies: Floats,
+    energies: npt.NDArray[np.float64],
     *,
     precision: str | None = None,
     seed: int = 1,

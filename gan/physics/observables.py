@@ -157,6 +157,7 @@ class Observer:
         across = cells.sum(axis=3, dtype=np.float64).reshape(len(cells), -1)
         distances, rings = _rings(cells.shape[1], cells.shape[2])
         radial = np.stack([np.bincount(rings, weights=event, minlength=rings.max() + 1) for event in across])
+        radial = radial.astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             radius = np.nan_to_num((across @ distances) / visible, nan=0.0, posinf=0.0, neginf=0.0)
         batch = Observables(
