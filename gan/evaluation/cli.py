@@ -18,8 +18,8 @@ HIT_GEV = 3e-4
 @click.command()
 @click.option(
     "--from", "sources", multiple=True, required=True, metavar="RUN|CHECKPOINT|SHOWERS",
-    help="The --out folder of a training, a checkpoint, or HDF5 showers (a pattern in quotes). Give it several times to "
-    "compare several.",
+    help="The --out folder of a training, a checkpoint, or HDF5 showers (a pattern in quotes). Give it several times "
+    "to compare several.",
 )  # fmt: skip
 @click.option("--name", "names", multiple=True, help="Name of each --from, in order.  [default: from its path]")
 @click.option(
@@ -65,8 +65,8 @@ def evaluate(
 ) -> None:
     """Compare generated showers with simulated ones, and write a report with figures and plots.
 
-    A network generates one shower for the energy of each reference event. Every figure stands beside its floor: the same
-    figure between two halves of the reference.
+    A network generates one shower for the energy of each reference event. Every figure stands beside its floor: the
+    same figure between two halves of the reference.
     """
     if names and len(names) != len(sources):
         raise InputError(

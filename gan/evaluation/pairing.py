@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +9,7 @@ from gan.errors import InputError
 
 __all__ = ["TOLERANCE", "halves", "pair"]
 
-Floats = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 TOLERANCE = 0.02

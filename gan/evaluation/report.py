@@ -170,6 +170,6 @@ def _head(comparison: Comparison) -> str:
     names = ", ".join(f"{sample.name} ({count(len(sample), 'event')})" for sample in comparison.samples)
     reference = comparison.reference
     return (
-        f"{names} against {reference.name} ({count(len(reference), 'event')}). Figures are of all energies. The floor is "
-        "the same figure between two halves of the reference."
+        f"{names} against {reference.name} ({count(len(reference), 'event')}). Figures are of all energies. The "
+        "floor is the same figure between two halves of the reference."
     )

@@ -21,7 +21,7 @@ from gan.physics.formulas import moments, profiles
 
 __all__ = ["FEATURES", "HIT", "SCALARS", "SPECTRUM_EDGES", "Observables", "Observer", "ring_numbers"]
 
-Floats = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
 
 HIT = 3e-4
 """GeV. A cell above this energy is a hit. The 3DGAN authors use this value."""
@@ -156,8 +156,7 @@ class Observer:
         pairs = [_moments(profile) for profile in (x, y, z)]
         across = cells.sum(axis=3, dtype=np.float64).reshape(len(cells), -1)
         distances, rings = _rings(cells.shape[1], cells.shape[2])
-        radial = np.stack([np.bincount(rings, weights=event, minlength=rings.max() + 1) for event in across])
-        radial = radial.astype(np.float64)
+        radial = across @ (rings[:, np.newaxis] == np.arange(rings.max() + 1)).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             radius = np.nan_to_num((across @ distances) / visible, nan=0.0, posinf=0.0, neginf=0.0)
         batch = Observables(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ __all__ = [
     "shape_mse",
 ]
 
-Floats = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
 
 FRACTION_EDGES = np.linspace(0.0, 500.0, 101)
 """GeV. Energy bins of the sampling fraction."""

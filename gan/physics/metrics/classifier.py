@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 
 __all__ = ["SEEDS", "Judgement", "judge_cells", "judge_features"]
 
-Floats = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
 
 SEEDS = 5
 HELD_OUT = 0.4

@@ -8,7 +8,6 @@ with values of `jetnet`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from scipy.linalg import sqrtm
 
 __all__ = ["Estimate", "fpd", "frechet", "kpd", "polynomial_mmd"]
 
-Floats = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 __all__ = ["NEIGHBOURS", "Prdc", "memorisation", "prdc"]
 
-Floats = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
 
 NEIGHBOURS = 5
 
