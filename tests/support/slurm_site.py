@@ -1,9 +1,11 @@
-"""A folder of stand-ins for Slurm's commands, which answer from files and write down how they were called."""
+"""Stand-ins for Slurm's commands. They answer from files in a folder, and write their arguments to the file `calls`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 COMMANDS = {
     "sbatch": """\
@@ -32,8 +34,16 @@ cat "$SITE/accounts"
 }
 
 
+def write_program(path: Path, text: str) -> Path:
+    """Write a shell script that can be executed, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
 class Site:
-    """The stand-ins below a folder, and what they were asked."""
+    """The stand-ins in a folder, the files that they answer from, and their calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,31 +51,36 @@ class Site:
         self.bin.mkdir(parents=True)
         (folder / "next").write_text("41\n")
         (folder / "queue").touch()
-        for name, says in COMMANDS.items():
-            path = self.bin / name
-            path.write_text(f'#!/bin/sh\necho "{name} $*" >> "$SITE/calls"\n{says}\n')
-            path.chmod(0o755)
+        for name, answer in COMMANDS.items():
+            write_program(self.bin / name, f'echo "{name} $*" >> "$SITE/calls"\n{answer}')
 
     @property
     def environ(self) -> dict[str, str]:
+        """Environment variables that the stand-ins need."""
         return {"PATH": f"{self.bin}:/usr/bin:/bin", "SITE": str(self.folder)}
 
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put the stand-ins on the PATH of this test."""
+        for name, value in self.environ.items():
+            monkeypatch.setenv(name, value)
+
     def answer(self, name: str, text: str) -> None:
+        """Write a file that the stand-ins answer from."""
         (self.folder / name).write_text(text)
 
     def calls(self, command: str) -> list[str]:
-        """The arguments of all calls of a command, in order."""
+        """Return the arguments of all calls of a command, in order."""
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line.removeprefix(command).strip() for line in lines if line.split()[0] == command]
 
     def scripts(self) -> dict[int, str]:
-        """What was submitted, by job number."""
+        """Return the submitted scripts, by job number."""
         paths = self.folder.glob("job-*.sh")
         return {int(path.stem.removeprefix("job-")): path.read_text() for path in sorted(paths)}
 
     def set_states(self, state: str, jobs: Sequence[int]) -> None:
-        """Give jobs a state; the queue forgets a job of the state ''."""
+        """Set the state of jobs. With an empty state, the queue forgets the job."""
         lines = dict(line.split() for line in (self.folder / "queue").read_text().splitlines())
         lines.update({str(job): state for job in jobs})
         self.answer("queue", "".join(f"{job} {state}\n" for job, state in lines.items() if state))
