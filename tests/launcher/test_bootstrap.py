@@ -25,7 +25,6 @@ from launcher.setup.built_wheels import BuildTarget, cached_wheel, site_mpi_iden
 from launcher.setup.errors import SetupError
 from launcher.setup.prerequisites import EnvironmentRequest, Host, missing_message, site_mpicxx
 from launcher.setup.steps import CommandFailed, Steps, explain, newest
-from tests.support.slurm_site import write_program
 
 PROJECT = Path(bootstrap.__file__).resolve().parents[2]
 ALL_THERE = Host(
@@ -45,6 +44,14 @@ def run_bootstrap(*arguments: str, **environ: str) -> subprocess.CompletedProces
         timeout=120,
         check=False,
     )
+
+
+def write_program(path: Path, text: str) -> Path:
+    """Write a shell script that can be executed, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
 
 
 class TestOldPython:

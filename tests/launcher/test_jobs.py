@@ -9,16 +9,20 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import ROOT
-from tests.support.slurm_site import write_program
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "256", "SLURM_JOB_NAME": "3dgan", "SLURM_NTASKS_PER_NODE": "4"}
 
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
-    """A Python environment with a `python` that prints its process id, two variables and its arguments."""
-    lines = ('echo "process $$"', 'echo "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"', 'echo "$@"')
-    return write_program(tmp_path / "venv" / "bin" / "python", "\n".join(lines)).parents[1]
+    """An environment whose python tells its process, its arguments and what a machine may export."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        '#!/bin/sh\necho "process $$"\necho "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"\necho "$@"\n'
+    )
+    python.chmod(0o755)
+    return tmp_path / "venv"
 
 
 def start(script: str, *arguments: str, venv: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ from scaling.records import End, RecordWriter
 from scaling.records.studies import StudyFile, StudyPoint, read_study_file
 from tests.support.environment import ROOT
 from tests.support.sample_runs import epoch, header
-from tests.support.slurm_site import Site, write_program
+from tests.support.slurm_site import Site
 
 Run = Callable[..., Result]
 COUNTS = st.integers(1, 999)
@@ -33,11 +33,10 @@ COUNTS = st.integers(1, 999)
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Stand-ins for Slurm on PATH, with an empty working folder."""
     site = Site(tmp_path / "site")
-    site.use(monkeypatch)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+    for name, value in site.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
     return site
 
 
@@ -227,7 +226,9 @@ def test_a_single_job_runs_the_incomplete_points(run_study: Run, site: Site) -> 
 def inside(run_study: Run, site: Site, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of three points. Its `launcher run` adds its arguments to the file `runs`, then runs the file `end`."""
     assert run_study("--single-job", nodes="1,2,4").exit_code == 0
-    python = write_program(site.bin / "python", 'echo "$@" >> "$SITE/runs"\n[ ! -e "$SITE/end" ] || . "$SITE/end"')
+    python = site.bin / "python"
+    python.write_text('#!/bin/sh\necho "$@" >> "$SITE/runs"\n[ ! -e "$SITE/end" ] || . "$SITE/end"\n')
+    python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     return Path("study").absolute()
 
@@ -356,9 +357,10 @@ def test_with_failed_points_the_report_covers_the_others_and_the_status_is_an_er
     with pytest.raises(LaunchError, match="no point in study has a record"):
         make_report(Path("study"))
     record(Path("study/n0001-r1"), "complete")
-    write_program(site.bin / "sbatch", 'echo "41 FAILED" > "$SITE/queue"\necho 41')
-    python = write_program(site.bin / "python", 'echo "$@" > "$SITE/report"\nexit $(cat "$SITE/status")')
-    monkeypatch.setattr(sys, "executable", str(python))
+    (site.bin / "sbatch").write_text('#!/bin/sh\necho "41 FAILED" > "$SITE/queue"\necho 41\n')
+    (site.bin / "python").write_text('#!/bin/sh\necho "$@" > "$SITE/report"\nexit $(cat "$SITE/status")\n')
+    (site.bin / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(site.bin / "python"))
     site.answer("status", "0")
     done = run_study("--wait", "--poll", "0.1")
     assert done.exit_code == 2

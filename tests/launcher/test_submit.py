@@ -25,9 +25,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Stand-ins for Slurm on PATH, with an empty working folder."""
+    """Stand-ins for Slurm on PATH; the user is in an empty folder."""
     site = Site(tmp_path / "site")
-    site.use(monkeypatch)
+    for name, value in site.environ.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.delenv("SCRATCH", raising=False)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -1,11 +1,9 @@
-"""Stand-ins for Slurm's commands. They answer from files in a folder, and write their arguments to the file `calls`."""
+"""Stand-ins for Slurm's commands: shell scripts that answer from files and write down their arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 COMMANDS = {
     "sbatch": """\
@@ -34,16 +32,8 @@ cat "$SITE/accounts"
 }
 
 
-def write_program(path: Path, text: str) -> Path:
-    """Write a shell script that can be executed, and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
-
-
 class Site:
-    """The stand-ins in a folder, the files that they answer from, and their calls."""
+    """Stand-ins in a folder, their answers and the calls they received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,21 +41,18 @@ class Site:
         self.bin.mkdir(parents=True)
         (folder / "next").write_text("41\n")
         (folder / "queue").touch()
-        for name, answer in COMMANDS.items():
-            write_program(self.bin / name, f'echo "{name} $*" >> "$SITE/calls"\n{answer}')
+        for name, says in COMMANDS.items():
+            path = self.bin / name
+            path.write_text(f'#!/bin/sh\necho "{name} $*" >> "$SITE/calls"\n{says}\n')
+            path.chmod(0o755)
 
     @property
     def environ(self) -> dict[str, str]:
-        """Environment variables that the stand-ins need."""
+        """Variables with which programs find the stand-ins."""
         return {"PATH": f"{self.bin}:/usr/bin:/bin", "SITE": str(self.folder)}
 
-    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Put the stand-ins on the PATH of this test."""
-        for name, value in self.environ.items():
-            monkeypatch.setenv(name, value)
-
     def answer(self, name: str, text: str) -> None:
-        """Write a file that the stand-ins answer from."""
+        """Write one of the files from which the stand-ins answer."""
         (self.folder / name).write_text(text)
 
     def calls(self, command: str) -> list[str]:
@@ -75,12 +62,12 @@ class Site:
         return [line.removeprefix(command).strip() for line in lines if line.split()[0] == command]
 
     def scripts(self) -> dict[int, str]:
-        """Return the submitted scripts, by job number."""
+        """Return the submitted scripts by job number."""
         paths = self.folder.glob("job-*.sh")
         return {int(path.stem.removeprefix("job-")): path.read_text() for path in sorted(paths)}
 
     def set_states(self, state: str, jobs: Sequence[int]) -> None:
-        """Set the state of jobs. With an empty state, the queue forgets the job."""
+        """Set the state of jobs in the queue; '' removes them from it."""
         lines = dict(line.split() for line in (self.folder / "queue").read_text().splitlines())
         lines.update({str(job): state for job in jobs})
         self.answer("queue", "".join(f"{job} {state}\n" for job, state in lines.items() if state))
