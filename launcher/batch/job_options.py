@@ -37,7 +37,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that all jobs share."""
     options = (
         click.option(
-            "--machine", metavar="NAME|FILE", help="Known machine, or TOML file that describes one.  [required]"
+            "--machine", help="Name of a known machine, or path of a TOML file that describes one.  [required]"
         ),
         click.option(
             "--time",
@@ -45,7 +45,11 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=TimeLimit(),
             help="Time limit of the job: HH:MM:SS, D-HH:MM:SS or hours such as 1.5.  [default: 02:00:00]",
         ),
-        click.option("--workers-per-node", type=click.IntRange(1), help="Ranks per node.  [default: from the machine]"),
+        click.option(
+            "--workers-per-node",
+            type=click.IntRange(1),
+            help="Number of workers (ranks) on each node.  [default: from the machine]",
+        ),
         click.option(
             "--partition",
             metavar="NAME",

@@ -16,15 +16,14 @@ __all__ = ["run", "target_of"]
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
     "--machine",
-    metavar="NAME|FILE",
-    help="Known machine, or TOML file that describes one.  [default: none; use the nodes as they are]",
+    help="Name of a known machine, or path of a TOML file that describes one.  [default: none]",
 )
 @click.option("--nodes", type=click.IntRange(1), default=None, help="Number of nodes.  [default: all of the job]")
 @click.option(
     "--workers-per-node",
     type=click.IntRange(1),
     default=None,
-    help="Ranks per node.  [default: from the machine, else from 'launcher tune', else 4]",
+    help="Number of workers (ranks) on each node.  [default: from the machine, else from 'launcher tune', else 4]",
 )
 @click.option(
     "--starter",
