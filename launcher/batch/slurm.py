@@ -83,7 +83,7 @@ class Slurm:
             self._run("scancel", *map(str, jobs))
 
     def end_steps(self, job: int) -> None:
-        """Kill all ranks that srun or mpirun started in a job. The job script goes on."""
+        """Kill all ranks that srun or mpirun started in a job. The job script continues."""
         steps = [step for step in self._squeue("--steps", f"--jobs={job}", "--format=%i").split() if step[-1].isdigit()]
         if steps:
             self._run("scancel", "--signal=KILL", *steps)

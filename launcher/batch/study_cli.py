@@ -88,7 +88,7 @@ def study(
         return
     submit_study(planned, slurm, click.echo, report=not waiting)
     if waiting:
-        click.echo("Waiting for the jobs. Ctrl-C ends the waiting; the jobs go on.")
+        click.echo("Waiting for the jobs. Ctrl-C ends the waiting; the jobs continue.")
         points = wait_for_jobs(out, slurm, click.echo, poll)
         click.echo(progress_table(points))
     elif planned.jobs:

@@ -221,9 +221,9 @@ class TestSteps:
         ],
     )
     def test_known_causes_are_explained(self, output: str, advice: str) -> None:
-        found = explain(output)
-        assert advice in found
-        assert bool(found) == bool(advice)
+        explanation = explain(output)
+        assert advice in explanation
+        assert bool(explanation) == bool(advice)
 
     @given(st.text())
     def test_the_newest_line_is_a_line_of_the_output(self, output: str) -> None:
@@ -278,16 +278,16 @@ class TestCache:
             both_began.wait(timeout=10)
             write_wheel(folder)
 
-        found = []
+        wheels = []
         threads = [
-            threading.Thread(target=lambda: found.append(cached_wheel(tmp_path, "key", build)[0])) for _ in range(2)
+            threading.Thread(target=lambda: wheels.append(cached_wheel(tmp_path, "key", build)[0])) for _ in range(2)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert found[0] == found[1]
-        assert zipfile.is_zipfile(found[0])
+        assert wheels[0] == wheels[1]
+        assert zipfile.is_zipfile(wheels[0])
         assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
     def test_the_key_contains_everything_that_the_wheel_depends_on(self) -> None:

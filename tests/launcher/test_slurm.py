@@ -102,10 +102,10 @@ def test_no_text_breaks_the_parsers(text: str) -> None:
 
 @given(st.dictionaries(st.integers(0, 20), st.frozensets(st.integers(0, 20))), st.integers(0, 20))
 def test_dependents_are_all_direct_and_indirect_ones(dependencies: dict[int, frozenset[int]], job: int) -> None:
-    found = dependents_of(dependencies, job)
-    assert found == sorted(set(found))
-    assert job not in found
-    inside = {job, *found}
+    dependents = dependents_of(dependencies, job)
+    assert dependents == sorted(set(dependents))
+    assert job not in dependents
+    inside = {job, *dependents}
     for other, waits in dependencies.items():
         assert (other in inside) == (bool(waits & inside) or other == job)
 
@@ -118,9 +118,9 @@ def test_dependents_of_a_chain() -> None:
 @given(st.integers(0, 4_000_000_000))
 def test_end_times_are_read_as_local_time(moment: int) -> None:
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))
-    found = parse_end_time(text + "\n")
-    assert found is not None
-    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(found)) == text
+    seconds = parse_end_time(text + "\n")
+    assert seconds is not None
+    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds)) == text
 
 
 @pytest.mark.parametrize("text", ["N/A", "", "Unknown", "2026-11-21", "9999-99-99T00:00:00"])

@@ -50,7 +50,7 @@ def run_study(site: Site) -> Run:
 
 
 def record(folder: Path, status: str | None, epochs: int = 3, workers: int = 4, nodes: int = 1) -> None:
-    """Write the record of a run that ended with this status; None for a run that goes on."""
+    """Write the record of a run that ended with this status; None for a run that has not ended."""
     writer = RecordWriter(folder / "run.jsonl")
     writer.write(header(workers, settings={"epochs": 3}, nodes=nodes))
     for number in range(1, epochs + 1):
@@ -328,14 +328,14 @@ def test_waiting_prints_changes_and_ends_with_the_jobs(run_study: Run, site: Sit
         lambda: (site.folder / "down").unlink(),
         one_completes,
     ]
-    found = wait_for_jobs(Path("study"), Slurm(), printed.append, 0.0, sleep=lambda _: steps.pop(0)())
+    points = wait_for_jobs(Path("study"), Slurm(), printed.append, 0.0, sleep=lambda _: steps.pop(0)())
     assert [line.split(" ", 1)[1] for line in printed] == [
         "0 of 2 points complete, 2 pending",
         "0 of 2 points complete, 1 pending, 1 running",
         "squeue refused: slurm_load_jobs error: Unable to contact slurm controller",
         "1 of 2 points complete",
     ]
-    assert [one.complete for one in found] == [True, False]
+    assert [one.complete for one in points] == [True, False]
     site.answer("down", "")
     with pytest.raises(LaunchError, match="Unable to contact"):
         wait_for_jobs(Path("study"), Slurm(), printed.append, 0.0, sleep=lambda _: None)
