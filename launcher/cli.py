@@ -22,8 +22,9 @@ from gan import settings as choices
 from gan.errors import InputError
 from gan.settings import TrainingSettings
 from launcher import __version__
-from launcher.batch.cli import script, study, submit
+from launcher.batch.cli import script, submit
 from launcher.batch.run_cli import run
+from launcher.batch.study_cli import study
 from scaling.records.saving import save_text
 
 if TYPE_CHECKING:

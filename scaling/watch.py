@@ -6,7 +6,6 @@ epoch is a line, as logs want it. Points that a study's `study.json` names and t
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -22,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scaling.records import RecordError, Run, read_run
+from scaling.records.studies import read_study_file
 
 __all__ = ["State", "look", "watch"]
 
@@ -106,7 +106,8 @@ def watch(
         every: seconds between two looks.
 
     Raises:
-        RecordError: the folder does not exist, or `once` and no run is in it.
+        RecordError: the folder does not exist, or holds a `study.json` that cannot be read, or `once` is set and it
+            holds no run.
     """
     if not folder.is_dir():
         raise RecordError(f"{folder} is no folder; expected that of a study or of a run")
@@ -191,12 +192,9 @@ def _records(folder: Path) -> Iterator[Path]:
 
 
 def _points(folder: Path) -> list[str]:
-    """The names of a study's points, as `study.json` has them; none where there is no such file."""
-    try:
-        content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        return [f"n{point['nodes']:04d}-r{point['repeat']}" for point in content["points"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    """Return the names of a study's points, or an empty list if the folder holds no study."""
+    study = read_study_file(folder)
+    return list(study.points) if study else []
 
 
 def _over(states: Sequence[State]) -> bool:

@@ -135,7 +135,7 @@ def test_a_dying_node_ends_the_job_with_its_name_and_the_next_job_goes_on_withou
     died = time.monotonic()
     ended = bed.wait(first, timeout=120, until=lambda job: job.state != "RUNNING")
     assert time.monotonic() - died < 60
-    assert f"Error: {victim} said nothing" in ended.output
+    assert f"Error: {victim} sent no heartbeat" in ended.output
     assert ended.state != "COMPLETED"
     before = read_run(out)
     assert before.end is None

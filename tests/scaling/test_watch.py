@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +12,7 @@ from rich.console import Console
 
 from scaling.cli import main
 from scaling.records import End, Epoch, Header, RecordError, RecordWriter
+from scaling.records.studies import StudyFile, StudyPoint
 from scaling.watch import look, watch
 from tests.support.sample_runs import end, epoch, header, write
 
@@ -26,8 +25,9 @@ def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
 def test_the_state_of_runs_and_of_points_to_come(tmp_path: Path) -> None:
     write(tmp_path / "n0001-r1", header(4), epoch(1, 99.0), epoch(2, 20.0), epoch(3, 30.0), epoch(4, 10.0), end(4))
     write(tmp_path / "n0002-r1", header(8, nodes=2), epoch(1, 50.0), epoch(2, 12.5, slowest_rank=7))
-    points: list[dict[str, Any]] = [{"nodes": n, "repeat": 1, "jobs": []} for n in (1, 2, 4)]
-    (tmp_path / "study.json").write_text(json.dumps({"points": points}))
+    configuration = {"machine": "generic", "workers_per_node": 4, "data": ["d"], "arguments": []}
+    points = [StudyPoint(nodes=nodes, repeat=1) for nodes in (1, 2, 4)]
+    StudyFile(folder=tmp_path, configuration=configuration).with_points(points).save()
     one, two, three = look(tmp_path)
     assert (one.name, one.workers, one.status, one.epochs, one.of) == ("n0001-r1", 4, "complete", 4, 25)
     assert one.events_per_second == 9000 / 20
@@ -37,6 +37,13 @@ def test_the_state_of_runs_and_of_points_to_come(tmp_path: Path) -> None:
     assert two.slowest == "1.10 rank 7 on c001"
     assert two.left == 23 * 12.5
     assert (three.name, three.status, three.workers) == ("n0004-r1", "waiting", None)
+
+
+def test_a_study_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "n0001-r1", header(4), epoch(1))
+    (tmp_path / "study.json").write_text('{"points": [{"nodes": 1}]}')
+    with pytest.raises(RecordError, match=r"study\.json is not the file of a study"):
+        look(tmp_path)
 
 
 def test_lines_follow_a_study_until_all_runs_have_ended(tmp_path: Path) -> None:
