@@ -5,7 +5,8 @@
 #   sbatch -N 1024 -p large -t 12:00:00 jobs/frontera.sh --epochs 25
 #   DATA='/scratch/me/*.h5' OUT=/scratch/me/run sbatch jobs/frontera.sh
 #
-# Note: the guide does not say the CPU numbering; alternating packages are assumed, as on Stampede's Xeons.
+# Note: the guide does not give the CPU numbers; the launcher assumes that they alternate between packages, as on
+# Stampede2.
 # From the environment: DATA (a pattern in quotes), OUT, PROJECT (this repository), VENV, MODULES; options of sbatch win
 # over the lines below. What follows the script's name are options of the training.
 # Partitions: small (1-2 nodes, 48 h), normal (3-512 nodes, 48 h), large (513-2048 nodes, 48 h), development (1-40

@@ -5,7 +5,7 @@
 #   sbatch -N 128 -p large -t 12:00:00 jobs/lonestar6.sh --epochs 25
 #   DATA='/scratch/me/*.h5' OUT=/scratch/me/run sbatch jobs/lonestar6.sh
 #
-# Note: the guide does not say how many NUMA domains a package has (NPS); 1 is assumed.
+# Note: the guide does not give the number of NUMA domains in a package (NPS); the launcher assumes 1.
 # From the environment: DATA (a pattern in quotes), OUT, PROJECT (this repository), VENV, MODULES; options of sbatch win
 # over the lines below. What follows the script's name are options of the training.
 # Partitions: normal (1-64 nodes, 48 h), large (65-256 nodes, 48 h), development (1-8 nodes, 2 h).

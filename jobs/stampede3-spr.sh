@@ -5,7 +5,7 @@
 #   sbatch -N 32 -t 12:00:00 jobs/stampede3-spr.sh --epochs 25
 #   DATA='/scratch/me/*.h5' OUT=/scratch/me/run sbatch jobs/stampede3-spr.sh
 #
-# Note: the guide does not say the sub-NUMA mode nor the CPU numbering; 4 domains a package are assumed.
+# Note: the guide gives neither the sub-NUMA mode nor the CPU numbers; the launcher assumes 4 domains in a package.
 # From the environment: DATA (a pattern in quotes), OUT, PROJECT (this repository), VENV, MODULES; options of sbatch win
 # over the lines below. What follows the script's name are options of the training.
 # Partitions: spr (1-32 nodes, 48 h).
