@@ -2,7 +2,7 @@
 
 Every starter of ranks (Open MPI, Intel MPI, MPICH's Hydra, Slurm) sets its own variables. Under an mpirun inside a
 Slurm job two sets are present, and Slurm's set then describes the daemon of the MPI and not the rank. This module
-decides which set to trust. It starts no MPI: `launcher.communicator` compares the result with MPI.
+decides which set to trust. It does not start MPI: `launcher.communicator` does, and compares the results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FIRST_SPECIAL_STEP = 0xFFFFFFF0
 """Lowest step number that Slurm gives to a step without srun: batch script, interactive shell, external step."""
 
 MAX_NAMES = 100_000
-"""Upper limit for the nodes of one list, above that of any cluster. A list with more nodes is damaged."""
+"""Largest number of nodes in one entry of a list. No cluster has more, so a larger entry is damaged."""
 
 INTEL_MARKS = ("I_MPI_MPIRUN", "I_MPI_HYDRA_UUID", "I_MPI_INFO_BRAND")
 """Variables that only the mpirun of Intel MPI sets. Users may set other I_MPI_* variables under any MPI."""
@@ -69,7 +69,7 @@ def expand_node_list(text: str) -> tuple[str, ...]:
     If a name has several brackets, the numbers of the last bracket change fastest.
 
     Raises:
-        LaunchError: the text is not a node list, or lists more than MAX_NAMES nodes.
+        LaunchError: the text is not a node list, or one of its entries stands for more than MAX_NAMES nodes.
     """
     names: list[str] = []
     # Commas inside brackets separate ranges; commas outside them separate names.
@@ -147,8 +147,7 @@ def _pmi(environ: Mapping[str, str]) -> Allocation | None:
         return None
     rank, size = _required(environ, "PMI_RANK"), _required(environ, "PMI_SIZE", minimum=1)
     task = _slurm(environ)
-    # srun sets PMI_RANK for its tasks too, but never Hydra's MPI_LOCALRANKID. Only then do Slurm's variables describe
-    # this rank.
+    # srun sets PMI_RANK too, but only Hydra sets MPI_LOCALRANKID: without it, Slurm's variables describe this rank.
     if "MPI_LOCALRANKID" not in environ and task is not None and (task.rank, task.size) == (rank, size):
         return task
     return _under_mpirun(

@@ -43,7 +43,7 @@ class Decision:
     placement: Placement
     """Placement of all workers of the node, within the CPUs that the job has here."""
     keep: bool
-    """True if MPI or Slurm has bound the workers to shares as good as the placement's."""
+    """True if MPI or Slurm has already bound the workers to masks as good as those of the placement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ def decide(topology: Topology, masks: Sequence[frozenset[int]], job_cpus: frozen
 def bind(worker: WorkerPlacement, domains: int) -> str:
     """Bind all threads of this process to a worker's CPUs, and its memory to the worker's NUMA domain.
 
-    Threads that start later inherit both. When the domain is full, memory comes from other domains: a strict binding
-    would get the process killed instead.
+    Threads that start later inherit both. When the domain is full, memory comes from other domains. With a strict
+    binding the kernel would kill the process instead.
 
     Args:
         worker: the worker of this process.

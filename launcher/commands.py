@@ -1,8 +1,8 @@
 """Build the command lines that start the ranks, with one function for each MPI or batch system.
 
 This module runs nothing. Every line starts the same number of workers on every node. If a starter can express the
-placement, its line binds the ranks. Otherwise the line asks the starter not to bind, and the launcher binds, which runs
-in every rank. The launcher also sets the variables for threads, because not every starter can.
+placement, its line binds the ranks. Otherwise the line tells the starter not to bind, and the launcher binds each rank
+from inside. The launcher also sets the variables for threads, because not every starter can.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Command:
     """A command line that starts the ranks."""
 
     starter: str
-    """Name of the MPI or batch system, for people."""
+    """Name of the MPI or batch system, as users see it."""
     argv: tuple[str, ...]
     """Words of the command line."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Command:
     binds: bool
     """True if this line binds the ranks to the placement's cores; otherwise the launcher does."""
     note: str = ""
-    """Condition for the line to work, for people; empty if there is none."""
+    """Hint for users, such as a condition for the line to work; empty if there is none."""
 
     def text(self) -> str:
         """Return the line as one text for a shell, with the variables in front."""
@@ -55,7 +55,7 @@ def open_mpi(topology: Topology, placement: Placement, nodes: int, launch: Seque
     if even and not placement.shared:
         mapping = f"ppr:{rank_counts.pop()}:numa:pe={shares.pop()}"
         return Command(starter="Open MPI", argv=(*start, mapping, "--bind-to", "core", *launch), binds=True)
-    # Without this word Open MPI refuses to start more ranks than cores.
+    # Without ":oversubscribe" Open MPI refuses to start more ranks than cores.
     extra = ":oversubscribe" if per_node > topology.core_count else ""
     argv = (*start, f"ppr:{per_node}:node{extra}", "--bind-to", "none", *launch)
     return Command(starter="Open MPI", argv=argv, binds=False)
@@ -105,7 +105,8 @@ def srun(
     argv.append("--kill-on-bad-exit=1")
     if placement.shared:
         return Command(starter="Slurm", argv=(*argv, "--cpu-bind=none", f"--mpi={mpi}", *launch), binds=False)
-    # This option limits the step to that many CPUs. If they are not the whole node, a mask may need another CPU.
+    # With this option the step gets only that many CPUs. If it does not get the whole node, a mask may name a CPU
+    # that it does not have.
     sizes = [len(worker.cpus) for worker in placement.workers]
     if len(set(sizes)) == 1 and sum(sizes) == topology.cpu_count:
         argv.append(f"--cpus-per-task={sizes[0]}")

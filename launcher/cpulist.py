@@ -13,7 +13,7 @@ from launcher.errors import LaunchError
 __all__ = ["format_cpu_list", "parse_cpu_list"]
 
 MAX_CPUS = 1 << 16
-"""Upper limit for CPU numbers, above that of Linux. A list with a larger number is damaged."""
+"""CPU numbers must be below this limit. Linux supports fewer CPUs, so a list with a larger number is damaged."""
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:

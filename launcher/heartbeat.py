@@ -1,4 +1,4 @@
-"""Detect nodes that have died: one process on each node sends beats, and a monitor notices when a node stops.
+"""Detect nodes that have died: one process on each node sends beats, and a monitor notices when they stop.
 
 `launcher run` holds the `Monitor`. It names a silent host long before MPI or Slurm notice. It also uses the connections
 to ask the ranks to stop, which works with every starter. The first rank of a node forks the process that sends the
@@ -81,7 +81,7 @@ class Monitor:
         self._listener.close()
 
     def silent(self) -> list[str]:
-        """Return the hosts whose last beat is older than the limit. A host whose connection has ended is not in it."""
+        """Return the hosts whose last beat is older than the limit. Hosts without a connection are left out."""
         now = time.monotonic()
         with self._lock:
             # If the monitor itself was suspended with its job, it has missed beats that were sent.

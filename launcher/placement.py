@@ -1,4 +1,4 @@
-"""Decide which cores and whose memory each worker of a node gets. This module only computes.
+"""Decide which cores and which memory each worker of a node gets. This module only computes.
 
 All workers get the same number of physical cores: the largest number for which every worker fits inside one NUMA
 domain. If there are more workers than cores, each worker gets one hardware thread instead. If there are more workers
@@ -29,9 +29,9 @@ class WorkerPlacement:
     memory_domain: int | None
     """Id of the NUMA domain for its memory: its own, or the nearest one with memory; None if no memory is known."""
     cpus: tuple[int, ...]
-    """Hardware threads that it may run on, ascending: all those of its cores, or a single one if cores are shared."""
+    """Hardware threads that it may run on, ascending: all those of its cores, or only one if cores run out."""
     cores: int
-    """Number of physical cores with these hardware threads."""
+    """Number of physical cores to which these hardware threads belong."""
     shared: bool = False
     """True if another worker runs on one of these cores too."""
 
@@ -43,7 +43,7 @@ class Placement:
     workers: tuple[WorkerPlacement, ...]
     """One entry per worker, by local rank."""
     warnings: tuple[str, ...] = ()
-    """One text for each loss (shared cores, idle cores, slow memory): its size and a remedy."""
+    """One text for each loss (shared cores, idle cores, slow memory), with its size and a remedy."""
 
     @property
     def shared(self) -> bool:
@@ -97,7 +97,7 @@ def _largest_share(core_counts: Sequence[int], workers: int) -> int:
 
 
 def _threads_by_depth(cores: Sequence[Core]) -> list[tuple[int, ...]]:
-    """Return the hardware threads of a domain: first that of every core, then the second of every core, and so on.
+    """Return the hardware threads of a domain: the first thread of every core, then the second ones, and so on.
 
     In this order as few workers as possible share a core.
     """
@@ -114,7 +114,7 @@ def _spread(workers: int, capacities: Sequence[int], weights: Sequence[int], pac
 
     Args:
         workers: number of workers to spread.
-        capacities: number of workers with which each domain is full.
+        capacities: number of workers that fill each domain.
         weights: size of each domain.
         packages: package of each domain.
     """
@@ -135,7 +135,7 @@ def _describe(topology: Topology, masks: Sequence[tuple[int, tuple[int, ...]]], 
     """Return the placement for the workers' domains and CPUs, with its warnings.
 
     Args:
-        topology: of the node.
+        topology: topology of the node.
         masks: NUMA domain and CPUs of each worker, by local rank.
         share: number of cores or hardware threads of each worker.
     """
@@ -167,13 +167,13 @@ def _describe(topology: Topology, masks: Sequence[tuple[int, tuple[int, ...]]], 
 def _sharing_warning(topology: Topology, workers: int) -> str:
     cores, threads = topology.core_count, topology.cpu_count
     if workers <= threads:
-        seen = f"{workers} workers share {count(cores, 'physical core')}: each runs on one hardware thread"
+        problem = f"{workers} workers share {count(cores, 'physical core')}: each runs on one hardware thread"
     else:
-        seen = (
+        problem = (
             f"{workers} workers share {count(threads, 'hardware thread')} of {count(cores, 'core')}, "
             "so workers will wait for each other"
         )
-    return f"{seen}; start at most {count(cores, 'worker')} on a node to give each its own cores"
+    return f"{problem}; start at most {count(cores, 'worker')} on a node to give each its own cores"
 
 
 def _idle_warning(topology: Topology, workers: int, share: int, idle: int) -> str:

@@ -61,7 +61,9 @@ class Rendezvous:
         self._round += 1
 
     def hear(self) -> list[Any] | None:
-        """Return the last value of every rank, by local rank, and remove the files; None on any rank but the first.
+        """Return the last value of every rank, by local rank, and remove the files.
+
+        Only the first rank of the node gets the values; other ranks get None.
 
         Raises:
             LaunchError: another rank sends nothing within the patience.
@@ -103,6 +105,6 @@ def _launch_id(allocation: Allocation, environ: Mapping[str, str]) -> str:
         names = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")
         return "-".join(["slurm", *(environ.get(name, "0") for name in names)])
     parent = os.getppid()
-    # Field 22 of the line: the start time tells two processes with the same id apart.
+    # Field 22 is the start time of the process. A process id can be used again, but not with the same start time.
     start_time = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
     return f"{parent}-{start_time}"

@@ -50,7 +50,7 @@ def online_cpus(root: Path) -> tuple[int, ...]:
 
 
 def sibling_cpus(root: Path, cpu: int) -> tuple[int, ...]:
-    """Return the hardware threads of a CPU's core, with offline ones; only the CPU itself if no file lists them."""
+    """Return the hardware threads of a CPU's core, including offline ones; only the CPU if no file lists them."""
     folder = root / CPUS / f"cpu{cpu}/topology"
     for name in ("core_cpus", "thread_siblings"):
         if siblings := _cpus_in(folder, f"{name}_list", name):
@@ -59,7 +59,7 @@ def sibling_cpus(root: Path, cpu: int) -> tuple[int, ...]:
 
 
 def package_of_cpu(root: Path, cpu: int) -> int:
-    """Return the number of a CPU's package (processor socket); 0 if unknown. Virtual machines report -1 for that."""
+    """Return the number of a CPU's package (processor socket); 0 if it is unknown (-1 on virtual machines)."""
     text = _text(root / CPUS / f"cpu{cpu}/topology/physical_package_id")
     return int(text) if text.isdecimal() else 0
 
@@ -115,7 +115,7 @@ def _cpus_in(folder: Path, list_name: str, mask_name: str) -> tuple[int, ...]:
 
 
 def _numbered(folder: Path, prefix: str) -> tuple[int, ...]:
-    """Return the numbers N of the entries PREFIXN in a folder, ascending; empty without the folder."""
+    """Return the numbers after `prefix` in the names of a folder's entries, ascending; empty without the folder."""
     names = os.listdir(folder) if folder.is_dir() else []
     matches = (re.fullmatch(rf"{prefix}([0-9]+)", name) for name in names)
     return tuple(sorted(int(match[1]) for match in matches if match))

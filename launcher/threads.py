@@ -1,4 +1,4 @@
-"""Decide how many threads a worker runs, and the variables that tell TensorFlow, OpenMP and Horovod.
+"""Decide how many threads a worker runs, and which variables set this in TensorFlow, OpenMP and Horovod.
 
 This module only computes. The caller must set the variables before TensorFlow is imported. Values that the user has set
 are kept.
@@ -25,7 +25,7 @@ FEW_CORES = 4
 """With fewer cores, a worker reserves none for communication and runs one operation at a time."""
 
 CONSTANTS = {
-    # Milliseconds that an OpenMP thread spins after its work. It takes the core from the next operation meanwhile.
+    # Milliseconds that an OpenMP thread spins after its work. A spinning thread slows down the next operation.
     "KMP_BLOCKTIME": "1",
     "KMP_AFFINITY": "granularity=fine,compact,1,0",
     # Bytes of one fused buffer for all gradients of the model: latency limits the exchange, not bandwidth.
@@ -121,7 +121,7 @@ def mpi_variables(node_cores: int, local_size: int) -> dict[str, str]:
     """Return the variables to set before MPI starts, when the ranks of a node cannot exchange anything yet.
 
     Horovod's background thread communicates all the time, and MPI spins while it waits. If a worker has no spare core,
-    this takes time from its compute threads. Open MPI then has to yield the core while it waits.
+    this takes time from its compute threads. The variable makes Open MPI yield the core while it waits.
 
     Args:
         node_cores: number of physical cores of the node.

@@ -157,14 +157,14 @@ def read_topology(root: str | os.PathLike[str] = "/", affinity: Collection[int] 
 
 
 def restrict(topology: Topology, cpus: Collection[int]) -> Topology:
-    """Return the topology without the CPUs that are not in `cpus`. Domains without a core left keep their memory.
+    """Return the topology without the CPUs that are not in `cpus`. A domain keeps its memory even without cores.
 
     Raises:
         LaunchError: the node has none of these CPUs.
     """
     allowed = set(cpus)
-    kept = (replace(c, cpus=tuple(cpu for cpu in c.cpus if cpu in allowed)) for c in topology.cores)
-    cores = tuple(core for core in kept if core.cpus)
+    remaining = (replace(c, cpus=tuple(cpu for cpu in c.cpus if cpu in allowed)) for c in topology.cores)
+    cores = tuple(core for core in remaining if core.cpus)
     if not cores:
         raise LaunchError(
             f"this process may run on CPUs {format_cpu_list(allowed) or 'none'}, but the node has "

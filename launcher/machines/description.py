@@ -77,7 +77,7 @@ class Partition:
         return f"{self.name} ({self.min_nodes}-{self.max_nodes} nodes, {self.max_hours} h)"
 
     def refusal(self, nodes: int, hours: float = 0.0) -> str:
-        """Return the limit that a job exceeds, for people; empty if the partition accepts the job."""
+        """Return the limit that a job violates, as a text for messages; empty if the partition accepts the job."""
         if nodes < self.min_nodes:
             return f"at least {self.min_nodes} nodes a job"
         if nodes > self.max_nodes:
@@ -90,7 +90,7 @@ class Machine:
     """A machine, as its TOML file describes it."""
 
     name: str
-    """Name of the file without .toml."""
+    """Name of the machine: that of its file without .toml."""
     title: str
     """Name of the machine and its type of node, for people."""
     source: str
@@ -170,7 +170,8 @@ class Machine:
             The partition, or None if the limits of this machine are not known.
 
         Raises:
-            LaunchError: no partition accepts the job, or not the one with this name. The message gives the limits.
+            LaunchError: no partition accepts the job, the named one does not, or the machine has only one node. The
+                message gives the limits.
         """
         job = count(nodes, "node") + (f" for {hours:g} hours" if hours else "")
         if self.batch == "none" and nodes > 1:

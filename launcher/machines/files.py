@@ -28,7 +28,7 @@ TYPES = {
     ),
     "str": ("a text", lambda value: isinstance(value, str)),
 }
-"""By the annotation of a field: the values that a file may give for it, in words and as a test."""
+"""Values that a file may give for a field, in words and as a test. The keys are the annotations of fields."""
 
 
 def machine_names() -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
             f"machine {where}: [environment] has a variable {bad[0]!r}; expected a name that a shell can export"
         )
     if not isinstance(partitions, list):
-        raise LaunchError(f"machine {where}: partitions is one table; expected a list: write [[partitions]]")
+        raise LaunchError(f"machine {where}: partitions is {partitions!r}; expected tables: write [[partitions]]")
     machine = _build(
         Machine,
         data,
@@ -122,9 +122,9 @@ def _build(kind: type[Description], table: Any, where: str, **known: Any) -> Des
 
     Args:
         kind: the class to build.
-        table: the table, which may be any value in a wrong file.
+        table: the table, or any other value if the file is wrong.
         where: place of the table, for messages.
-        known: fields with values already, which the table must not give.
+        known: values of the fields that must not be in the table.
     """
     if not isinstance(table, dict):
         raise LaunchError(f"{where}: expected a table, but it is {table!r}")
