@@ -5,7 +5,8 @@
 #   sbatch -N 1024 -p large -t 12:00:00 jobs/frontera.sh --epochs 25
 #   DATA='/scratch/me/*.h5' OUT=/scratch/me/run sbatch jobs/frontera.sh
 #
-# Note: the guide does not say the CPU numbering; alternating packages are assumed, as on Stampede's Xeons.
+# Note: the guide does not give the CPU numbers; the launcher assumes that they alternate between packages, as on
+# Stampede2.
 # Environment variables: DATA (file pattern, in quotes), OUT (run folder), PROJECT (this repository), VENV (Python
 # environment), MODULES (modules to load). Options of sbatch override the #SBATCH lines below. Arguments after the
 # script name are options of the training.

@@ -5,7 +5,7 @@
 #   sbatch -N 128 -p large -t 12:00:00 jobs/lonestar6.sh --epochs 25
 #   DATA='/scratch/me/*.h5' OUT=/scratch/me/run sbatch jobs/lonestar6.sh
 #
-# Note: the guide does not say how many NUMA domains a package has (NPS); 1 is assumed.
+# Note: the guide does not give the number of NUMA domains in a package (NPS); the launcher assumes 1.
 # Environment variables: DATA (file pattern, in quotes), OUT (run folder), PROJECT (this repository), VENV (Python
 # environment), MODULES (modules to load). Options of sbatch override the #SBATCH lines below. Arguments after the
 # script name are options of the training.

@@ -5,7 +5,7 @@
 #   sbatch -N 32 -t 12:00:00 jobs/stampede3-spr.sh --epochs 25
 #   DATA='/scratch/me/*.h5' OUT=/scratch/me/run sbatch jobs/stampede3-spr.sh
 #
-# Note: the guide does not say the sub-NUMA mode nor the CPU numbering; 4 domains a package are assumed.
+# Note: the guide gives neither the sub-NUMA mode nor the CPU numbers; the launcher assumes 4 domains in a package.
 # Environment variables: DATA (file pattern, in quotes), OUT (run folder), PROJECT (this repository), VENV (Python
 # environment), MODULES (modules to load). Options of sbatch override the #SBATCH lines below. Arguments after the
 # script name are options of the training.

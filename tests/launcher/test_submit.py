@@ -194,10 +194,10 @@ def test_a_chain_with_no_resume_is_refused(run_submit: Run, site: Site) -> None:
             "has no batch system; expected one with Slurm",
         ),
         ("stampede2-skx", ("--nodes", "869"), "at most 868 nodes a job"),
-        ("stampede2-skx", ("--time", "49"), "no partition for 1 nodes for 49 hours"),
+        ("stampede2-skx", ("--time", "49"), "no partition for 1 node for 49 hours"),
         ("stampede2-skx", ("--workers-per-node", "49"), "expected 1 to 48, the cores of a node"),
         ("stampede2-skx", ("--partition", "normal"), "has no partition 'normal'"),
-        ("stampede9", (), "unknown machine 'stampede9'; known are"),
+        ("stampede9", (), "unknown machine 'stampede9'. Expected one of"),
     ],
 )
 def test_limits_are_checked_before_the_submission(

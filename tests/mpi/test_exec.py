@@ -95,5 +95,5 @@ def test_ranks_meet_in_rounds_and_leave_nothing(tmp_path: Path, monkeypatch: pyt
 def test_a_rank_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     alone = Rendezvous(Allocation(local_rank=0, local_size=2, size=2), {"PMIX_NAMESPACE": "n"}, patience=0.1)
-    with pytest.raises(LaunchError, match="local rank 1 of 2 did not come"):
+    with pytest.raises(LaunchError, match="local rank 1 of 2 sent nothing"):
         alone.exchange(1)
