@@ -1,4 +1,4 @@
-"""Primary energies of simulated and generated events: the allowed range, and random energies event by event."""
+"""Primary energies of new events: the allowed range, and random energies for each event."""
 
 from __future__ import annotations
 

@@ -68,7 +68,10 @@ def split_events(total: int, settings: TrainingSettings) -> Split:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One rank's part of the training events. All ranks draw the same order and take their slices of a global batch."""
+    """One rank's part of each epoch.
+
+    All ranks draw the same random order of the training events, and each takes its slice of every global batch.
+    """
 
     train: np.ndarray
     """Numbers of all training events; the same on every rank."""
@@ -117,7 +120,7 @@ class Feeder:
         self._showers = showers
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeder")
         self._expected: dict[bytes, _Read] = {}
-        """First batches of a later `feed` by their event numbers, as bytes."""
+        """Reads of the first batches of a later `feed`, by the bytes of their event numbers."""
         self.waited = 0.0
         """Seconds that the training has waited for batches since the last `reset`."""
 

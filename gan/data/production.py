@@ -50,7 +50,7 @@ def plan_files(folder: Path, events: int, events_per_file: int) -> dict[Path, ra
 
 
 def prepare_folder(folder: Path, files: Container[Path], *, overwrite: bool | None = None) -> None:
-    """Create the output folder, or check that no shower file in it would be lost or mixed with the new ones.
+    """Create the output folder, and check that no shower file in it would be lost or mixed with the new ones.
 
     Args:
         folder: value of `--out`.

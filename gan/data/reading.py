@@ -4,10 +4,10 @@ A training reads events in random order, 8 at a time. HDF5 reads them under h5py
 are contiguous, HDF5 is only needed once, to find their places. After that, a read is one `pread` and, for compressed
 events, one call of zlib. Both release the GIL.
 
-This module caches nothing: the kernel's page cache does. All workers of a node share it, and they read different events
-of an epoch, so no byte is cached twice. The cache takes 5 kB per event of the files of this project, and the kernel
-frees it when memory is short. A batch of 8 takes 1.6 ms of one core, 0.8 ms of it in zlib. Sharing decoded events
-between the workers of a node would save those 0.8 ms, a thousandth of a step, for twelve times the memory.
+This module caches nothing: the kernel's page cache is enough. All workers of a node share it, and they read different
+events of an epoch, so no byte is cached twice. The cache takes 5 kB per event of the files of this project, and the
+kernel frees it when memory is short. A batch of 8 takes 1.6 ms of one core, 0.8 ms of it in zlib. Sharing decoded
+events between the workers of a node would save those 0.8 ms, a thousandth of a step, for twelve times the memory.
 
 Direct reads work for two kinds of files: uncompressed, contiguous or in chunks of whole events; and compressed with
 gzip, with or without the shuffle filter, in chunks of one event. HDF5 reads all other files. If a chunk spans many
@@ -47,7 +47,7 @@ class Places:
     """Where the bytes of each event lie in a file, and how they are encoded."""
 
     offsets: npt.NDArray[np.int64]
-    """Offset in bytes of the first byte of each event, (events,)."""
+    """Position of each event in the file, in bytes, (events,)."""
     sizes: npt.NDArray[np.int64]
     """Stored bytes of each event, (events,)."""
     dtype: np.dtype[Any]
@@ -111,11 +111,11 @@ class EventFile:
 
     def __init__(self, file: ShowerFile) -> None:
         self.file = file
-        """The file of the data set."""
+        """The original file."""
         self.source = file.path
         """The file that is read: `file.path`, or a copy of it."""
         self.decoded = 1
-        """Number of events that HDF5 decodes to read one. Valid once the file was opened."""
+        """Number of events that are decoded to read one. It is known once the file was opened."""
         self._stamp: tuple[int, ...] = ()
         self._targets: Rows = np.empty(0)
         self._places: Places | None = None
@@ -145,7 +145,7 @@ class EventFile:
                     into[place] = self._places.read(self._descriptor, row).reshape(SHAPE)
 
     def use(self, source: Path) -> None:
-        """Read from `source` from now on, a file with the same events."""
+        """From now on, read from `source`, another file with the same events."""
         if source != self.source:
             self.close()
             self.source, self._stamp = source, ()

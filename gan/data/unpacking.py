@@ -30,7 +30,7 @@ from gan.data.writing import WriteError
 __all__ = ["Copies"]
 
 MANY_EVENTS = 4
-"""Most events in a chunk of a file that is not copied. With so few, a batch of 8 is read in less than 10 ms."""
+"""Files with more events per chunk are copied. With 4 or fewer, a batch of 8 is read in less than 10 ms."""
 SECONDS_TO_UNPACK = 0.002
 """Seconds to decode and compress one event: 0.5 ms from chunks of whole events, 2 ms from h5py's own chunks."""
 EVENT_BYTES = 16_000

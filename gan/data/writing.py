@@ -136,7 +136,7 @@ class ShowerWriter:
 
 
 def pack(cells: npt.ArrayLike) -> list[bytes]:
-    """Compress cells (n, 25, 25, 25) in GeV event by event, for `ShowerWriter.append`. Processes can share it."""
+    """Compress cells (n, 25, 25, 25) in GeV event by event, for `ShowerWriter.append`."""
     return [zlib.compress(event, _COMPRESSION_LEVEL) for event in np.ascontiguousarray(cells, dtype="<f4")]
 
 

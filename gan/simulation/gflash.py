@@ -4,10 +4,10 @@ The formulas are those of Grindhammer and Peters (hep-ex/0001020), known as GFla
 depth, the energy follows a Gamma profile whose shape differs from shower to shower. Around the axis, energy spots are
 drawn from a core and a tail. This module only computes; `gan.simulation.production` writes files and starts processes.
 
-Each event is computed alone, with random streams made from the seed and the number of the event. So an event is the
-same, to the last bit, whatever the other events of a call, the process and the order. For this reason NumPy works on
-the layers and the thousands of spots of one event, never on several events. (A processor of another type may round a
-sine differently, and so move a spot to the next cell.)
+Each event is computed alone, with random streams made from the seed and the number of the event. So an event does not
+change, not even in its last bit, if it is computed with other events, in another process or in another order. For this
+reason NumPy works on the layers and the thousands of spots of one event, never on several events. (A processor of
+another type may round a sine differently, and so move a spot to the next cell.)
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _clamped_sigma(inverse: float) -> float:
 
 
 def _layer_fractions(peak: float, shape: float, table: Layers) -> Floats:
-    """Return the integral of the Gamma profile over each layer, (L,). What is missing from 1 leaks out at the back.
+    """Return the fraction of the energy in each layer, (L,): the integral of the Gamma profile. The rest leaks out.
 
     The maximum of the profile is at `peak` radiation lengths, and `shape` is its alpha.
     """

@@ -36,7 +36,7 @@ def plain(text: bytes) -> bytes:
 
 
 def places(marks: Iterable[bytes], block: bytes) -> set[tuple[int, int]]:
-    """Return begin and end of each line in `block` that contains one of `marks`. This is fast if few lines do."""
+    """Return begin and end of each line in `block` that contains one of `marks`. Other lines take no time."""
     lines: set[tuple[int, int]] = set()
     for mark in marks:
         at = block.find(mark)

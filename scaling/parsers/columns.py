@@ -52,7 +52,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
 _LARGEST_JSON = 64 << 20
 """Bytes of the largest JSON file that is read as a whole. Larger files can be JSON Lines."""
 _ROW = 1 << 16
-"""Bytes of a head that must contain the whole first line."""
+"""Longest first line of a CSV text in bytes. A text with a longer one is not read."""
 
 
 def columns_of(names: Sequence[str], given: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -91,7 +91,7 @@ def columns_of(names: Sequence[str], given: Mapping[str, str], path: Path) -> di
 
 
 def csv_columns(head: bytes) -> list[str]:
-    """Return the column names in the first line of a CSV text. Return none if it is no CSV or incomplete."""
+    """Return the column names in the first line of a CSV text. Return [] if it is not CSV or incomplete."""
     line, newline, _ = head.partition(b"\n")
     if not newline and len(head) >= _ROW:
         return []
@@ -147,8 +147,8 @@ def _fields(path: Path, delimiter: str, most: int) -> Iterator[tuple[int, Sequen
 def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
     """Yield the number and the values of each row of a JSON table. The values are None if the row is not an object.
 
-    A table is an array of objects, an object of columns, or JSON Lines. It may also be the only array of objects in an
-    object, as in exports of some programs. Objects within a row are flattened.
+    A table is an array of objects, an object of columns, or JSON Lines. An array of objects may also be inside another
+    object, if this contains no other such array. Objects within a row are flattened.
 
     Raises:
         RecordError: the file is not JSON, not a table, or too large.
@@ -189,7 +189,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
 
 
 def number(value: Any) -> float:
-    """Return a value as a finite number, or NaN if it is none."""
+    """Return a value as a finite number, or NaN if it is not one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
     try:
@@ -201,7 +201,7 @@ def number(value: Any) -> float:
 
 
 def whole(value: Any) -> int | None:
-    """Return a value as a count of 1 or more, or None if it is none."""
+    """Return a value as a count of 1 or more, or None if it is not one."""
     result = number(value)
     return int(result) if 1 <= result < 2**53 and result == int(result) else None
 

@@ -27,15 +27,15 @@ class Format:
     about: str
     """Name in messages to the user, such as `a Horovod timeline`."""
     begins: Callable[[bytes, Hints], bool] | None = None
-    """Return True if a file with these first bytes (without a byte order mark) has this format."""
+    """Test for formats with a fixed start: True if a file with these first bytes has this format. The bytes do not
+    include a byte order mark."""
     occurs: Callable[[bytes], bool] | None = None
-    """Return True if a block of whole lines contains a line of this format. For formats with lines between other
-    output."""
+    """Test for formats whose lines stand between other output: True if a block of whole lines contains such a line."""
     meant: Callable[[Path, Hints], None] | None = None
-    """Raise RecordError if a file of a folder has this format but is not a log. Folders may also contain settings and
-    other tables. Files that the user names are not checked."""
+    """Check of files in folders, which may also contain settings and other tables: raise RecordError if a file of this
+    format is not a log. A file that the user gives is not checked."""
     read: Callable[[Path, Hints], list[RunLog]]
-    """Return the runs in a file. Raise RecordError if there are none."""
+    """Reader: return the runs in a file, or raise RecordError if there are none."""
 
 
 def bounded(path: Path, number: int) -> None:
@@ -47,7 +47,7 @@ def bounded(path: Path, number: int) -> None:
 
 
 def not_understood(number: int, what: str) -> list[str]:
-    """Return a note about lines that look like a record but cannot be read, or no note if there are none.
+    """Return a list with a note about lines that look like a record but cannot be read. It is empty if there are none.
 
     Args:
         number: number of such lines.

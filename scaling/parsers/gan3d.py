@@ -55,18 +55,18 @@ _LOOKS = re.compile(
     rb"|processed \S{1,40} batches|epoch \d\S{0,19} of \d",
     re.IGNORECASE,
 )
-"""Lines that look like a record. One that no form matches is counted for a note."""
+"""Text of a line that looks like a record. If no form matches such a line, a note says so."""
 _MARKS = (
     *(b" took ", b"Time ", b"esting for", b"Training", b"batch size", b"hostname", b"Initialization"),
     *(b"(train)", b"saving weights"),
 )
-"""Texts in all records but those of `_HEADER` and `_PROGRESS`, which are many."""
+"""Texts that lines with records contain, apart from headers and progress lines, which are most of a log."""
 _HEADER = re.compile(rb"Epoch (\S{1,20} of \S{1,20})")
 _PROGRESS = b"processed "
 _DECISIVE = {"total", "progress", "tested", "zero", "taken", "took", "clock"}
 """Forms that occur only in logs of 3DGAN."""
 _ALIKE_TO_READ = 5_000
-"""Lines to read before the reader skips lines that repeat a known fact for another rank. They are most of a log."""
+"""Number of lines after which the reader skips headers and progress lines that only repeat known facts."""
 
 
 def _occurs(block: bytes) -> bool:

@@ -70,7 +70,7 @@ class Hints:
     train_events: int | None = None
     """Number of training events."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Names of columns in tables and CSV logs, by their meaning: `seconds` may be `average_train_time`, for example."""
+    """Names of columns in tables and CSV logs, by their meaning, such as `{"seconds": "average_train_time"}`."""
     name_pattern: str | None = None
     r"""Regular expression that is searched in the absolute path of a file. Its named groups are counts, such as
     `(?P<nodes>\d+)`: workers, nodes, workers_per_node, cores_per_node, batch_size, global_batch_size, train_events.
@@ -148,7 +148,7 @@ def user_facts(path: Path, hints: Hints) -> dict[str, Facts]:
 
 
 def _derive(facts: Facts) -> None:
-    """Compute unknown facts from the others."""
+    """Compute unknown facts from the known ones."""
     if facts.workers is None and facts.nodes and facts.workers_per_node:
         facts.workers = facts.nodes * facts.workers_per_node
     if facts.workers is None and facts.global_batch_size and facts.batch_size:

@@ -48,7 +48,7 @@ _MARKS = (
     *(b"epoch_st", b"block_st", b"eval_st", b"run_st", b"number_of_", b"accelerators_per_node"),
     *(b"global_batch_size", b"train_samples", b"submission_benchmark", b"opt_name", b"gradient_accumulation_steps"),
 )
-"""Texts in all keys of `_WANTED`. They are few, since each one costs a search through the file."""
+"""Texts in the keys of `_WANTED`. There are few of them, because each one costs a search through the file."""
 _decoder = json.JSONDecoder()
 
 
@@ -153,7 +153,7 @@ class _Log:
         """Return the number of an epoch or block. Without a number in the event, it is the current or the next one.
 
         Raises:
-            ValueError: the number is not a number of 0 or more.
+            ValueError: the event has a number that is negative, too large, or not a number at all.
         """
         names = ("epoch_num", "first_epoch_num", "samples_count", "step")
         number = next((metadata[name] for name in names if name in metadata), value)

@@ -28,9 +28,9 @@ _NO_HINTS = Hints()
 def read_runs(paths: Sequence[Path], hints: Hints = _NO_HINTS) -> list[RunLog]:
     """Return the runs in files and folders, in the order of `paths`. A file that is given twice counts once.
 
-    A folder stands for all logs in it and in the folders below, in the order of their names. If a folder contains a
-    run.jsonl, this is its only run. In folders, reports of this project are skipped, and so are tables without times
-    or without a number of workers. The memory does not grow with the size of a file.
+    A folder stands for all logs in it and in the folders below, sorted by name. A folder with a run.jsonl is one run:
+    its other files are ignored. In folders, reports of this project are skipped, and so are tables without times or
+    without a number of workers. The memory in use does not grow with the size of the files.
 
     Raises:
         RecordError: a path does not exist, a given file has an unknown format, a folder contains no run, or a file

@@ -108,8 +108,8 @@ def _hinted(run: RunLog, path: Path, hints: Hints) -> RunLog:
     """Add the user's settings and cores per node to a run.
 
     The counts of the record are not replaced: they were measured, and options may be meant for other logs in the same
-    report. The cores per node are: the record only has the cores of the workers, and a node may have more that cost
-    core-hours.
+    report. The cores per node are replaced: the record only has the cores of the workers, but core-hours are paid for
+    all cores of a node.
     """
     notes, cores, settings = list(run.notes), run.cores_per_node, dict(run.settings)
     for where, facts in reversed(user_facts(path, hints).items()):

@@ -188,8 +188,8 @@ def _begins(head: bytes, hints: Hints) -> bool:
         # A name with dots stands for an object in the row: its last part is a key in the text.
         return any(f'"{name.rpartition(".")[2]}"'.encode() in head for name in names)
     columns = csv_columns(head)
-    known = columns_of(columns, {}, Path())
-    return any(name in columns for name in hints.columns.values()) or ("seconds" in known) or ("workers" in known)
+    meanings = columns_of(columns, {}, Path())
+    return any(name in columns for name in hints.columns.values()) or "seconds" in meanings or "workers" in meanings
 
 
 def _meant(path: Path, hints: Hints) -> None:

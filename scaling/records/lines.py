@@ -51,7 +51,7 @@ def from_line(line: str) -> Header | Epoch | End:
 
 @functools.cache
 def _fields(cls: Any) -> tuple[Sequence[str], Sequence[tuple[str, Any]]]:
-    """Return the names of the fields without a default, and all fields with their types."""
+    """Return the names of the fields of a record class that have no default, and the types of all its fields."""
     needed = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
     return tuple(needed), tuple(get_type_hints(cls).items())
 

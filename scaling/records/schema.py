@@ -70,8 +70,8 @@ class Header:
     resumed_epochs: int = 0
     """Number of epochs that were complete when this part of the run started."""
     resumed_steps: int = 0
-    """Number of steps of the next epoch that were done when this part of the run started. It is not 0 if the part
-    before was interrupted during an epoch."""
+    """Number of steps of the next epoch that were done when this part of the run started. Not 0 after an interruption
+    during an epoch."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "workers", "nodes", "batch_size", "global_batch_size")
@@ -109,10 +109,10 @@ class Epoch:
     checkpoint_seconds: float
     """Seconds of writing the checkpoint on rank 0."""
     input_seconds: float
-    """Seconds of waiting for events, mean over the ranks. They are part of `seconds`."""
+    """Seconds of waiting for events, mean over the ranks. Part of `seconds`."""
     communication_seconds: float
-    """Seconds from the end of the gradient computation until the average gradients arrive, mean over the ranks. This is
-    the transfer and the wait for slower ranks. They are part of `seconds`."""
+    """Seconds between the end of the gradient computation and the arrival of the averaged gradients, mean over the
+    ranks: the transfer, and the wait for slower ranks. Part of `seconds`."""
     events: int
     """Number of events that all ranks processed."""
     steps: int
@@ -132,7 +132,7 @@ class Epoch:
     validation: Mapping[str, float] = field(default_factory=dict)
     """Losses and errors on the validation events by name. Empty without validation."""
     resumed_steps: int = 0
-    """Number of steps of this epoch that an earlier part of the run did. Times and `events` are those of the other
+    """Number of steps of this epoch that an earlier part of the run did. Times and `events` are those of the remaining
     steps."""
     slow_ranks: Sequence[Mapping[str, Any]] = ()
     """Ranks whose computing time is at least 1.2 times the median, slowest first: `rank`, `host` and `ratio`."""
