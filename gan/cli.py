@@ -16,13 +16,14 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from gan.data.showers import ENERGY_LIMIT, EVENTS_PER_FILE, open_showers
-from gan.data.unpacking import repack as rewrite
-from gan.errors import InputError
+from gan.data.energies import ENERGY_LIMIT, LOWEST_ENERGY
+from gan.data.layout import EVENTS_PER_FILE
+from gan.data.repacking import repack_files
+from gan.data.showers import open_showers
 from gan.generation.production import HIGHEST_ENERGY, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
 from gan.generation.production import Order as GenerationOrder
-from gan.simulation.production import LOWEST_ENERGY, Order, write_files
+from gan.simulation.production import SimulationRequest, write_files
 
 __all__ = ["main"]
 
@@ -81,11 +82,11 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     """
     if processes is None:
         processes = len(os.sched_getaffinity(0))
-    order = Order(processes=processes, **options)
-    with _progress(order.events, "Simulated") as report:
-        summary = write_files(order, report)
+    request = SimulationRequest(processes=processes, **options)
+    with _progress(request.events, "Simulated") as report:
+        summary = write_files(request, report)
     click.echo(
-        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {order.out}: "
+        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {request.out}: "
         f"{summary.seconds:.1f} s, {summary.events / summary.seconds:,.0f} events/s, "
         f"mean sampling fraction {summary.sampling_fraction:.5f}."
     )
@@ -189,22 +190,9 @@ def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
     Worth it for files whose chunks hold many events, all of which are decoded to read one. The new files have one event
     a chunk, float32, compressed; data sets other than 'ECAL' and columns 0 and 1 of 'target' are left behind.
     """
-    with open_showers(data) as showers:
-        targets = {out / file.path.name: file for file in showers.files}
-        if len(targets) < len(showers.files):
-            raise InputError(f"{len(showers.files)} files have only {len(targets)} different names: repack them apart")
-        sources = {os.path.realpath(file.path) for file in showers.files}
-        for path in targets:
-            if path.exists() and (not overwrite or os.path.realpath(path) in sources):
-                raise InputError(f"{path} exists; give another folder with --out, or --overwrite what is not a source")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"The folder {out} cannot be made ({error}). Give another --out.") from error
-        with _progress(showers.events, "Repacked") as report:
-            for target, file in targets.items():
-                rewrite(file.path, target, report)
-    click.echo(f"Wrote {showers.events:,} events to {len(targets)} file(s) in {out}.")
+    with open_showers(data) as showers, _progress(showers.events, "Repacked") as report:
+        files = repack_files(showers.files, out, overwrite=overwrite, report=report)
+    click.echo(f"Wrote {showers.events:,} events to {len(files)} file(s) in {out}.")
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def launch(mpirun: str) -> Launch:
 @pytest.fixture(scope="session")
 def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small files of simulated showers; returns their folder."""
-    from gan.data.showers import write_showers
+    from gan.data.writing import write_showers
     from gan.simulation.gflash import simulate
 
     folder = tmp_path_factory.mktemp("showers")

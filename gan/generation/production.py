@@ -6,10 +6,9 @@ the format in `writing`.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gan.data.layout import ENERGY_LIMIT, EVENTS_PER_FILE, FILE_NAME
+from gan.data.energies import ENERGY_LIMIT, check_energy_range, draw_energies
+from gan.data.energies import LOWEST_ENERGY as LOWEST_POSSIBLE
+from gan.data.layout import EVENTS_PER_FILE
+from gan.data.production import check_counts, check_seed, pieces, plan_files, prepare_folder, provenance
 from gan.data.showers import open_showers
 from gan.data.writing import ShowerWriter
 from gan.errors import InputError
@@ -28,8 +30,6 @@ from gan.models.registry import DEFAULT
 from gan.physics.formulas import geant4_ecal
 from gan.quiet import remarks_held_back
 from gan.run.folder import find_checkpoint
-from gan.simulation.gflash import draw_energies
-from gan.simulation.production import LOWEST_ENERGY as LOWEST_POSSIBLE
 
 if TYPE_CHECKING:
     from gan.generation.network import GeneratorWeights
@@ -71,17 +71,10 @@ class Order:
     events_per_file: int = EVENTS_PER_FILE
 
     def __post_init__(self) -> None:
-        for name in ("events", "batch_size", "threads", "streams", "events_per_file"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {value}; expected 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed is {self.seed}; expected a whole number from 0 to {2**32 - 1}")
-        if not LOWEST_POSSIBLE <= self.energy_min <= self.energy_max <= ENERGY_LIMIT:
-            raise InputError(
-                f"--energy-min is {self.energy_min:g} and --energy-max {self.energy_max:g}; expected GeV, "
-                f"{LOWEST_POSSIBLE:g} to {ENERGY_LIMIT:g} and the minimum not above the maximum"
-            )
+        names = ("events", "batch_size", "threads", "streams", "events_per_file")
+        check_counts({name: getattr(self, name) for name in names})
+        check_seed(self.seed, largest=2**32 - 1)
+        check_energy_range(self.energy_min, self.energy_max)
 
     @property
     def parallel(self) -> tuple[int, int]:
@@ -128,7 +121,8 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
     # The full form differs in how weights are updated, which is behind them.
     precision = order.precision or str(weights.settings.get("precision", "fp32")).removesuffix("-full")
     energies = _energies(order)
-    files = _files(order, len(energies))
+    files = plan_files(order.out, len(energies), order.events_per_file)
+    prepare_folder(order.out, files)
     showers = Showers(
         build_generator(weights, precision),
         weights.architecture.latent,
@@ -139,12 +133,15 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
     showers.compile()
     began = time.monotonic()
     in_network = fractions = 0.0
-    spans = {path: list(_spans(first, last, order.batch_size)) for path, (first, last) in files.items()}
-    all_spans = ((start, energies[start:stop]) for cut in spans.values() for start, stop in cut)
-    with closing(showers.batches(all_spans)) as batches:
-        for path, (first, last) in files.items():
-            with ShowerWriter(path, last - first, _attributes(order, weights, precision, first)) as writer:
-                for _, batch in zip(spans[path], batches, strict=False):
+    spans = (
+        (span.start, energies[span.start : span.stop])
+        for events in files.values()
+        for span in pieces(events, order.batch_size)
+    )
+    with closing(showers.batches(spans)) as batches:
+        for path, events in files.items():
+            with ShowerWriter(path, len(events), _attributes(order, weights, precision, events.start)) as writer:
+                for _, batch in zip(pieces(events, order.batch_size), batches, strict=False):
                     writer.append(batch.packed, batch.energies)
                     in_network += batch.seconds
                     fractions += float(batch.sampling_fractions.sum())
@@ -159,10 +156,6 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
         checkpoint=weights.path,
         precision=precision,
     )
-
-
-def _spans(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + size, last)) for start in range(first, last, size))
 
 
 def _energies(order: Order) -> Energies:
@@ -201,34 +194,11 @@ def _energies_in(path: Path) -> Energies:
         ) from error
 
 
-def _files(order: Order, events: int) -> dict[Path, tuple[int, int]]:
-    """The files with their first event and the one after their last; the folder is made."""
-    try:
-        order.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {order.out} cannot be made ({error}); give another --out") from error
-    # Files of two productions in one folder would be read as one data set.
-    present = sorted(order.out.glob(FILE_NAME.format(k="*", n="*")))
-    if present:
-        raise InputError(
-            f"{present[0]} exists already ({len(present)} such files in all); expected a folder without showers. Give "
-            "another --out, or remove them"
-        )
-    cuts = enumerate(_spans(0, events, order.events_per_file), start=1)
-    return {order.out / FILE_NAME.format(k=1, n=n): span for n, span in cuts}
-
-
 def _attributes(order: Order, weights: GeneratorWeights, precision: str, first: int) -> dict[str, Any]:
-    try:
-        version = importlib.metadata.version("3dgan-scaling")
-    except importlib.metadata.PackageNotFoundError:
-        version = "unknown"
     drawn = {"energy_min_GeV": order.energy_min, "energy_max_GeV": order.energy_max}
     taken = {"energies_from": str(order.energies_from)}
     return {
-        "generator": "3dgan-scaling, python -m gan generate",
-        "method": "generative adversarial network, 3DGAN",
-        "version": version,
+        **provenance("generate", "generative adversarial network, 3DGAN"),
         "checkpoint": str(weights.path.absolute()),
         "checkpoint_epochs": weights.epochs,
         "checkpoint_steps": weights.steps,

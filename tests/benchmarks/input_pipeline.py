@@ -24,7 +24,7 @@ import numpy as np
 from gan.data.feeding import Feeder, Part
 from gan.data.layout import CELLS, TARGET
 from gan.data.showers import open_showers
-from gan.simulation.production import Order, write_files
+from gan.simulation.production import SimulationRequest, write_files
 
 __all__ = ["LAYOUTS", "epoch", "main", "milliseconds"]
 
@@ -47,11 +47,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 def write_layouts(folder: Path, events: int, names: Iterable[str]) -> dict[str, Path]:
     """Simulate showers and write them in these layouts."""
-    source = write_files(
-        Order(out=folder / "source", events=events, energy_min=2, energy_max=500, seed=1, processes=1,
-              events_per_file=events, overwrite=False),
-        lambda _: None,
-    ).files[0]  # fmt: skip
+    request = SimulationRequest(out=folder / "source", events=events, seed=1, events_per_file=events)
+    source = write_files(request).files[0]
     paths = {}
     with h5py.File(source) as file:
         cells, target = file[CELLS][:], file[TARGET][:]

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from gan.data.feeding import Feeder
-from gan.data.showers import open_showers, write_showers
+from gan.data.showers import open_showers
+from gan.data.writing import write_showers
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
 from tests.benchmarks.figures import Figure

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from gan.data.energies import draw_energies
 from gan.data.feeding import Part
 from gan.physics.formulas import profiles, sampling_fraction
-from gan.simulation.gflash import draw_energies, simulate
+from gan.simulation.gflash import simulate
 from tests.benchmarks.precision_comparison import BASE, Cell, curve, differences, draw, shape_distance, table, verdict
 
 __all__ = ["Data", "Plan", "main", "run_cell", "steps_for"]

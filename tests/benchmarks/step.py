@@ -114,7 +114,7 @@ def plain_loop(filters: str, batch: int) -> Measurement:
 
 def shower_file(folder: Path, events: int = 64) -> Path:
     """A file of simulated showers for sections that need one."""
-    from gan.data.showers import write_showers
+    from gan.data.writing import write_showers
 
     path = folder / "EleEscan_1_1.h5"
     write_showers(path, *real_batch(events), {})

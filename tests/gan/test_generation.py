@@ -16,7 +16,9 @@ import h5py
 import numpy as np
 import pytest
 
-from gan.data.showers import open_showers, write_showers
+from gan.data.energies import draw_energies
+from gan.data.showers import open_showers
+from gan.data.writing import write_showers
 from gan.errors import InputError
 from gan.generation.network import Showers, build_generator, read_generator
 from gan.generation.production import HIGHEST_ENERGY, LOWEST_ENERGY, Order, generate
@@ -27,7 +29,6 @@ from gan.physics.formulas import geant4_ecal, sampling_fraction
 from gan.run.checkpoint import Checkpoint, Checkpoints, snapshot
 from gan.run.folder import RunFolder, find_checkpoint
 from gan.settings import TrainingSettings
-from gan.simulation.gflash import draw_energies
 from gan.training.step import Networks
 from tests.support.environment import ROOT
 
@@ -228,7 +229,7 @@ def test_numbers_that_are_not_finite(checkpoint: Checkpoint, run: Path, tmp_path
 def test_showers_that_are_there_stay(run: Path, tmp_path: Path) -> None:
     present = tmp_path / "EleEscan_1_9.h5"
     present.write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"EleEscan_1_9.h5 exists already \(1 such files"):
+    with pytest.raises(InputError, match=r"EleEscan_1_9.h5 exists already \(1 such file "):
         generate(Order(source=run, out=tmp_path, events=1))
     assert present.read_bytes() == b"mine"
     shutil.rmtree(tmp_path)

@@ -413,7 +413,7 @@ def test_forecast_plan_and_export_as_commands(tmp_path: Path) -> None:
         (["export", "np1", "--baseline-from", "np1"], "No such option"),
         (["report", "np1", "--series", "nothing"], "nothing"),
         (["report", "np1", "--column", "seconds"], "expected NAME=COLUMN"),
-        (["report", "np1", "--name-pattern", "("], "no regular expression"),
+        (["report", "np1", "--name-pattern", "("], "not a regular expression"),
         (["report", "np1", "--baseline-from", "missing"], "missing"),
         (["export", "np1", "--out", "np1/run.jsonl/x"], "cannot be written"),
     ],
