@@ -256,8 +256,10 @@ def _print_files(files: list[Path]) -> None:
 
 
 def _print_sentences(series: str, sentences: list[str]) -> None:
+    from scaling.metrics.epochs import unquoted
+
     for sentence in sentences:
-        click.echo(f"{series}: {sentence}" if series else sentence)
+        click.echo(f"{unquoted(series)}: {sentence}" if series else sentence)
 
 
 def _print_notes(notes: Iterable[str]) -> None:

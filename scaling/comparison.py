@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from scaling import metrics
+from scaling.metrics.epochs import unquoted
 from scaling.metrics.verdicts import UNKNOWN, WORSE, compare_points, count_verdicts
-from scaling.plots.panels import plain
 from scaling.records import RecordError
 from scaling.records.wording import count
 from scaling.report.text import figures, interval_text
@@ -90,14 +90,14 @@ def _conclusion(table: pd.DataFrame, threshold: float) -> list[str]:
 
 def _size(row: pd.Series) -> str:
     workers = count(row["workers"], "worker")
-    return f"{plain(row['series'])}, {workers}" if row["series"] else workers
+    return f"{unquoted(row['series'])}, {workers}" if row["series"] else workers
 
 
 def _cells(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table of comparisons as text."""
     cells = pd.DataFrame()
     if table["series"].nunique() > 1:
-        cells["series"] = table["series"].map(plain)
+        cells["series"] = table["series"].map(unquoted)
     cells["workers"] = table["workers"].astype(str)
     cells["quantity"] = table["quantity"]
     for name in ("a", "b"):

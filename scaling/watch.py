@@ -32,7 +32,10 @@ class _Reader:
         self._known: dict[Path, tuple[tuple[int, int], Run | str]] = {}
 
     def runs(self) -> dict[str, Run | str]:
-        """Return each run by its name, or the reason why it cannot be read. The reason is empty for an empty file."""
+        """Return the record of each run by its name, or the reason why it cannot be read.
+
+        The reason is empty for an empty file.
+        """
         return {str(path.parent.relative_to(self.folder)): self._read(path) for path in _records(self.folder)}
 
     def _read(self, path: Path) -> Run | str:

@@ -34,7 +34,7 @@ def breakdown(
 
     T is the time of an epoch, I the mean input wait of the ranks and X their mean exchange. The mean computing time is
     C = T - I - X. An input wait that the log does not give counts as computing. The slowest rank computes r times as
-    long as the median rank. The others wait for it in the exchange: (r - 1) C of X, but at most X. The rest of X is
+    long as the median rank. The others wait for it in the exchange, for (r - 1) C but at most X. The rest of X is
     transport. If r is not known, all of X counts as communication, and imbalance, load balance and communication
     efficiency are not-a-number. A single worker waits for nobody. Timelines are left out, because their exchange
     overlaps with computing.

@@ -19,7 +19,7 @@ _SIZES = ("batch_size", "global_batch_size", "train_events")
 def differences(
     runs: Sequence[RunLog], mode: str = "fixed-local", series: Sequence[str] = ()
 ) -> dict[str, dict[str, list[str]]]:
-    """Return the settings that differ between runs of the same curve: setting -> value as text -> sources of the runs.
+    """Find the settings that differ between runs of the same curve.
 
     Compares all `settings` and the sizes that the mode keeps: batch_size (fixed-local, weak) or global_batch_size
     (strong), and train_events (fixed-local, strong) or train_events per worker (weak, to three figures). In weak
@@ -29,6 +29,9 @@ def differences(
         runs: the runs of one or several curves.
         mode: one of `runs.MODES`.
         series: settings that separate the curves. Their values may differ.
+
+    Returns:
+        A dictionary for each differing setting, from each of its values as text to the sources of the runs with it.
     """
     result: dict[str, dict[str, list[str]]] = {}
     labels = series_labels(runs, series)

@@ -19,6 +19,7 @@ __all__ = [
     "measured_epochs",
     "run_value",
     "series_labels",
+    "unquoted",
     "workers_text",
 ]
 
@@ -123,6 +124,11 @@ def series_labels(runs: Sequence[RunLog], keys: Sequence[str]) -> list[str]:
         if key not in known:
             raise RecordError(f"no run has the setting {key!r} for a series; expected one of {joined(sorted(known))}")
     return [", ".join(f"{key} {run_value(run, key)}" for key in keys) for run in runs]
+
+
+def unquoted(label: str) -> str:
+    """Return the name of a curve without the quotes that records put around settings: `precision bf16`."""
+    return label.replace("'", "")
 
 
 def run_value(run: RunLog, key: str) -> str:

@@ -69,7 +69,7 @@ def _point(series: str, workers: int, group: pd.DataFrame, draws: int, seed: int
     row["seconds_low"], row["seconds_high"] = interval(seconds_draws)
     cost_draws, rate = np.empty(0), math.nan
     if events_known(group):
-        # Invert after the median. Otherwise an even number of equal epochs would not give events / seconds.
+        # Invert after taking the median: then the rate is exactly events / seconds, also for an even number of epochs.
         cost = group["seconds"] / group["events"].astype(float)
         rate = 1 / cost.median()
         if group["events"].nunique() == 1:

@@ -32,7 +32,7 @@ _ROBUST_SIGMAS = 2.0
 _DRAWN_TOLERANCE = 1e-5
 """Tolerance of the fits to draws: far below the scatter of the draws, and reached in few steps."""
 _Z95 = 1.959964
-"""Standard errors from the center of a normal distribution to the limits of its 95% interval."""
+"""Standard errors from the centre of a normal distribution to the limits of its 95% interval."""
 _COMPARABLE = 1.05
 """A model with fewer weights is preferred if its prediction error is at most this multiple of the smallest one."""
 
@@ -107,9 +107,10 @@ def data_of(curve: pd.DataFrame, message_bytes: float | None = None) -> Data:
 def least_weights(model: Model, data: Data, terms: np.ndarray | None = None, tolerance: float = 1e-10) -> np.ndarray:
     """Return the weights >= 0 that minimize a robust sum of squares of relative residuals.
 
-    Minimizes sum rho((log cost - log model)^2 / (scale sigma)^2) with rho(z) = 2 (sqrt(1 + z) - 1), SciPy's `soft_l1`,
-    by Gauss-Newton steps of non-negative least squares. The minimum is that of `scipy.optimize.least_squares` with
-    bounds, in a hundredth of the time, so that hundreds of draws can be fitted.
+    Minimizes sum rho((log cost - log model)^2 / s^2) with rho(z) = 2 (sqrt(1 + z) - 1), SciPy's `soft_l1`, by
+    Gauss-Newton steps of non-negative least squares. s is `_ROBUST_SIGMAS` times the standard error of a point, or
+    `_ROBUST_SCATTER` without intervals. The minimum equals that of `scipy.optimize.least_squares` with bounds, but
+    takes a hundredth of the time, so that hundreds of draws can be fitted.
 
     Args:
         model: the model to fit.

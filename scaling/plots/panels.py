@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from scaling.metrics.epochs import unquoted
 from scaling.plots.describe import Bars, Line, Panel, Side
 from scaling.published import Published
 from scaling.records.wording import count
 
-__all__ = ["LEFT_OUT", "breakdown_panels", "curve_panels", "plain", "series_of"]
+__all__ = ["LEFT_OUT", "breakdown_panels", "curve_panels", "series_of"]
 
 _PARTS: Mapping[str, str] = {
     "compute": "computing",
-    "slower": "computing, in addition to the baseline",
+    "slower": "slower computing than at the baseline",
     "imbalance": "waiting for slower ranks",
     "communication": "communication",
     "input": "waiting for input",
@@ -74,6 +75,7 @@ def curve_panels(
         ]
         lines = [_published(name, one, len(curves) + i) for i, one in enumerate(published)]
         others = [line for line in lines if line is not None]
+        sources = [one for one, line in zip(published, lines, strict=True) if line is not None]
         panels.append(
             Panel(
                 name=name,
@@ -86,7 +88,7 @@ def curve_panels(
                 percent=name == "efficiency",
                 from_zero=name == "efficiency",
                 digits=digits,
-                caption=_caption(name, bool(forecasts), published if others else ()),
+                caption=_caption(name, bool(forecasts), sources),
             )
         )
     return panels
@@ -99,7 +101,7 @@ def breakdown_panels(breakdown: pd.DataFrame) -> list[Panel]:
         breakdown: result of `metrics.breakdown`. It may be empty.
     """
     return [
-        _breakdown_panel(part, plain(series), number)
+        _breakdown_panel(part, unquoted(series), number)
         for number, (series, part) in enumerate(series_of(breakdown)[:_MOST_BREAKDOWNS])
         if len(part)
     ]
@@ -124,11 +126,6 @@ def _breakdown_panel(part: pd.DataFrame, series: str, number: int) -> Panel:
     )
 
 
-def plain(series: str) -> str:
-    """Return the name of a series without the quotes that records put around text: `precision bf16`."""
-    return series.replace("'", "")
-
-
 def _ticks(curve: pd.DataFrame, forecasts: Mapping[str, pd.DataFrame]) -> list[float]:
     """Return the measured sizes, and beyond them doubled sizes up to the end of the forecasts."""
     sizes = sorted({float(n) for n in curve["workers"]})
@@ -140,7 +137,7 @@ def _ticks(curve: pd.DataFrame, forecasts: Mapping[str, pd.DataFrame]) -> list[f
 
 def _measured(name: str, series: str, table: pd.DataFrame, style: int, curves: int) -> Line:
     return Line(
-        label=plain(series) if curves > 1 and series else "median, 95% interval",
+        label=unquoted(series) if curves > 1 and series else "median, 95% interval",
         x=table["workers"].astype(float).tolist(),
         y=table[name].astype(float).tolist(),
         low=table[f"{name}_low"].astype(float).tolist(),
@@ -154,7 +151,7 @@ def _measured(name: str, series: str, table: pd.DataFrame, style: int, curves: i
 def _forecast(name: str, series: str, table: pd.DataFrame, style: int, curves: int) -> Line:
     extrapolated = table["extrapolated"] if "extrapolated" in table else pd.Series(True, index=table.index)
     return Line(
-        label=f"{plain(series)}: forecast" if curves > 1 and series else "forecast, 95% interval",
+        label=f"{unquoted(series)}: forecast" if curves > 1 and series else "forecast, 95% interval",
         x=table["workers"].astype(float).tolist(),
         y=table[name].astype(float).tolist(),
         low=table[f"{name}_low"].astype(float).tolist(),
@@ -166,7 +163,7 @@ def _forecast(name: str, series: str, table: pd.DataFrame, style: int, curves: i
 
 
 def _ideals(name: str, curves: Sequence[tuple[str, pd.DataFrame]], sizes: Sequence[float]) -> Iterator[Line]:
-    """Yield the ideal lines over `sizes`: one for each different baseline, or for the time of each different curve."""
+    """Yield the ideal line of each curve over the ascending `sizes`. Equal lines are drawn once."""
     seen: set[tuple[float, ...]] = set()
     for _, table in curves:
         baseline = float(table["baseline"].iloc[0])

@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
+from typing import Any
 
-from scaling.metrics.epochs import measured_epochs
+from scaling.metrics.epochs import measured_epochs, unquoted
 from scaling.plots.describe import Line, Panel
-from scaling.plots.panels import plain
 from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
@@ -51,15 +51,14 @@ def step_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         for quantile, text in (("median", "median"), ("p95", "95th percentile"), ("max", "slowest step")):
             times = {workers: [getattr(e.step_seconds, quantile) for e in sizes[workers]] for workers in sorted(sizes)}
             lines.append(
-                Line(
-                    label=f"{plain(series)}: {text}" if len(pooled) > 1 and series else text,
-                    x=[float(workers) for workers in times],
-                    y=[median(values) for values in times.values()],
-                    low=[min(values) for values in times.values()],
-                    high=[max(values) for values in times.values()],
+                _range_line(
+                    times,
+                    label=f"{unquoted(series)}: {text}" if len(pooled) > 1 and series else text,
                     style=len(lines),
                     role="measured" if quantile == "median" else "quantile",
-                    hover=[f"{count(len(values), 'epoch')}, {plain(series)}".rstrip(", ") for values in times.values()],
+                    hover=[
+                        f"{count(len(values), 'epoch')}, {unquoted(series)}".rstrip(", ") for values in times.values()
+                    ],
                 )
             )
     if not lines:
@@ -97,14 +96,11 @@ def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         by_rank = {rank: values for rank, values in enumerate(_by_rank(run, skip_epochs)) if values}
         hosts = run.record.header.hosts if run.record else ()
         lines.append(
-            Line(
+            _range_line(
+                by_rank,
                 label=_name(series, run.workers),
-                x=[float(rank) for rank in by_rank],
-                y=[median(values) for values in by_rank.values()],
-                low=[min(values) for values in by_rank.values()],
-                high=[max(values) for values in by_rank.values()],
                 style=style,
-                hover=[plain(hosts[rank]) for rank in by_rank] if len(hosts) == run.workers else None,
+                hover=[unquoted(hosts[rank]) for rank in by_rank] if len(hosts) == run.workers else None,
             )
         )
     if not lines:
@@ -118,6 +114,17 @@ def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         from_zero=True,
         caption="Largest run of each curve, without the wait for input and for other ranks; error bars are the range "
         "over epochs. All ranks wait for the slowest one.",
+    )
+
+
+def _range_line(values: Mapping[int, Sequence[float]], **fields: Any) -> Line:
+    """Return a line of the medians of `values` over their keys. The error bars are their ranges."""
+    return Line(
+        x=[float(x) for x in values],
+        y=[median(own) for own in values.values()],
+        low=[min(own) for own in values.values()],
+        high=[max(own) for own in values.values()],
+        **fields,
     )
 
 
@@ -153,8 +160,8 @@ def slowest_panel(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> Panel |
             *lines,
         ],
         digits=".3f",
-        caption="Ratio of computing times; 1 means that all ranks are equally fast. The page shows the name of the "
-        "slowest rank at each point.",
+        caption="Ratio of computing times; 1 means that all ranks are equally fast. Move the pointer over a point to "
+        "see which rank was the slowest.",
     )
 
 
@@ -247,7 +254,7 @@ def _labelled(runs: Sequence[RunLog], labels: Sequence[str]) -> Iterator[tuple[R
 
 def _name(series: str, workers: int) -> str:
     size = count(workers, "worker")
-    return f"{plain(series)}, {size}" if series else size
+    return f"{unquoted(series)}, {size}" if series else size
 
 
 def _used(run: RunLog, skip_epochs: int) -> list[EpochTimes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from scaling import metrics
+from scaling.metrics.epochs import unquoted
 from scaling.models import Fit
 from scaling.plots import (
     Plot,
@@ -20,7 +21,6 @@ from scaling.plots import (
     slowest_panel,
     step_panel,
 )
-from scaling.plots.panels import plain
 from scaling.published import Published, read_published
 from scaling.records import RecordError
 from scaling.runs import RunLog
@@ -52,7 +52,7 @@ class Report:
     fits: Mapping[str, Fit] = field(default_factory=dict)
     """Fit of each series. Empty for a report without a forecast."""
     forecasts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """Forecast of each series at the sizes of a smooth line."""
+    """Forecast of each series at many sizes, for a smooth line in the plots."""
     forecast_workers: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Numbers of workers of each series for the table of forecasts."""
     published: Sequence[Published] = ()
@@ -138,4 +138,4 @@ def _title(run: RunLog, without: set[str]) -> str:
     parts = [f"{name} {run.settings[name]}" for name in _TITLE_SETTINGS if name in run.settings and name not in without]
     if run.batch_size is not None and "batch_size" not in without:
         parts.append(f"batch size {run.batch_size} per worker")
-    return plain(", ".join(parts))
+    return unquoted(", ".join(parts))

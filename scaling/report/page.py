@@ -16,9 +16,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from scaling.metrics import PARTS
+from scaling.metrics.epochs import unquoted
 from scaling.plots import Plot
 from scaling.plots.interactive import config, interactive
-from scaling.plots.panels import plain
 from scaling.records.wording import count
 from scaling.report.contents import Report
 from scaling.report.text import (
@@ -92,7 +92,7 @@ def page(report: Report, plots: Sequence[Plot]) -> str:
         runs=[
             {
                 "source": run.source,
-                "series": plain(series),
+                "series": unquoted(series),
                 "format": run.format,
                 "workers": run.workers,
                 "nodes": "-" if run.nodes is None else run.nodes,
@@ -109,8 +109,8 @@ def page(report: Report, plots: Sequence[Plot]) -> str:
 def _summary(report: Report) -> str:
     sizes = report.curve["workers"]
     runs = f"{count(len(report.runs), 'run')} on " if report.runs else ""
-    first = f"{sizes.min()} to " if sizes.min() < sizes.max() else ""
-    return f"{runs}{first}{count(int(sizes.max()), 'worker')}"
+    smallest = f"{sizes.min()} to " if sizes.min() < sizes.max() else ""
+    return f"{runs}{smallest}{count(int(sizes.max()), 'worker')}"
 
 
 def _tiles(report: Report) -> Iterator[Mapping[str, str]]:
@@ -120,7 +120,8 @@ def _tiles(report: Report) -> Iterator[Mapping[str, str]]:
     row = own.loc[own["workers"].idxmax()]
     number, _, unit = count(int(row["workers"]), "worker").partition(" ")
     nodes = "" if pd.isna(row["nodes"]) else f" on {count(int(row['nodes']), 'node')}"
-    yield {"head": "Largest size", "value": number, "note": f"{unit}{nodes}"}
+    curve = f", {unquoted(str(first))}" if first else ""
+    yield {"head": "Largest size", "value": number, "note": f"{unit}{nodes}{curve}"}
     seconds = _interval(row, "seconds", figures)
     yield {"head": "Time per epoch", "value": f"{figures(row['seconds'])} s", "note": seconds}
     yield {
@@ -170,7 +171,7 @@ def _plain_table(table: pd.DataFrame) -> Mapping[str, Any]:
 def _forecasts(report: Report) -> list[Mapping[str, Any]]:
     return [
         {
-            "series": plain(series),
+            "series": unquoted(series),
             "text": fit_text(report, series),
             "table": _plain_table(forecast_cells(report, series)),
             "parameters": _plain_table(parameter_cells(fit.parameters())),
@@ -185,7 +186,7 @@ def _efficiencies(breakdown: pd.DataFrame) -> Mapping[str, Any] | None:
         return None
     shown = pd.DataFrame()
     if breakdown["series"].nunique() > 1:
-        shown["series"] = breakdown["series"].map(plain)
+        shown["series"] = breakdown["series"].map(unquoted)
     shown["workers"] = breakdown["workers"].astype(str)
     for name in ("parallel_efficiency", "load_balance", "communication_efficiency", "computation_scaling", *PARTS[2:]):
         shown[name.replace("_", " ")] = breakdown[name].map(lambda value: "-" if pd.isna(value) else f"{value:.1%}")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.metrics.epochs import unquoted
 from scaling.models.laws import PARAMETERS
-from scaling.plots.panels import LEFT_OUT, plain
+from scaling.plots.panels import LEFT_OUT
 from scaling.records.wording import count
 from scaling.report.contents import Report
 
@@ -37,7 +38,7 @@ def markdown(report: Report) -> str:
     parts = [f"# Scaling: {report.title}" if report.title else "# Scaling", _markdown_table(curve_cells(report.curve))]
     parts.append(column_notes(report.curve))
     for series, fit in report.fits.items():
-        name = f" of {plain(series)}" if series else ""
+        name = f" of {unquoted(series)}" if series else ""
         parts += [f"## Forecast{name}", fit_text(report, series), _markdown_table(forecast_cells(report, series))]
         parts.append(_markdown_table(parameter_cells(fit.parameters())))
     if report.notes:
@@ -50,7 +51,7 @@ def forecast_text(report: Report) -> str:
     parts = []
     for series, fit in report.fits.items():
         if len(report.fits) > 1:
-            parts.append(f"{plain(series)}:")
+            parts.append(f"{unquoted(series)}:")
         parts += [fit_text(report, series), "", _lines(forecast_cells(report, series)), ""]
         parts += [_lines(parameter_cells(fit.parameters())), ""]
     return "\n".join(parts).rstrip()
@@ -71,7 +72,7 @@ def fit_text(report: Report, series: str) -> str:
     if beyond:
         sentences.append(
             f"Extrapolated at {', '.join(map(str, beyond))} workers: the intervals include the uncertainty of the fit, "
-            "but no effect that appears only at other sizes than the measured ones."
+            "but not effects that no measured size shows."
         )
     return " ".join(sentences)
 
@@ -80,7 +81,7 @@ def curve_cells(curve: pd.DataFrame) -> pd.DataFrame:
     """Return the main columns of a curve as text."""
     columns: dict[str, Any] = {}
     if curve["series"].nunique() > 1 if "series" in curve else False:
-        columns["series"] = curve["series"].map(plain)
+        columns["series"] = curve["series"].map(unquoted)
     columns |= {
         "workers": curve["workers"].astype(str),
         "nodes": curve["nodes"].map(_whole),
@@ -140,8 +141,8 @@ def column_notes(curve: pd.DataFrame) -> str:
         "weak": " Weak scaling: the events per worker are the same for all sizes.",
     }
     return (
-        f"Times are medians of the training time over n epochs; {LEFT_OUT}. Speed-up is the ratio of events/s to the "
-        f"baseline. Baseline: {base}.{kept.get(str(curve['mode'].iloc[0]), '')}"
+        f"Times are medians of the training time over n epochs; {LEFT_OUT}. Speed-up is the ratio of events/s to "
+        f"those of the baseline. Baseline: {base}.{kept.get(str(curve['mode'].iloc[0]), '')}"
     )
 
 

@@ -201,7 +201,7 @@ def test_a_baseline_that_no_run_has_is_an_error() -> None:
 
 
 def test_a_baseline_from_other_runs() -> None:
-    """Its uncertainty is included, at its own size too."""
+    """Intervals include the uncertainty of this baseline, also at its own size."""
     other = points(epochs_table([log(2, [9, 10.0, 11.0, 10.5]), log(4, [9, 5.0])]))
     result = curve_of(log(2, [9, 8.0, 8.0, 8.0, 8.0]), log(8, [9, 2.5]), baseline=2, reference=other)
     assert result["speedup"].tolist() == pytest.approx([10.5 / 8, 10.5 / 2.5])
@@ -253,7 +253,7 @@ def test_constant_times_have_intervals_without_width() -> None:
 
 
 def test_intervals_include_the_uncertainty_of_the_baseline() -> None:
-    """For independent medians the widths of the logarithms add up as a root of squares."""
+    """The log ratio of two independent medians has the root of the sum of their squared widths as its width."""
     generator = np.random.default_rng(3)
     unsteady = [10 * generator.lognormal(0, 0.05, 40) for _ in range(2)]
     runs = [log(n, times.tolist()) for n, times in zip((1, 2), unsteady, strict=True)]

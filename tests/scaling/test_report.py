@@ -280,7 +280,7 @@ def test_each_series_is_a_curve_with_its_own_style(tmp_path: Path) -> None:
 
 
 def _labels(axes: Axes) -> list[int | None]:
-    """Return the index of the style of each line, if it is one of the first two."""
+    """Return the index of the style of each line, or None if it is not one of the first two."""
     known = {COLOURS[0]: 0, COLOURS[1]: 1}
     return [known.get(str(line.get_color())) if line.get_marker() not in ("None", "_", None) else None
             for line in axes.get_lines()]  # fmt: skip
