@@ -1,4 +1,4 @@
-"""The placement report lists every worker, shows equal nodes once, and warns about wrong placement."""
+"""The placement report names every worker, shows nodes that are alike once, and finds what is wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_good_placement_has_no_warnings_and_shows_every_worker() -> None:
     assert "4 workers on 1 node\n" in text
 
 
-def test_equal_nodes_are_shown_once() -> None:
+def test_nodes_that_are_alike_are_shown_once() -> None:
     reports = nodes(128)
     reports[5] = replace(reports[5], memory="default")
     lines = render(reports).splitlines()
@@ -59,13 +59,13 @@ def test_equal_nodes_are_shown_once() -> None:
         ({"cpus": parse_cpu_list("24-44:2,72-92:2")}, "c1: CPUs 46,94 of the job's 96 are idle"),
     ],
 )
-def test_a_warning_names_the_worker(changes: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_is_said_with_the_workers_name(changes: dict[str, Any], message: str) -> None:
     reports = [worker(0), worker(1, **changes), worker(2), worker(3)]
     found = placement_warnings(reports)
     assert any(text.startswith(message) for text in found), found
 
 
-def test_the_same_problem_on_many_nodes_is_one_warning() -> None:
+def test_the_same_fault_on_many_nodes_is_one_warning() -> None:
     reports = [replace(report, intra_op=24) if report.local_rank == 0 else report for report in nodes(32)]
     assert placement_warnings(reports) == [
         "c000 and 31 nodes like it: local rank 0 runs 24 compute threads on 12 cores"

@@ -1,4 +1,4 @@
-"""Records of example runs for the tests of `scaling`. Every field has a default and can be changed."""
+"""Records of made-up runs for the tests of `scaling`: every field can be given, the rest is sensible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 def header(workers: int = 1, settings: dict[str, Any] | None = None, **fields: Any) -> Header:
-    """Return the header of a run. `settings` replace those of `SETTINGS`, `fields` replace other fields."""
+    """A header of a run with `settings` changed from the usual ones."""
     values: dict[str, Any] = {
         "started": "2026-11-21T08:00:00+00:00",
         "workers": workers,
@@ -41,7 +41,6 @@ def header(workers: int = 1, settings: dict[str, Any] | None = None, **fields: A
 
 
 def epoch(number: int, seconds: float = 10.0, events: int = 9000, **fields: Any) -> Epoch:
-    """Return the record of an epoch. `fields` replace other fields."""
     values: dict[str, Any] = {
         "epoch": number,
         "seconds": seconds,
@@ -62,12 +61,11 @@ def epoch(number: int, seconds: float = 10.0, events: int = 9000, **fields: Any)
 
 
 def end(epochs: int, status: str = "complete") -> End:
-    """Return the last record of a run with this number of epochs."""
     return End(status=status, ended="2026-11-21T09:00:00+00:00", seconds=3600.0, epochs=epochs)
 
 
 def write(folder: Path, *records: Header | Epoch | End) -> Path:
-    """Write `records` to the run.jsonl of `folder`, and return its path."""
+    """Write `records` as the run.jsonl of `folder`; its path."""
     writer = RecordWriter(folder / "run.jsonl")
     for record in records:
         writer.write(record)
@@ -76,7 +74,7 @@ def write(folder: Path, *records: Header | Epoch | End) -> Path:
 
 
 def run(workers: int, seconds: Sequence[float], events: int = 9000, name: str = "", **fields: Any) -> Run:
-    """Return a complete run with an epoch for each of `seconds`. It is not written to a file."""
+    """A complete run in memory with an epoch for each of `seconds`."""
     return Run(
         path=Path(name or f"run-{workers}") / "run.jsonl",
         header=header(workers, **fields),
