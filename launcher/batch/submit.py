@@ -15,10 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import click
+from click.core import ParameterSource
+
+from gan.settings import TrainingSettings
 from launcher.batch.script import JobRequest, render
 from launcher.batch.slurm import Slurm
 from launcher.errors import LaunchError
 from launcher.machines import Machine
+from launcher.train_cli import train
 
 __all__ = ["Training", "chained", "default_out", "make_folder", "needs_slurm", "own_places", "read_training", "submit"]
 
@@ -50,12 +55,6 @@ def read_training(data: Sequence[str], arguments: Sequence[str]) -> Training:
     Raises click.UsageError for what that command does not take, InputError for values out of their range, and
     LaunchError where there are no data.
     """
-    import click
-    from click.core import ParameterSource
-
-    from gan.settings import TrainingSettings
-    from launcher.cli import train
-
     words = [word for pattern in data for word in ("--data", pattern)]
     context = train.make_context("launcher train", [*words, *arguments])
     parameters = context.params

@@ -16,6 +16,7 @@ from launcher.batch.outcome import COMPLETE, FAILED, INTERRUPTED, Target, outcom
 from launcher.batch.run import find_job, pick_starter
 from launcher.batch.run_cli import target_of
 from launcher.batch.staging import plan_staging, write_archive
+from launcher.cli import cli
 from launcher.errors import LaunchError
 from launcher.machines import load_machine
 from scaling.records import RecordWriter, read_run
@@ -172,10 +173,11 @@ def test_a_command_without_a_record_keeps_its_status() -> None:
 
 
 def test_the_target_is_read_from_the_ranks_arguments() -> None:
-    assert target_of(["--data", "x", "--out", "there", "--epochs", "3"]) == Target(out=Path("there"), epochs=3)
-    assert target_of(["train", "--data", "x", "--no-resume"]).resume is False
-    assert target_of(["train", "--dry-run"]) == Target()
-    assert target_of(["exec", "--", "true"]) == Target()
+    options = ["--data", "x", "--out", "there", "--epochs", "3"]
+    assert target_of(options, cli.commands) == Target(out=Path("there"), epochs=3)
+    assert target_of(["train", "--data", "x", "--no-resume"], cli.commands).resume is False
+    assert target_of(["train", "--dry-run"], cli.commands) == Target()
+    assert target_of(["exec", "--", "true"], cli.commands) == Target()
 
 
 @pytest.mark.slow
