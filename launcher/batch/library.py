@@ -11,11 +11,9 @@ import subprocess
 import sys
 
 from launcher.errors import LaunchError
+from launcher.mpi_library import identify
 
 __all__ = ["family_of", "mpi_family"]
-
-MARKS = (("open_mpi", "open mpi"), ("intel_mpi", "intel(r) mpi"), ("mpich", "mpich"), ("mpich", "mvapich"))
-"""Families by the names of `commands.STARTERS`, and what their version texts hold."""
 
 ASK = """
 import mpi4py
@@ -27,7 +25,8 @@ print(MPI.Get_library_version())
 
 def family_of(library: str) -> str | None:
     """open_mpi, intel_mpi or mpich from what MPI_Get_library_version says; None for another."""
-    return next((family for family, mark in MARKS if mark in library.lower()), None)
+    known = identify(library)
+    return known.starter if known else None
 
 
 def mpi_family() -> str:

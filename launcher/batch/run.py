@@ -24,9 +24,9 @@ from launcher.errors import LaunchError
 from launcher.heartbeat import LIMIT, VARIABLE, Monitor
 from launcher.machines import Machine, load_machine
 from launcher.placement import place
-from launcher.plan import DEFAULT_WORKERS
 from launcher.topology import read_topology
 from launcher.tuned import find_tuned
+from launcher.workers import usual_workers_per_node
 from scaling.records.wording import count
 
 __all__ = ["RunSettings", "run"]
@@ -173,8 +173,7 @@ def _command(
     topology = read_topology(affinity=os.sched_getaffinity(0))
     workers = settings.workers_per_node
     if workers is None:
-        usual = machine or find_tuned(topology, environ)
-        workers = usual.workers_per_node if usual else DEFAULT_WORKERS
+        workers = usual_workers_per_node(machine, None if machine else find_tuned(topology, environ))
     placement = place(topology, workers)
     if starter == "ibrun":
         command = STARTERS["ibrun"](topology, placement, nodes, launch)

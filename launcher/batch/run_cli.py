@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 
 from launcher.batch.outcome import TargetRun
+from launcher.options import machine_option, workers_option
+from launcher.train_cli import train
 
 __all__ = ["run", "target_of"]
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option(
-    "--machine",
-    help="Name of a known machine, or path of a TOML file that describes one.  [default: none]",
-)
+@machine_option
 @click.option("--nodes", type=click.IntRange(1), default=None, help="Number of nodes.  [default: all of the job]")
-@click.option(
-    "--workers-per-node",
-    type=click.IntRange(1),
-    default=None,
-    help="Number of workers (ranks) on each node.  [default: from the machine, else from 'launcher tune', else 4]",
-)
+@workers_option
 @click.option(
     "--starter",
     type=click.Choice(("auto", "srun", "ibrun", "mpirun")),
@@ -45,7 +39,8 @@ __all__ = ["run", "target_of"]
     help="How often the job may requeue itself after an interruption or the death of a node.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(arguments: tuple[str, ...], **options: object) -> None:
+@click.pass_context
+def run(context: click.Context, arguments: tuple[str, ...], **options: object) -> None:
     """Start the ranks from inside a job, and stay until they end.
 
     The ranks are started by the starter of the machine and bound as 'launcher plan' shows. ARGUMENTS are the arguments
@@ -58,20 +53,23 @@ def run(arguments: tuple[str, ...], **options: object) -> None:
     from launcher.batch.run import RunSettings
     from launcher.batch.run import run as run_job
 
-    settings = RunSettings(arguments=arguments, target=target_of(arguments), **options)  # type: ignore[arg-type]
+    group = context.find_root().command
+    target = target_of(arguments, group.commands if isinstance(group, click.Group) else ())
+    settings = RunSettings(arguments=arguments, target=target, **options)  # type: ignore[arg-type]
     sys.exit(run_job(settings, os.environ))
 
 
-def target_of(arguments: Sequence[str]) -> TargetRun:
-    """Return the run that arguments of `python -m launcher` create. It is empty for other commands and for dry runs.
+def target_of(arguments: Sequence[str], commands: Collection[str]) -> TargetRun:
+    """Return the training that `python -m launcher ARGUMENTS` runs; an empty target for other commands and dry runs.
+
+    Args:
+        arguments: the arguments of every rank.
+        commands: names of all commands of the launcher. Other arguments are those of `train`.
 
     Raises:
-        click.UsageError: the ranks would refuse the arguments.
+        click.UsageError: the ranks would refuse these arguments.
     """
-    # The command line imports this module.
-    from launcher.cli import cli, train
-
-    name, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in cli.commands else ("train", arguments)
+    name, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in commands else ("train", arguments)
     if name != "train":
         return TargetRun()
     options = train.make_context("launcher train", list(rest)).params

@@ -24,6 +24,7 @@ from launcher.batch.script import render
 from launcher.batch.slurm import Slurm
 from launcher.errors import LaunchError
 from launcher.machines import Machine
+from launcher.train_cli import train
 
 __all__ = [
     "TrainingCommand",
@@ -71,9 +72,6 @@ def parse_training(data: Sequence[str], arguments: Sequence[str]) -> TrainingCom
         InputError: a value is out of its range.
         LaunchError: no data were given.
     """
-    # The command line imports this module.
-    from launcher.cli import train
-
     words = [word for pattern in data for word in ("--data", pattern)]
     context = train.make_context("launcher train", [*words, *arguments])
     values = context.params

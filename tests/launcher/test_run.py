@@ -15,6 +15,7 @@ from launcher.batch.outcome import COMPLETE, FAILED, INTERRUPTED, TargetRun, exi
 from launcher.batch.run import find_job, pick_starter
 from launcher.batch.run_cli import target_of
 from launcher.batch.staging import plan_staging, write_archive
+from launcher.cli import cli
 from launcher.errors import LaunchError
 from launcher.machines import load_machine
 from scaling.records import RecordWriter, read_run
@@ -175,10 +176,11 @@ def test_a_command_without_a_record_keeps_its_status() -> None:
 
 
 def test_the_target_is_read_from_the_ranks_arguments() -> None:
-    assert target_of(["--data", "x", "--out", "there", "--epochs", "3"]) == TargetRun(out=Path("there"), epochs=3)
-    assert target_of(["train", "--data", "x", "--no-resume"]).resume is False
-    assert target_of(["train", "--dry-run"]) == TargetRun()
-    assert target_of(["exec", "--", "true"]) == TargetRun()
+    options = ["--data", "x", "--out", "there", "--epochs", "3"]
+    assert target_of(options, cli.commands) == TargetRun(out=Path("there"), epochs=3)
+    assert target_of(["train", "--data", "x", "--no-resume"], cli.commands).resume is False
+    assert target_of(["train", "--dry-run"], cli.commands) == TargetRun()
+    assert target_of(["exec", "--", "true"], cli.commands) == TargetRun()
 
 
 @pytest.mark.slow
