@@ -28,7 +28,7 @@ def test_help_shows_defaults() -> None:
 def test_train_is_the_default_command(shower_files: Path) -> None:
     done = launcher("--data", shower_files / "*.h5", "--batch-size", 2, "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "Placement: 1 workers" in done.stdout or "Placement: 1 worker " in done.stdout
+    assert "Placement: 1 worker on 1 node\n" in done.stdout
 
 
 def test_patterns_expanded_by_the_shell_are_taken(shower_files: Path) -> None:
