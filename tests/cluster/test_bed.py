@@ -13,8 +13,7 @@ import pytest
 
 from launcher.cpulist import parse_cpu_list
 from tests.cluster import config
-from tests.cluster.bed import BedError, SlurmBed, below_tmp
-from tests.cluster.conftest import MakeBed
+from tests.cluster.bed import BedError, MakeBed, SlurmBed, below_tmp
 from tests.cluster.namespaces import PREFIX, claim
 from tests.cluster.requirements import find
 from tests.support.environment import ROOT
@@ -89,15 +88,20 @@ def test_partitions_have_the_machines_limits(bed: SlurmBed) -> None:
     assert "time limit" in done.stderr.lower()
 
 
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 6818), timeout=2)"
+"""Connect to the slurmd of a node, at Slurm's usual port."""
+
+
 def test_node_dies_without_a_word_and_comes_back(make_bed: MakeBed) -> None:
     bed = make_bed(2, slurmd_timeout=4)
     # With an srun that notices first, the script might end by itself before Slurm ends the job.
     job = bed.sbatch("#!/bin/sh\nexec sleep 600\n", "--nodes=2", "--no-requeue")
     bed.wait(job, until=lambda job: job.state == "RUNNING")
     dead = bed.nodes[1]
+    assert bed.run(["python", "-c", CONNECT, dead]).returncode == 0
     bed.kill_node(dead)
     assert bed.killed == {dead}
-    assert bed.run(["ping", "-c", "1", "-W", "1", dead]).returncode != 0
+    assert bed.run(["python", "-c", CONNECT, dead]).returncode != 0
     assert bed.wait(job, timeout=60).state == "NODE_FAIL"
     bed.start_node(dead)
     assert bed.run(["srun", "--nodes=2", "hostname"], check=True).stdout.split().count(dead) == 1

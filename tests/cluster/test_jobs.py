@@ -12,8 +12,7 @@ from launcher.batch.outcome import INTERRUPTED
 from launcher.cpulist import format_cpu_list
 from launcher.plan import make_plan
 from scaling.records import read_run
-from tests.cluster.bed import Job, SlurmBed
-from tests.cluster.conftest import MakeBed
+from tests.cluster.bed import Job, MakeBed, SlurmBed
 from tests.support.environment import ROOT
 from tests.support.runs import assert_equal_weights, weights
 

@@ -17,8 +17,7 @@ from launcher.placement import Placement, place
 from launcher.plan import make_plan
 from launcher.topology import read_topology, restrict
 from scaling.records import read_run
-from tests.cluster.bed import SlurmBed
-from tests.cluster.conftest import MakeBed
+from tests.cluster.bed import MakeBed, SlurmBed
 from tests.support.environment import ROOT
 from tests.support.mpi_libraries import LIBRARIES, library_folder, srun_environment
 

@@ -9,20 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import ROOT
+from tests.support.stand_in_venv import stand_in_venv
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "256", "SLURM_JOB_NAME": "3dgan", "SLURM_NTASKS_PER_NODE": "4"}
 
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
-    """An environment whose python tells its process, its arguments and what a machine may export."""
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(
-        '#!/bin/sh\necho "process $$"\necho "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"\necho "$@"\n'
+    """An environment whose python prints its process id, two variables that machines set, and its arguments."""
+    return stand_in_venv(
+        tmp_path, 'echo "process $$"; echo "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"; echo "$@"'
     )
-    python.chmod(0o755)
-    return tmp_path / "venv"
 
 
 def start(script: str, *arguments: str, venv: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -22,6 +22,7 @@ from launcher.batch.timelimit import format_time, parse_time
 from launcher.errors import LaunchError
 from launcher.machines import load_machine, machine_names
 from tests.support.environment import ROOT
+from tests.support.stand_in_venv import stand_in_venv
 
 REWRITE = "'python -m launcher script --all jobs' updates them"
 CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
@@ -140,11 +141,7 @@ def test_any_text_is_a_time_limit_or_a_launch_error(text: str) -> None:
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
     """A Python environment whose python prints its arguments and a variable, each ended by a null character."""
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf \'%s\\0\' "$@" "$WANTED"\n')
-    python.chmod(0o755)
-    return python.parents[1]
+    return stand_in_venv(tmp_path, 'printf \'%s\\0\' "$@" "$WANTED"')
 
 
 def run_script(text: str, venv: Path, **environment: str) -> list[str]:

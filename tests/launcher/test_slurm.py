@@ -36,12 +36,10 @@ REAL = """\
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "site")
-
-
-@pytest.fixture
-def slurm(site: Site) -> Slurm:
+def slurm(site: Site, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    """Slurm's commands for an environment that only this object knows."""
+    for name in site.environ:
+        monkeypatch.delenv(name)
     return Slurm(site.environ)
 
 

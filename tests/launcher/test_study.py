@@ -32,15 +32,6 @@ COUNTS = st.integers(1, 999)
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    site = Site(tmp_path / "site")
-    for name, value in site.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return site
-
-
-@pytest.fixture
 def run_study(site: Site) -> Run:
     def call(*arguments: str, nodes: str = "1,2", machine: str = "generic") -> Result:
         usual = ["--machine", machine, "--nodes", nodes, "--data", "d/*.h5", "--out", "study", "--epochs", "3"]

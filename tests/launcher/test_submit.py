@@ -24,18 +24,6 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Stand-ins for Slurm on PATH; the user is in an empty folder."""
-    site = Site(tmp_path / "site")
-    for name, value in site.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("SCRATCH", raising=False)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return site
-
-
-@pytest.fixture
 def run_submit(site: Site) -> Run:
     def call(*arguments: str, machine: str = "generic") -> Result:
         return CliRunner().invoke(submit, ["--machine", machine, *arguments])

@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 
 from scaling.records import Run, read_run
-from tests.conftest import Launch
 from tests.support.environment import ROOT, mpi_environment
+from tests.support.launching import Launch
 from tests.support.runs import arguments, assert_equal_weights, rank_pids, start, wait_for, weights
-
-pytestmark = pytest.mark.mpi
 
 
 def test_two_ranks_train_and_prove_where_they_ran(two_ranks: tuple[Path, str]) -> None:
@@ -50,7 +48,7 @@ def losses_of(run: Run) -> np.ndarray:
 def test_one_rank_and_two_train_alike_on_the_same_global_batch(
     launch: Launch, shower_files: Path, tmp_path: Path
 ) -> None:
-    """One step an epoch, so that every step's losses stand in the record; BatchNorm over the global batch."""
+    """With one step per epoch the record has every step's losses; BatchNorm uses the global batch."""
     for ranks, batch in ((1, 4), (2, 2)):
         done = launch(
             ranks,
@@ -127,7 +125,7 @@ def test_killing_one_rank_ends_the_job_and_names_it(mpirun: str, shower_files: P
     _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
     assert re.search(r"rank 1 .*signal 9", errors.replace("\n", " "), re.IGNORECASE), errors
-    # mpirun asks first and kills a few seconds later; a training takes what it is asked for a wish to checkpoint.
+    # mpirun sends SIGTERM, which a training answers with a checkpoint, and SIGKILL a few seconds later.
     limit = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < limit
@@ -188,7 +186,7 @@ def test_rank_that_is_alone_against_the_promise_says_so(launch: Launch) -> None:
 
 
 def test_files_of_others_train(launch: Launch, shower_files: Path, tmp_path: Path) -> None:
-    """Files with the layout that this project did not write: float64, more data sets, no chunks, different sizes."""
+    """Files of other programs: float64, more data sets, no chunks, different sizes."""
     files = tmp_path / "theirs"
     files.mkdir()
     with h5py.File(shower_files / "EleEscan_1_1.h5") as ours:

@@ -6,7 +6,6 @@ Needs Chromium with chromedriver, and selenium. Without them the tests are skipp
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +18,10 @@ import pytest
 from scaling.records import StepTimes
 from scaling.report import make_report, write_report
 from scaling.study import StudyOptions
+from tests.support.packages import install_hint, skip_or_fail
 from tests.support.sample_runs import end, epoch, header, write
 
 HOSTILE = r"</script><script>window.broken = true</script><img src=x onerror='window.broken = true'> $\x$"
-
-
-def _missing(reason: str) -> None:
-    if os.environ.get("REQUIRE_BROWSER") == "1":
-        pytest.fail(f"REQUIRE_BROWSER=1, but {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +31,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     program = next((found for name in names if (found := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
     if program is None or driver is None:
-        _missing("there is no Chromium with chromedriver on PATH (Debian: apt-get install chromium chromium-driver)")
+        skip_or_fail("browser", f"no Chromium with chromedriver on PATH; {install_hint('browser')}")
     try:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
     except ImportError:
-        _missing("selenium is not installed (pip install selenium)")
+        skip_or_fail("browser", "selenium is not installed; bring the environment up to date with 'make env'")
     options = webdriver.ChromeOptions()
     options.binary_location = program or ""
     profile = tmp_path_factory.mktemp("profile")
