@@ -24,6 +24,7 @@ from gan.generation.production import HIGHEST_ENERGY, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
 from gan.generation.production import Order as GenerationOrder
 from gan.simulation.production import SimulationRequest, write_files
+from scaling.records.commands import UserErrorGroup
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines of progress in a log file."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(cls=UserErrorGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Make showers for 3DGAN, a network that learns to imitate electron showers in a calorimeter.
 

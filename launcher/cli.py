@@ -30,12 +30,17 @@ from launcher.options import (
 )
 from launcher.train_cli import train
 from launcher.workers import DEFAULT_WORKERS_PER_NODE
+from scaling.records.commands import UserErrorGroup
 from scaling.records.saving import save_text
 
 __all__ = ["main"]
 
 
-@click.group(cls=DefaultGroup, default="train", default_if_no_args=True, context_settings={"show_default": True})
+class _Commands(UserErrorGroup, DefaultGroup):
+    pass
+
+
+@click.group(cls=_Commands, default="train", default_if_no_args=True, context_settings={"show_default": True})
 @click.version_option(__version__, prog_name="launcher")
 def cli() -> None:
     """Train 3DGAN on CPU clusters: place the workers, bind them, check the binding and train over MPI.

@@ -14,6 +14,7 @@ import click
 
 from scaling.options import at_workers_option, folder_option, model_option, nodes_option, reading, runs_argument
 from scaling.records import RecordError
+from scaling.records.commands import UserErrorGroup
 
 if TYPE_CHECKING:
     from scaling.study import StudyOptions
@@ -28,7 +29,7 @@ _FILE_WIDTH = 140
 """Characters in a line of `watch` if the output is not a terminal."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=UserErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Compute time per epoch, speed-up and parallel efficiency from the logs of training runs."""
 

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.batch.cli import script
 from launcher.batch.job_request import JobRequest, default_request
 from launcher.batch.script import render, script_name
 from launcher.batch.timelimit import format_time, parse_time
+from launcher.cli import cli
 from launcher.errors import LaunchError
 from launcher.machines import load_machine, machine_names
 from tests.support.environment import ROOT
@@ -40,13 +40,13 @@ def test_the_scripts_in_jobs_match_the_machine_files(name: str) -> None:
     kept = ROOT / "jobs" / script_name(machine)
     nodes = default_request(machine).nodes
     command = f"python -m launcher script --machine {name} --nodes {nodes} > jobs/{kept.name}"
-    printed = CliRunner().invoke(script, ["--machine", name, "--nodes", str(nodes)], catch_exceptions=False)
+    printed = CliRunner().invoke(cli, ["script", "--machine", name, "--nodes", str(nodes)], catch_exceptions=False)
     assert kept.read_text() == printed.output, f"'{command}' updates it; {REWRITE}"
     assert os.access(kept, os.X_OK)
 
 
 def test_jobs_contains_no_other_files(tmp_path: Path) -> None:
-    written = CliRunner().invoke(script, ["--all", str(tmp_path)], catch_exceptions=False)
+    written = CliRunner().invoke(cli, ["script", "--all", str(tmp_path)], catch_exceptions=False)
     assert written.exit_code == 0
     kept = {path.name: path.read_text() for path in (ROOT / "jobs").iterdir()}
     assert kept == {path.name: path.read_text() for path in tmp_path.iterdir()}, REWRITE
@@ -198,7 +198,7 @@ def test_modules_are_loaded_and_the_user_can_choose_them(venv: Path) -> None:
 
 
 def test_the_option_machine_is_required() -> None:
-    done = CliRunner().invoke(script, ["--nodes", "2"])
+    done = CliRunner().invoke(cli, ["script", "--nodes", "2"])
     assert done.exit_code == 2
     assert "Missing option '--machine'" in done.output
 
@@ -207,7 +207,7 @@ def test_a_user_s_machine_file_is_named_by_its_absolute_path(tmp_path: Path, mon
     text = (ROOT / "launcher" / "machines" / "generic.toml").read_text()
     (tmp_path / "desk.toml").write_text(text.replace('script = "slurm.sh"\n', ""))
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(script, ["--machine", "desk.toml", "--time", "0:30:00", "--partition", "day"])
+    done = CliRunner().invoke(cli, ["script", "--machine", "desk.toml", "--time", "0:30:00", "--partition", "day"])
     assert f"launcher run --machine {tmp_path}/desk.toml " in done.output
     assert f"edit {tmp_path}/desk.toml and generate the script again" in done.output.replace("\n# ", " ")
     assert "sbatch jobs/desk.sh" in done.output

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.batch.slurm import Slurm
-from launcher.batch.study_cli import study
 from launcher.batch.study_jobs import differences, parse_nodes, points_of
 from launcher.batch.study_progress import progress_table, read_progress, wait_for_jobs
 from launcher.batch.study_runs import make_report, run_points
+from launcher.cli import cli
 from launcher.errors import LaunchError
 from scaling.records import End, RecordWriter
 from scaling.records.studies import StudyFile, StudyPoint, read_study_file
@@ -35,7 +35,7 @@ COUNTS = st.integers(1, 999)
 def run_study(site: Site) -> Run:
     def call(*arguments: str, nodes: str = "1,2", machine: str = "generic") -> Result:
         usual = ["--machine", machine, "--nodes", nodes, "--data", "d/*.h5", "--out", "study", "--epochs", "3"]
-        return CliRunner().invoke(study, [*usual, *arguments])
+        return CliRunner().invoke(cli, ["study", *usual, *arguments])
 
     return call
 
@@ -280,7 +280,7 @@ def test_progress_comes_from_slurm_and_from_the_record(run_study: Run, site: Sit
     record(Path("study/n0006-r1"), "failed", epochs=0)
     site.answer("queue", "42 RUNNING\n43 TIMEOUT\n44 PENDING\n45 PENDING\n")
     site.answer("accounts", "41 COMPLETED\n")
-    done = CliRunner().invoke(study, ["--status", "study"])
+    done = CliRunner().invoke(cli, ["study", "--status", "study"])
     assert done.exit_code == 0, done.output
     rows = [line.split("  ") for line in done.output.splitlines()]
     cells = [[cell.strip() for cell in row if cell] for row in rows]
@@ -298,10 +298,10 @@ def test_progress_comes_from_slurm_and_from_the_record(run_study: Run, site: Sit
 def test_progress_without_slurm(run_study: Run, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     run_study(nodes="1")
     monkeypatch.setenv("PATH", str(Path.cwd()))
-    done = CliRunner().invoke(study, ["--status", "study"])
+    done = CliRunner().invoke(cli, ["study", "--status", "study"])
     assert done.output.startswith("Note: Slurm's states are missing: there is no squeue on PATH")
     assert done.output.splitlines()[-1].split() == ["n0001-r1", "1", "1", "41", "-", "none", "-"]
-    assert "holds no study" in CliRunner().invoke(study, ["--status", "."]).output
+    assert "holds no study" in CliRunner().invoke(cli, ["study", "--status", "."]).output
 
 
 def test_waiting_prints_changes_and_ends_with_the_jobs(run_study: Run, site: Site) -> None:

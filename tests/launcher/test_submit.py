@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gan.errors import InputError
-from launcher.batch.cli import submit
 from launcher.batch.job_request import JobRequest
 from launcher.batch.slurm import Slurm
 from launcher.batch.submit import default_out, parse_training, split_chain, submit_chain
+from launcher.cli import cli
 from launcher.errors import LaunchError
 from launcher.machines import load_machine
 from tests.support.environment import ROOT
@@ -26,7 +26,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run_submit(site: Site) -> Run:
     def call(*arguments: str, machine: str = "generic") -> Result:
-        return CliRunner().invoke(submit, ["--machine", machine, *arguments])
+        return CliRunner().invoke(cli, ["submit", "--machine", machine, *arguments])
 
     return call
 
@@ -205,7 +205,7 @@ def test_wrong_options_are_usage_errors(run_submit: Run, site: Site) -> None:
     typo = run_submit("--data", "d", "--epohcs", "3")
     assert typo.exit_code == 2
     assert "No such option '--epohcs'" in typo.output
-    assert CliRunner().invoke(submit, ["--data", "d"]).exit_code == 2
+    assert CliRunner().invoke(cli, ["submit", "--data", "d"]).exit_code == 2
     assert site.calls("sbatch") == []
 
 
