@@ -198,11 +198,10 @@ def _check_events(settings: TrainingSettings, showers: ShowerSet, workers: int) 
     Raises:
         InputError: an energy cannot be read or used, or the training events are fewer than one global batch.
     """
-    from gan.data.feeding import Part, split_events
+    from gan.training.partition import partition
 
     showers.energies()
-    split = split_events(showers.events, settings)
-    Part(train=split.train, batch_size=settings.batch_size, rank=0, size=workers, seed=settings.seed).check()
+    partition(showers.events, settings, rank=0, size=workers)
 
 
 def _claim_folder(

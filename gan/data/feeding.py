@@ -16,7 +16,6 @@ import numpy as np
 
 from gan.data.showers import ShowerSet
 from gan.errors import InputError
-from gan.settings import TrainingSettings
 
 __all__ = ["Feeder", "Part", "Split", "split_events"]
 
@@ -38,29 +37,31 @@ class Split:
     """Numbers of the validation events, in ascending order."""
 
 
-def split_events(total: int, settings: TrainingSettings) -> Split:
+def split_events(total: int, *, events: int | None, validation_fraction: float, seed: int) -> Split:
     """Choose the events of a run, and hold out some of them for validation.
 
     Both choices are random, because files may be sorted by energy.
 
     Args:
         total: number of events in all files.
-        settings: settings of the training, for `events`, `validation_fraction` and `seed`.
+        events: number of events to use, training and validation together. None: all.
+        validation_fraction: fraction of these that is held out.
+        seed: seed of both choices.
 
     Raises:
         InputError: the files hold fewer events than `--events`, or the validation fraction is not 0 but gives no event.
     """
-    wanted = total if settings.events is None else settings.events
+    wanted = total if events is None else events
     if wanted > total:
         raise InputError(
             f"--events is {wanted} but the files hold {total}; expected at most {total}. "
             "Reduce --events, or add files to --data."
         )
-    chosen = np.random.default_rng([settings.seed, 0]).permutation(total)[:wanted]
-    held_out = round(wanted * settings.validation_fraction)
-    if settings.validation_fraction > 0 and held_out == 0:
+    chosen = np.random.default_rng([seed, 0]).permutation(total)[:wanted]
+    held_out = round(wanted * validation_fraction)
+    if validation_fraction > 0 and held_out == 0:
         raise InputError(
-            f"--validation-fraction {settings.validation_fraction} of {wanted} events gives no event; expected at "
+            f"--validation-fraction {validation_fraction} of {wanted} events gives no event; expected at "
             "least one. Use more events, a larger fraction, or 0 for no validation."
         )
     return Split(train=chosen[held_out:], validation=np.sort(chosen[:held_out]))

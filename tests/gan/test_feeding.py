@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from gan.data.feeding import Feeder, Part, split_events
 from gan.data.showers import open_showers
 from gan.errors import InputError
-from gan.settings import TrainingSettings
 
 
 def parts(train: np.ndarray, size: int, batch: int) -> list[Part]:
@@ -47,7 +46,7 @@ def test_every_epoch_has_another_order_and_a_second_run_the_same() -> None:
 
 
 def test_split_holds_out_a_random_fraction() -> None:
-    split = split_events(1000, TrainingSettings(seed=4, validation_fraction=0.2, events=500))
+    split = split_events(1000, events=500, validation_fraction=0.2, seed=4)
     assert (len(split.train), len(split.validation)) == (400, 100)
     assert not set(split.train) & set(split.validation)
     assert split.validation.min() < 100
@@ -63,7 +62,7 @@ def test_split_holds_out_a_random_fraction() -> None:
 )
 def test_a_split_without_enough_events_is_refused(total: int, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        split_events(total, TrainingSettings(**changes))
+        split_events(total, **{"events": None, "validation_fraction": 0.1, "seed": 1, **changes})
 
 
 def test_fewer_events_than_a_global_batch_are_refused_with_the_numbers() -> None:

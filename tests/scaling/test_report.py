@@ -25,9 +25,8 @@ from scaling.metrics import curve, epochs_table, points
 from scaling.parsers import Hints
 from scaling.parsers.record import run_log
 from scaling.plots import Line, Panel, draw, loss_panels, placement_plots, rank_panel, scaling_figure
-from scaling.plots.describe import COLOURS, DASHES, MARKERS
+from scaling.plots.describe import COLOURS, DASHES, MARKERS, Cells
 from scaling.plots.panels import curve_panels
-from scaling.plots.placement import Cells
 from scaling.published import read_published
 from scaling.records import read_run
 from scaling.report import Report, make_report, markdown, table_text, write_report

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import grimp
 import pytest
-from importlinter.cli import lint_imports
 
 from tests.support.environment import ROOT, mpi_environment
 
@@ -28,12 +28,12 @@ def contracts() -> list[str]:
     return [name.rpartition(":")[2] for name in setup.sections() if name.startswith("importlinter:contract:")]
 
 
-@pytest.mark.parametrize("contract", contracts())
-def test_import_rule(contract: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status = lint_imports(
-        config_filename=str(ROOT / "setup.cfg"), limit_to_contracts=(contract,), no_cache=True, no_logo=True
-    )
-    assert status == 0, capsys.readouterr().out
+def test_import_rules() -> None:
+    # In a process of its own: the linter prints to a stream that pytest may have closed.
+    linter = [str(Path(sys.executable).with_name("lint-imports")), "--config", "setup.cfg", "--no-cache"]
+    done = subprocess.run(linter, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(" KEPT") == len(contracts())
 
 
 def test_no_module_imports_itself_through_others() -> None:
