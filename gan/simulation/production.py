@@ -8,18 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +26,7 @@ from gan.data.writing import ShowerWriter, pack
 from gan.errors import InputError
 from gan.physics.formulas import sampling_fraction
 from gan.simulation.gflash import CLIC_ECAL, simulate
+from gan.simulation.processes import ProcessKilled, results_in_order
 
 __all__ = ["SimulationRequest", "Summary", "write_files"]
 
@@ -40,7 +34,6 @@ BLOCK = 64
 """Events that a process computes at a time. This takes a tenth of a second, so the command reacts to Ctrl-C at once."""
 
 _LARGEST_SEED = 2**63 - 1
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +109,7 @@ def write_files(request: SimulationRequest, report: Callable[[int], None] = lamb
     files = plan_files(request.out, request.events, request.events_per_file)
     prepare_folder(request.out, files, overwrite=request.overwrite)
     total = 0.0
-    spans = (span for events in files.values() for span in pieces(events, BLOCK))
+    spans = [span for events in files.values() for span in pieces(events, BLOCK)]
     with closing(_simulated(request, spans)) as blocks:
         for path, events in files.items():
             with ShowerWriter(path, len(events), _attributes(request, events.start)) as writer:
@@ -146,11 +139,20 @@ def _attributes(request: SimulationRequest, first_event: int) -> dict[str, Any]:
     }
 
 
-def _simulated(request: SimulationRequest, spans: Iterable[range]) -> Generator[_Block, None, None]:
+def _simulated(request: SimulationRequest, spans: Sequence[range]) -> Generator[_Block, None, None]:
     """Yield the simulated events of each span in order, computed in this process or in others."""
     if request.processes == 1:
-        return (_simulate_block(request, span) for span in spans)
-    return _shared(request, spans)
+        yield from (_simulate_block(request, span) for span in spans)
+        return
+    processes = min(request.processes, len(spans))
+    try:
+        yield from results_in_order(partial(_simulate_block, request), spans, processes)
+    except ProcessKilled as error:
+        raise InputError(
+            f"One of {processes} processes was killed, perhaps because the memory was full; expected all of them to "
+            "run to the end. No incomplete file is left. Start again with --overwrite, and with fewer --processes if "
+            "it happens again."
+        ) from error
 
 
 def _simulate_block(request: SimulationRequest, span: range) -> _Block:
@@ -165,68 +167,3 @@ def _simulate_block(request: SimulationRequest, span: range) -> _Block:
     cells = simulate(energies, seed=request.seed, first_event=span.start)
     # Compress here, in parallel: the main process writes alone.
     return _Block(energies, pack(cells), float(sampling_fraction(cells, energies).sum()))
-
-
-def _shared(request: SimulationRequest, spans: Iterable[range]) -> Generator[_Block, None, None]:
-    """Share the work among processes. Few blocks are in progress at a time, so the command needs little memory."""
-    waiting: deque[Future[_Block]] = deque()
-    with _one_thread_per_process():
-        pool = ProcessPoolExecutor(
-            request.processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_process
-        )
-        try:
-            for span in spans:
-                with _interrupts_wait():
-                    waiting.append(pool.submit(_simulate_block, request, span))
-                if len(waiting) > 3 * request.processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"One of {request.processes} processes was killed, perhaps because the memory was full; expected all "
-                "of them to run to the end. No incomplete file is left. Start again with --overwrite, and with fewer "
-                "--processes if it happens again."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Block SIGINT (Ctrl-C) for a while. Processes started now inherit this, so Ctrl-C does not stop their imports."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _one_thread_per_process() -> Iterator[None]:
-    """Give processes started now one thread each in NumPy's libraries, which read these variables when they load."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _start_process() -> None:
-    """Prepare a process that simulates: ignore Ctrl-C, and end with the main process."""
-    # Ctrl-C reaches all processes of the terminal. The main process ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the main process is killed. Otherwise it would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)

@@ -154,7 +154,16 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("what", ["interrupt", "worker killed", "command killed"])
+def waits(pid: int) -> bool:
+    """Return whether the main thread of a process waits in a system call, in ten looks at it."""
+    for _ in range(10):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.mark.parametrize("what", ["interrupt", "worker killed", "worker killed while it sends", "command killed"])
 def test_an_early_end_leaves_no_incomplete_file_and_no_process(tmp_path: Path, what: str) -> None:
     """The file would take hours, so the command always ends in the middle of it."""
     command = [sys.executable, "-m", "gan", "simulate", "--out", str(tmp_path), "--processes", "2"]
@@ -171,6 +180,12 @@ def test_an_early_end_leaves_no_incomplete_file_and_no_process(tmp_path: Path, w
         os.killpg(process.pid, signal.SIGINT)
     elif what == "worker killed":
         os.kill(workers[0], signal.SIGKILL)
+    elif what == "worker killed while it sends":
+        # The command does not read, so the workers wait in the middle of a result that is larger than a pipe.
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: all(waits(pid) for pid in workers))
+        os.kill(workers[0], signal.SIGKILL)
+        process.send_signal(signal.SIGCONT)
     else:
         process.kill()
     _, errors = process.communicate(timeout=SECONDS_TO_WAIT)
@@ -181,7 +196,7 @@ def test_an_early_end_leaves_no_incomplete_file_and_no_process(tmp_path: Path, w
     if what == "interrupt":
         assert process.returncode == 1
         assert "Aborted!" in errors
-    elif what == "worker killed":
+    elif what.startswith("worker killed"):
         assert process.returncode == 2
         assert "Error: One of 2 processes was killed" in errors
     if what != "command killed":
