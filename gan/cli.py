@@ -20,9 +20,8 @@ from gan.data.energies import ENERGY_LIMIT, LOWEST_ENERGY
 from gan.data.layout import EVENTS_PER_FILE
 from gan.data.repacking import repack_files
 from gan.data.showers import open_showers
-from gan.generation.production import HIGHEST_ENERGY, generate
+from gan.generation.production import HIGHEST_ENERGY, GenerationRequest, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
-from gan.generation.production import Order as GenerationOrder
 from gan.simulation.production import SimulationRequest, write_files
 from scaling.records.commands import UserErrorGroup
 
@@ -156,14 +155,14 @@ def generate_(*, threads: int | None, **options: Any) -> None:
     A shower depends only on the seed and the number of its event, so any batch size gives the same showers, except for
     rounding. Attributes of the files name the checkpoint, the seed and the precision.
     """
-    order = GenerationOrder(threads=threads or len(os.sched_getaffinity(0)), **options)
-    _prepare_tensorflow(*order.parallel)
-    events = order.events if order.events is not None or order.energies_from else EVENTS_PER_FILE
+    request = GenerationRequest(threads=threads or len(os.sched_getaffinity(0)), **options)
+    _prepare_tensorflow(*request.parallel)
+    events = request.events if request.events is not None or request.energies_from else EVENTS_PER_FILE
     with _progress(events, "Generated") as report:
-        summary = generate(order, report)
+        summary = generate(request, report)
     fraction, fit = summary.sampling_fraction, summary.geant4_sampling_fraction
     click.echo(
-        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {order.out}, from {summary.checkpoint} "
+        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {request.out}, from {summary.checkpoint} "
         f"({summary.precision}): {summary.seconds:.1f} s, {summary.milliseconds_per_shower:.2f} ms/shower in the "
         f"network; mean sampling fraction {fraction:.5f}, {fraction / fit - 1:+.1%} from Geant4's fit ({fit:.5f})."
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gan.errors import InputError
 from gan.parallel import Communicator, Worker, agree, on_first, verify_same
-from gan.quiet import remarks_held_back
+from gan.quiet import startup_messages_hidden
 from gan.settings import TrainingSettings
 from gan.training.interruption import Interruption
 from launcher.allocation import Allocation
@@ -81,7 +81,7 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
             return
         if launch.rank_logs and communicator.rank:
             write_to(folder.logs / f"{rank.host}-rank-{communicator.rank:04d}.log")
-        with remarks_held_back():
+        with startup_messages_hidden():
             start_tensorflow(rank.threads)
         communicator, remark = choose(communicator, launch.communicator)
         if remark:

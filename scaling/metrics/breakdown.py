@@ -78,7 +78,9 @@ def breakdown(
     table["computation_scaling"] = 1.0
     for _, group in table.groupby("series"):
         base = group[group["workers"] == (baseline if baseline in set(group["workers"]) else group["workers"].min())]
-        table.loc[group.index, "computation_scaling"] = base["pace"].iloc[0] / group["pace"]
+        # An epoch without computing time has no pace to compare.
+        scaling = (base["pace"].iloc[0] / group["pace"]).where(group["pace"] > 0, 1.0)
+        table.loc[group.index, "computation_scaling"] = scaling
     table["compute"] = computing * table["computation_scaling"].clip(upper=1)
     table["slower"] = computing - table["compute"]
     slowest = [_slowest(runs, used, row["series"], row["workers"]) for _, row in table.iterrows()]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan.quiet import remarks_held_back
+from gan.quiet import startup_messages_hidden
 from launcher.probe import mpi_environment as needed_by_open_mpi
 from launcher.threads import mpi_variables, plan_threads
 from tests.benchmarks.figures import Figure
@@ -61,7 +61,7 @@ def start_tensorflow(number: int | None = None) -> None:
     plan = plan_threads(cores() if number is None else number, os.environ)
     for variable in plan.variables:
         os.environ.setdefault(variable.name, variable.value)
-    with remarks_held_back():
+    with startup_messages_hidden():
         start(plan)
     # Keras and TensorFlow remark on functions that are compiled for several batch sizes, which is the point here.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

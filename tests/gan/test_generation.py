@@ -21,7 +21,7 @@ from gan.data.showers import open_showers
 from gan.data.writing import write_showers
 from gan.errors import InputError
 from gan.generation.network import Showers, build_generator, read_generator
-from gan.generation.production import HIGHEST_ENERGY, LOWEST_ENERGY, Order, generate
+from gan.generation.production import HIGHEST_ENERGY, LOWEST_ENERGY, GenerationRequest, generate
 from gan.models.conv3d import CONV3D
 from gan.models.latent import ENERGY_UNIT
 from gan.parallel import Alone
@@ -133,7 +133,9 @@ def test_energies_come_from_a_file_in_its_order(run: Path, tmp_path: Path) -> No
     text = tmp_path / "energies.txt"
     text.write_text("# GeV\n" + "\n".join(map(str, ENERGIES)))
     told: list[int] = []
-    summary = generate(Order(source=run, out=tmp_path / "text", energies_from=text, batch_size=4), told.append)
+    summary = generate(
+        GenerationRequest(source=run, out=tmp_path / "text", energies_from=text, batch_size=4), told.append
+    )
     assert (summary.events, told) == (5, [4, 1])
     assert summary.milliseconds_per_shower > 0
     cells, energies = read(tmp_path / "text")
@@ -141,7 +143,11 @@ def test_energies_come_from_a_file_in_its_order(run: Path, tmp_path: Path) -> No
     assert summary.sampling_fraction == pytest.approx(sampling_fraction(cells, ENERGIES).mean(), rel=1e-3)
 
     write_showers(tmp_path / "simulated.h5", cells, ENERGIES, {})
-    generate(Order(source=run, out=tmp_path / "hdf5", energies_from=tmp_path / "simulated.h5", events=4, batch_size=4))
+    generate(
+        GenerationRequest(
+            source=run, out=tmp_path / "hdf5", energies_from=tmp_path / "simulated.h5", events=4, batch_size=4
+        )
+    )
     again, energies = read(tmp_path / "hdf5")
     np.testing.assert_array_equal(again, cells[:4])
 
@@ -160,7 +166,7 @@ def test_energies_that_cannot_be_used(run: Path, tmp_path: Path, content: str, o
     file = tmp_path / "energies.txt"
     file.write_text(content)
     with pytest.raises(InputError, match=said):
-        generate(Order(source=run, out=tmp_path / "out", energies_from=file, **options))
+        generate(GenerationRequest(source=run, out=tmp_path / "out", energies_from=file, **options))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +181,7 @@ def test_energies_that_cannot_be_used(run: Path, tmp_path: Path, content: str, o
 )
 def test_orders_that_make_no_sense(run: Path, tmp_path: Path, options: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Order(source=run, out=tmp_path, **options)
+        GenerationRequest(source=run, out=tmp_path, **options)
 
 
 def test_the_best_checkpoint_is_taken_where_there_is_one(checkpoint: Checkpoint, run: Path, tmp_path: Path) -> None:
@@ -194,7 +200,7 @@ def test_the_best_checkpoint_is_taken_where_there_is_one(checkpoint: Checkpoint,
 def test_without_a_checkpoint_nothing_is_generated(tmp_path: Path) -> None:
     for source, said in ((tmp_path, "holds no checkpoint"), (tmp_path / "absent", "does not exist")):
         with pytest.raises(InputError, match=said):
-            generate(Order(source=source, out=tmp_path / "out"))
+            generate(GenerationRequest(source=source, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -220,7 +226,7 @@ def test_numbers_that_are_not_finite(checkpoint: Checkpoint, run: Path, tmp_path
     with pytest.raises(InputError, match=f"{names[-1]} holds numbers that are not finite"):
         read_generator(changed(checkpoint, tmp_path, **{last: np.full_like(kernel, np.nan)}))
     huge = changed(checkpoint, tmp_path, **{last: np.full_like(kernel, 3e38)})
-    order = Order(source=huge, out=tmp_path / "out", events=2, energy_min=500, batch_size=2)
+    order = GenerationRequest(source=huge, out=tmp_path / "out", events=2, energy_min=500, batch_size=2)
     with pytest.raises(InputError, match="event 0 of 500 GeV has cells that are not finite"):
         generate(order)
     assert list(order.out.iterdir()) == []
@@ -230,12 +236,12 @@ def test_showers_that_are_there_stay(run: Path, tmp_path: Path) -> None:
     present = tmp_path / "EleEscan_1_9.h5"
     present.write_bytes(b"mine")
     with pytest.raises(InputError, match=r"EleEscan_1_9.h5 exists already \(1 such file "):
-        generate(Order(source=run, out=tmp_path, events=1))
+        generate(GenerationRequest(source=run, out=tmp_path, events=1))
     assert present.read_bytes() == b"mine"
     shutil.rmtree(tmp_path)
     tmp_path.write_text("a file")
     with pytest.raises(InputError, match="cannot be made"):
-        generate(Order(source=run, out=tmp_path / "out", events=1))
+        generate(GenerationRequest(source=run, out=tmp_path / "out", events=1))
 
 
 def test_the_command_line_is_light_and_knows_the_range_of_the_training() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from scaling.metrics import PARTS, breakdown, curve, differences, epochs_table, notes, points
@@ -415,6 +415,8 @@ def test_a_timeline_has_no_breakdown_because_its_exchange_overlaps() -> None:
 
 @settings(deadline=None)
 @given(st.floats(0, 20), st.floats(0, 20), st.floats(1, 3))
+@example(waiting=20.0, exchange=0.0, ratio=1.0)
+@example(waiting=5.0, exchange=15.0, ratio=2.0)
 def test_any_breakdown_sums_to_one(waiting: float, exchange: float, ratio: float) -> None:
     times = {"input_seconds": waiting, "communication_seconds": exchange, "slowest_ratio": ratio}
     assume(waiting + exchange <= 20)
