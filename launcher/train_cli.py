@@ -18,7 +18,7 @@ import click
 from gan import settings as choices
 from gan.errors import InputError
 from gan.settings import TrainingSettings
-from launcher.options import DEFAULTS, bind_settings, binding_options, choice
+from launcher.options import DEFAULTS, bind_settings, binding_options, choice, recipe_option
 
 __all__ = ["train"]
 
@@ -68,10 +68,10 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     help="Folder for the record, the log and the checkpoints.",
 )
 @choice("--model", choices.MODELS, help="Architecture of the two networks.")
-@choice(
+@recipe_option(
     "--filters",
-    choices.FILTERS,
-    help="Filters of the middle layers. 16: multiples of 16, fast with oneDNN; original: 6 and 8, as published.",
+    click.Choice(choices.FILTERS),
+    "Filters of the middle layers. 16: multiples of 16, fast with oneDNN; original: as published.",
 )
 @click.option("--epochs", default=DEFAULTS.epochs, help="Epochs in total, including those before a resume.")
 @click.option(
@@ -80,7 +80,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     help="Epochs in which the learning rate rises from that of one worker to the scaled one.",
 )
 @click.option("--batch-size", default=DEFAULTS.batch_size, help="Events per worker and step.")
-@click.option("--learning-rate", default=DEFAULTS.learning_rate, help="Learning rate of one worker, before scaling.")
+@recipe_option("--learning-rate", float, "Learning rate of one worker, before scaling.")
 @choice(
     "--lr-scaling",
     choices.LR_SCALINGS,
@@ -97,7 +97,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     default=DEFAULTS.lr_decay,
     help="Factor on the learning rate after each epoch (exponential) or plateau.",
 )
-@choice("--optimizer", choices.OPTIMIZERS, help="Optimizer of both networks.")
+@recipe_option("--optimizer", click.Choice(choices.OPTIMIZERS), "Optimizer of both networks.")
 @choice(
     "--precision",
     choices.PRECISIONS,
@@ -175,7 +175,7 @@ def train(data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> 
         binding = bind_settings(options)
         launch_options = {name: options.pop(name) for name in LaunchSettings.__slots__ if name in options}
         launch = LaunchSettings(binding=binding, data=(*data, *more_data), **launch_options)
-        train_rank(_same_on_all_ranks(lambda: TrainingSettings(**options)), launch, allocation)
+        train_rank(_same_on_all_ranks(lambda: TrainingSettings.of(**options)), launch, allocation)
 
     status = guarded(allocation, work)
     if status:

@@ -75,7 +75,9 @@ def parse_training(data: Sequence[str], arguments: Sequence[str]) -> TrainingCom
     words = [word for pattern in data for word in ("--data", pattern)]
     context = train.make_context("launcher train", [*words, *arguments])
     values = context.params
-    TrainingSettings(**{f.name: values[f.name] for f in fields(TrainingSettings) if f.name in values})
+    settings = TrainingSettings.of(**{f.name: values[f.name] for f in fields(TrainingSettings) if f.name in values})
+    # With the values of the model's recipe: an explicit default equals an omitted option.
+    resolved = {**values, **settings.as_dict()}
     by_default = (None, ParameterSource.DEFAULT)
     given = {name for name in values if context.get_parameter_source(name) not in by_default}
     options: list[str] = []
@@ -88,7 +90,7 @@ def parse_training(data: Sequence[str], arguments: Sequence[str]) -> TrainingCom
     return TrainingCommand(
         data=patterns,
         arguments=tuple(options),
-        values={name: _json_value(value) for name, value in sorted(values.items()) if name not in ELSEWHERE},
+        values={name: _json_value(value) for name, value in sorted(resolved.items()) if name not in ELSEWHERE},
         out=os.path.abspath(values["out"]) if "out" in given else "",
         workers_per_node=values["workers_per_node"] if "workers_per_node" in given else 0,
         starts_over=not values.get("resume", True),

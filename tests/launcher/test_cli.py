@@ -21,7 +21,7 @@ def launcher(*arguments: object, **environment: str) -> subprocess.CompletedProc
 
 def test_train_help_shows_choices_and_defaults() -> None:
     text = launcher("train", "--help").stdout
-    for part in ("--epochs INTEGER", "[default: 25]", "[default: 0.001]", "[16|original]", "--no-resume"):
+    for part in ("--epochs INTEGER", "[default: 25]", "[default: 0.001 for conv3d]", "[16|original]", "--no-resume"):
         assert part in text
 
 
