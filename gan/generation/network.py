@@ -30,7 +30,7 @@ from gan.models.conv3d import LATENT, conv3d_generator, filter_set
 from gan.ops.blocks import BatchNorm
 from gan.ops.draws import NUMBERS_PER_COUNT, PHILOX
 from gan.physics.formulas import sampling_fraction
-from gan.precision.arithmetic import layer_policy
+from gan.precision.formats import layer_policy
 from gan.run.folder import RunFolder
 from gan.training.losses import ENERGY_UNIT
 

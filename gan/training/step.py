@@ -19,7 +19,7 @@ from gan.models.conv3d import DROPOUT, LATENT, conv3d_discriminator, conv3d_gene
 from gan.ops.blocks import BatchNorm, Masks, frozen
 from gan.ops.draws import Draws
 from gan.parallel import Communicator
-from gan.precision.arithmetic import layer_policy, round_weights
+from gan.precision.formats import layer_policy, round_weights
 from gan.settings import TrainingSettings
 from gan.training.losses import ENERGY_RANGE, ENERGY_UNIT, flipped_labels, judgement_loss, targets_of
 
