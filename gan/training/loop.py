@@ -18,7 +18,7 @@ from gan.data.showers import ShowerSet
 from gan.errors import TrainingDiverged
 from gan.ops.draws import position
 from gan.parallel import Communicator, Worker, agree, average_variables, verify_equal
-from gan.precision.arithmetic import describe
+from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
 from gan.training.interruption import Interruption

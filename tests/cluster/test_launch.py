@@ -20,6 +20,7 @@ from scaling.records import read_run
 from tests.cluster.bed import MakeBed, SlurmBed
 from tests.support.environment import ROOT
 from tests.support.mpi_libraries import LIBRARIES, library_folder, srun_environment
+from tests.support.rounding import LOSS_TOLERANCE, SMALL_RATE
 
 NODES, PER_NODE = 4, 4
 RANKS = NODES * PER_NODE
@@ -159,11 +160,11 @@ def test_the_same_training_under_srun_with_every_mpi_library(
         start = ("srun", "--nodes=2", "--ntasks-per-node=2", f"--mpi={library.srun_mpi}", "--cpu-bind=none")
         environment = {**bed.environment, **srun_environment(name)}
         folder = tmp_path / name
-        options = ("--data", shower_files / "*.h5", "--out", folder, "--epochs", 1, "--batch-size", 1, "--events", 10)
-        done = bed.run(
-            [*start, *LAUNCHER, *options, "--filters", "original", "--communicator", "mpi"],
-            env=environment, cwd=ROOT, timeout=400,
-        )  # fmt: skip
+        options = (
+            *("--data", shower_files / "*.h5", "--out", folder, "--epochs", 1, "--batch-size", 1, "--events", 10),
+            *("--filters", "original", "--communicator", "mpi", "--learning-rate", SMALL_RATE),
+        )
+        done = bed.run([*start, *LAUNCHER, *options], env=environment, cwd=ROOT, timeout=400)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         run = read_run(folder)
         assert library.vendor in run.header.versions["mpi"]
@@ -171,8 +172,10 @@ def test_the_same_training_under_srun_with_every_mpi_library(
         own = [frozenset(parse_cpu_list(str(row["cpus"]))) for row in run.header.placement]
         assert own == [frozenset(worker.cpus) for worker in planned.workers] * 2
         losses[name] = [list(epoch.losses.values()) for epoch in run.epochs]
-    assert losses["mpich"] == [pytest.approx(row, rel=1e-5) for row in losses["openmpi"]]
-    assert losses["impi"] == [pytest.approx(row, rel=1e-5) for row in losses["openmpi"]]
+    # Every library adds the numbers of four ranks in its own order. Losses are means over the ranks, so the loss of one
+    # rank's part would change them by much more.
+    for name in ("mpich", "impi"):
+        assert losses[name] == [pytest.approx(row, rel=LOSS_TOLERANCE) for row in losses["openmpi"]]
 
 
 SMALL_BUFFERS = {

@@ -127,7 +127,8 @@ def test_training_is_the_same_under_every_mpi(name: str, trained: Callable[[str]
     ours, other = (trained(library).epochs[0].losses for library in ("openmpi", name))
     assert ours.keys() == other.keys()
     assert all(np.isfinite(list(ours.values())))
-    np.testing.assert_allclose(list(other.values()), [ours[key] for key in other], rtol=1e-5)
+    # A sum over two ranks has one order only.
+    assert other == ours
 
 
 MIXED = [("openmpi", "mpich"), ("openmpi", "impi"), ("mpich", "openmpi"), ("impi", "openmpi")]

@@ -26,6 +26,18 @@ def weights(run: Path, epoch: int) -> dict[str, np.ndarray]:
     return dict(read_checkpoint(run / "checkpoints" / f"epoch-{epoch:04d}.npz").arrays)
 
 
+def gradients(run: Path, epoch: int) -> dict[str, np.ndarray]:
+    """Return the sizes of the last gradients, from RMSprop's mean squares, in one row for each network."""
+    arrays = weights(run, epoch)
+    return {
+        network: np.sqrt(np.concatenate([
+            values.ravel() for name, values in sorted(arrays.items())
+            if name.startswith(f"{network}_optimizer/") and values.ndim
+        ]))
+        for network in ("generator", "discriminator")
+    }  # fmt: skip
+
+
 def assert_equal_weights(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
     assert one.keys() == other.keys()
     for name in one:
