@@ -1,27 +1,27 @@
-# The short commands. What an environment holds is in setup.cfg, how it is made in launcher/setup/bootstrap.py.
+# Short commands. setup.cfg lists the packages of the environment, launcher/setup/bootstrap.py makes it.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 VENV ?= .venv
-# Left empty, these two stay as the environment has them.
+# If empty, an existing environment keeps its choice.
 MPI ?=
 HOROVOD ?=
 
-# The demo's size: epochs of events on 2 ranks and on 1. A step of the published network takes seconds on one core.
+# Size of the demo: epochs of events, on 2 ranks and on 1. A step of the published network takes seconds on one core.
 DEMO ?= demo
 DEMO_EVENTS ?= 56
 DEMO_EPOCHS ?= 3
 DEMO_SEED ?= 1
 DEMO_OPTIONS ?= --filters original
-# Both runs give a rank one core, and the launcher keeps it so, that the table compares workers and not cores.
+# Each rank gets one core in both runs, so that the table compares numbers of workers and not of cores.
 DEMO_MPIRUN ?= mpirun --bind-to core --map-by core
 
-# Relative paths of packages' programs would break in a shell that has changed its folder.
+# An absolute path, because a relative one breaks after `cd`.
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-# Open MPI starts nothing as root unless told twice, by one of these names or the other.
+# Open MPI runs as root only with two variables set; their names depend on its version.
 ifeq ($(shell id -u),0)
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
@@ -30,29 +30,35 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 endif
 BENCH_OUT ?= bench.json
 
-# On one core there is no place for two ranks unless they may share it.
+# On one core, two ranks start only if they may share it.
 ifeq ($(shell nproc),1)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 DEMO_MPIRUN := mpirun --bind-to none
 endif
 
-.PHONY: help env demo test lint bench bench-compare bench-launch bench-parsing precision-study simgrid qemu clean
+# Tests in lanes: those that start no ranks and no cluster run several at a time, the others one by one.
+TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+SIDE_BY_SIDE := not mpi and not cluster
+GROUP ?= cluster browser simgrid
+
+.PHONY: help env demo check test test-packages lint bench bench-compare bench-launch bench-parsing precision-study simgrid qemu clean
 
 help:  ## print this list
 	@echo "make TARGET, where TARGET is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables, as in 'make env MPI=site':"
+	@echo "Variables, used as in 'make env MPI=site':"
 	@echo "  MPI=site        build mpi4py and Horovod against the mpicxx on PATH (default: wheel, an Open MPI from pip)"
-	@echo "  HOROVOD=no      leave Horovod out, ranks then talk through mpi4py"
-	@echo "  VENV=$(VENV)      where the environment is; PYTHON=$(PYTHON), the Python that makes it (3.11 or later)"
-	@echo "  DEMO_EVENTS=$(DEMO_EVENTS), DEMO_EPOCHS=$(DEMO_EPOCHS), DEMO_OPTIONS='...': size of the demo and more options of its training"
+	@echo "  HOROVOD=no      leave Horovod out; ranks then exchange gradients through mpi4py"
+	@echo "  VENV=$(VENV)      folder of the environment; PYTHON=$(PYTHON): the Python that makes it (3.11 to 3.13)"
+	@echo "  DEMO_EVENTS=$(DEMO_EVENTS), DEMO_EPOCHS=$(DEMO_EPOCHS), DEMO_OPTIONS='...': size of the demo, more options of its training"
+	@echo "  PYTEST_OPTIONS='...': more options of pytest for check and test; TEST_WORKERS=$(TEST_WORKERS): tests at a time"
 
-env:  ## make the virtual environment or bring it up to date
+env:  ## make the virtual environment, or bring it up to date
 	@$(PYTHON) -m launcher.setup.bootstrap --venv '$(VENV)' $(if $(MPI),--mpi '$(MPI)') $(if $(HOROVOD),--horovod '$(HOROVOD)')
 
 demo: env  ## simulate showers, train on 2 ranks and on 1, print and plot the scaling table
 	@if compgen -G '$(DEMO)/data/*.h5' > /dev/null; then \
-	  echo "The showers in $(DEMO)/data are there already."; \
+	  echo "Using the showers in $(DEMO)/data."; \
 	else \
 	  python -m gan simulate --out '$(DEMO)/data' --events $(DEMO_EVENTS) --seed $(DEMO_SEED); \
 	fi
@@ -68,32 +74,45 @@ lint: env  ## check style and types
 	@ruff format --check .
 	@mypy
 
-test: lint  ## check style and types, then run all tests
-	@python -m pytest $(PYTEST_OPTIONS)
+check: lint  ## check style and types, then run the tests without MPI, Slurm and long trainings (3 minutes on 2 cores)
+	@python -m pytest -n $(TEST_WORKERS) -m '$(SIDE_BY_SIDE) and not slow' $(PYTEST_OPTIONS)
 
-bench: env  ## measure steps, input, exchange, start-up, generation and scaling, 15 minutes (BENCH_OPTIONS=--quick: two)
+# Status 5: PYTEST_OPTIONS select no test of this lane.
+test: lint  ## check style and types, then run all tests (20 minutes on 2 cores)
+	@failed=0; \
+	python -m pytest -n $(TEST_WORKERS) -m '$(SIDE_BY_SIDE)' $(PYTEST_OPTIONS) || [ $$? = 5 ] || failed=1; \
+	python -m pytest -m 'not ($(SIDE_BY_SIDE))' $(PYTEST_OPTIONS) || [ $$? = 5 ] || failed=1; \
+	exit $$failed
+
+test-packages:  ## install Debian packages without which some tests are skipped (GROUP=cluster, browser or simgrid)
+	@sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	packages=$$(for group in $(GROUP); do awk -v group="$$group" '$$1 == group { print $$2 }' tests/apt-packages.txt; done); \
+	[ -n "$$packages" ] || { echo "no group '$(GROUP)'; see tests/apt-packages.txt" >&2; exit 2; }; \
+	$$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$packages
+
+bench: env  ## measure step, input, exchange, start-up, generation, scaling; 15 minutes (BENCH_OPTIONS=--quick: 2)
 	@python -m tests.benchmarks --out '$(BENCH_OUT)' $(BENCH_OPTIONS)
 
-bench-compare: env  ## tell what is slower in NEW=file than in OLD=file by more than the noise
+bench-compare: env  ## list what is slower in NEW=file than in OLD=file by more than the noise
 	@python -m tests.benchmarks.compare '$(OLD)' '$(NEW)'
 
-bench-launch: env  ## measure what starting ranks costs, and what a staged environment saves
+bench-launch: env  ## measure the cost of starting ranks, and the gain of a staged environment
 	@python -m tests.benchmarks.launch_cost $(BENCH_OPTIONS)
 	@python -m tests.benchmarks.staging
 
-bench-parsing: env  ## measure how fast logs are read
+bench-parsing: env  ## measure how fast logs are parsed
 	@python -m tests.benchmarks.parsing
 
-precision-study: env  ## train FP32 and BF16 side by side for an hour: does BF16 train as well?
+precision-study: env  ## train in FP32 and BF16 for an hour and compare the results
 	@python -m tests.benchmarks.precision_study $(STUDY_OPTIONS)
 
-simgrid: env  ## compare the forecast's communication term with SimGrid (needs libsimgrid-dev)
+simgrid: env  ## compare the forecast's communication term with SimGrid (make test-packages GROUP=simgrid)
 	@python -m tests.simgrid
 
-qemu: env  ## check binding and pinning in a guest with 96 CPUs and two NUMA domains (needs root and QEMU)
+qemu: env  ## check binding and pinning in a QEMU guest with 96 CPUs and two NUMA domains (as root)
 	@python -m tests.qemu
 
-clean:  ## remove the environment, the demo and what tools keep
-	rm -rf $(addprefix '$(DEMO)'/,data run-1 run-2 report) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
+clean:  ## remove the environment, the demo and caches of tools
+	rm -rf $(addprefix '$(DEMO)'/,data run-1 run-2 report) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@if [ -f '$(VENV)/bootstrap.json' ]; then rm -rf '$(VENV)'; fi

@@ -16,14 +16,15 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from gan.data.showers import ENERGY_LIMIT, EVENTS_PER_FILE, open_showers
-from gan.data.unpacking import repack as rewrite
-from gan.errors import InputError
+from gan.data.energies import ENERGY_LIMIT, LOWEST_ENERGY
+from gan.data.layout import EVENTS_PER_FILE
+from gan.data.repacking import repack_files
+from gan.data.showers import open_showers
 from gan.evaluation.cli import evaluate
-from gan.generation.production import HIGHEST_ENERGY, generate
+from gan.generation.production import HIGHEST_ENERGY, GenerationRequest, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
-from gan.generation.production import Order as GenerationOrder
-from gan.simulation.production import LOWEST_ENERGY, Order, write_files
+from gan.simulation.production import SimulationRequest, write_files
+from scaling.records.commands import UserErrorGroup
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines of progress in a log file."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(cls=UserErrorGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Make showers for 3DGAN, a network that learns to imitate electron showers in a calorimeter.
 
@@ -82,11 +83,11 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     """
     if processes is None:
         processes = len(os.sched_getaffinity(0))
-    order = Order(processes=processes, **options)
-    with _progress(order.events, "Simulated") as report:
-        summary = write_files(order, report)
+    request = SimulationRequest(processes=processes, **options)
+    with _progress(request.events, "Simulated") as report:
+        summary = write_files(request, report)
     click.echo(
-        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {order.out}: "
+        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {request.out}: "
         f"{summary.seconds:.1f} s, {summary.events / summary.seconds:,.0f} events/s, "
         f"mean sampling fraction {summary.sampling_fraction:.5f}."
     )
@@ -155,14 +156,14 @@ def generate_(*, threads: int | None, **options: Any) -> None:
     A shower depends only on the seed and the number of its event, so any batch size gives the same showers, except for
     rounding. Attributes of the files name the checkpoint, the seed and the precision.
     """
-    order = GenerationOrder(threads=threads or len(os.sched_getaffinity(0)), **options)
-    _prepare_tensorflow(*order.parallel)
-    events = order.events if order.events is not None or order.energies_from else EVENTS_PER_FILE
+    request = GenerationRequest(threads=threads or len(os.sched_getaffinity(0)), **options)
+    _prepare_tensorflow(*request.parallel)
+    events = request.events if request.events is not None or request.energies_from else EVENTS_PER_FILE
     with _progress(events, "Generated") as report:
-        summary = generate(order, report)
+        summary = generate(request, report)
     fraction, fit = summary.sampling_fraction, summary.geant4_sampling_fraction
     click.echo(
-        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {order.out}, from {summary.checkpoint} "
+        f"Wrote {summary.events:,} events to {len(summary.files)} file(s) in {request.out}, from {summary.checkpoint} "
         f"({summary.precision}): {summary.seconds:.1f} s, {summary.milliseconds_per_shower:.2f} ms/shower in the "
         f"network; mean sampling fraction {fraction:.5f}, {fraction / fit - 1:+.1%} from Geant4's fit ({fit:.5f})."
     )
@@ -190,22 +191,9 @@ def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
     Worth it for files whose chunks hold many events, all of which are decoded to read one. The new files have one event
     a chunk, float32, compressed; data sets other than 'ECAL' and columns 0 and 1 of 'target' are left behind.
     """
-    with open_showers(data) as showers:
-        targets = {out / file.path.name: file for file in showers.files}
-        if len(targets) < len(showers.files):
-            raise InputError(f"{len(showers.files)} files have only {len(targets)} different names: repack them apart")
-        sources = {os.path.realpath(file.path) for file in showers.files}
-        for path in targets:
-            if path.exists() and (not overwrite or os.path.realpath(path) in sources):
-                raise InputError(f"{path} exists; give another folder with --out, or --overwrite what is not a source")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"The folder {out} cannot be made ({error}). Give another --out.") from error
-        with _progress(showers.events, "Repacked") as report:
-            for target, file in targets.items():
-                rewrite(file.path, target, report)
-    click.echo(f"Wrote {showers.events:,} events to {len(targets)} file(s) in {out}.")
+    with open_showers(data) as showers, _progress(showers.events, "Repacked") as report:
+        files = repack_files(showers.files, out, overwrite=overwrite, report=report)
+    click.echo(f"Wrote {showers.events:,} events to {len(files)} file(s) in {out}.")
 
 
 @contextmanager

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["remarks_held_back"]
+__all__ = ["startup_messages_hidden"]
 
 MESSAGES = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
 
 
 @contextmanager
-def remarks_held_back() -> Iterator[None]:
+def startup_messages_hidden() -> Iterator[None]:
     """Hold back what this process writes to file descriptor 2, and print it at the end without the messages.
 
     After an exception everything is printed.

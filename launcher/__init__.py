@@ -1,3 +1,3 @@
-"""Places workers on the nodes of a CPU cluster, binds them, proves the binding and starts a training over MPI."""
+"""Place workers on the nodes of a CPU cluster, bind them, check the binding and train over MPI."""
 
 __version__ = "0.1.0"

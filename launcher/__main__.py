@@ -1,4 +1,4 @@
-"""`python -m launcher`."""
+"""Run the command line as `python -m launcher`."""
 
 from launcher.cli import main
 

@@ -1,7 +1,8 @@
-"""`launcher exec`: binds a rank, sets threads and environment, reports, and becomes any other program.
+"""`launcher exec`: bind a rank, set its threads and environment, print the placement, and become any other program.
 
-MPI is left to that program. So the ranks of a node agree among themselves (`rendezvous`), and each node speaks for
-itself: rank 0's shows its table, another one a line, or its table too where something is wrong with it.
+That program joins MPI itself, and MPI can be joined only once. So the ranks of a node exchange their masks through
+files (`rendezvous`), and each node prints its own report: the node of rank 0 a table, any other node one line, or a
+table with warnings.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from launcher.heartbeat import start_heartbeat
 from launcher.output import write_to
 from launcher.rendezvous import Rendezvous
 from launcher.report import WorkerReport, placement_warnings, render
-from launcher.start import BindSettings, bind_rank, check_local, report_of, tell
+from launcher.start import BindSettings, bind_rank, check_local, print_placement, report_of
 from launcher.topology import read_topology
 
 __all__ = ["become"]
@@ -31,34 +32,35 @@ __all__ = ["become"]
 def become(
     command: Sequence[str], settings: BindSettings, allocation: Allocation, log_folder: Path | None = None
 ) -> NoReturn:
-    """Replace this process by a program, bound and with its environment set.
+    """Bind this process, set its environment and replace it by a program.
 
     Args:
-        log_folder: where ranks other than 0 write their output; the console where it is None.
+        command: the program and its arguments.
+        log_folder: folder in which every rank but 0 writes its output to a file; None for the console.
 
     Raises:
-        LaunchError: the program does not exist, or the ranks of the node cannot be placed.
+        LaunchError: the program does not exist, a rank of the node is missing, or the ranks cannot be placed.
     """
     program = shutil.which(command[0])
     if program is None:
-        raise LaunchError(f"there is no program {command[0]!r} on PATH; expected one after 'exec --'", agreed=True)
+        raise LaunchError(f"there is no program {command[0]!r} on PATH; give one after 'exec --'", agreed=True)
     start_heartbeat(allocation, os.environ)
     host = socket.gethostname()
     node = Rendezvous(allocation, os.environ)
-    # In the order of ranks, as a training has it: Open MPI's own local ranks may follow another.
-    told = sorted(node.exchange([allocation.rank, format_cpu_list(os.sched_getaffinity(0))]))
-    masks = [frozenset(parse_cpu_list(text)) for _, text in told]
-    local_rank = [number for number, _ in told].index(allocation.rank)
-    # What `launcher tune` found holds for the step of this project's training.
+    # Sort by rank, as a training does: the order of Open MPI's own local ranks may be another.
+    ranks = sorted(node.exchange([allocation.rank, format_cpu_list(os.sched_getaffinity(0))]))
+    masks = [frozenset(parse_cpu_list(text)) for _, text in ranks]
+    local_rank = [number for number, _ in ranks].index(allocation.rank)
+    # The settings from `launcher tune` are right for the training of this project only.
     rank = bind_rank(allocation, settings, host, read_topology(), local_rank, masks, tuned=False)
-    notes = check_local(settings, allocation, host, local_rank, node.local_size) + rank.notes
+    notes = check_local(settings, allocation, host, node.local_size) + rank.notes
     node.tell({"report": asdict(report_of(rank)), "notes": notes})
-    heard = node.hear()
-    if heard is not None:
-        reports = [_report(each["report"]) for each in heard]
-        warnings = list(dict.fromkeys(note for each in heard for note in each["notes"])) + placement_warnings(reports)
+    answers = node.hear()
+    if answers is not None:
+        reports = [_report(each["report"]) for each in answers]
+        warnings = list(dict.fromkeys(note for each in answers for note in each["notes"])) + placement_warnings(reports)
         if allocation.rank == 0:
-            tell(rank, reports, warnings)
+            print_placement(rank, reports, warnings)
         else:
             print(render(reports, warnings) if warnings else _line(reports), flush=True)
     if log_folder is not None and allocation.rank:
@@ -68,9 +70,11 @@ def become(
 
 
 def _report(values: dict[str, object]) -> WorkerReport:
+    """Make a report of the values that JSON kept: its lists were tuples."""
     return WorkerReport(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})  # type: ignore[arg-type]
 
 
 def _line(reports: Sequence[WorkerReport]) -> str:
+    """Return one line with the CPUs of each worker of a node."""
     shares = " | ".join(format_cpu_list(report.cpus) for report in reports)
     return f"Placement on {reports[0].host}: {len(reports)} workers, CPUs {shares}"

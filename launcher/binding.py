@@ -1,6 +1,7 @@
-"""Makes the placement so and reads back what came of it: CPU masks of all threads, memory policy.
+"""Bind a process to its cores and its memory, and read the binding back from the kernel.
 
-What a worker should get is decided in `placement`; this is the only module that changes a process's binding.
+`launcher.placement` computes a placement for a whole node. Only this module changes the CPU masks and the memory policy
+of a process.
 """
 
 from __future__ import annotations
@@ -14,94 +15,112 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.cpulist import format_cpu_list
 from launcher.errors import LaunchError
 from launcher.placement import Placement, WorkerPlacement, place
 from launcher.topology import Topology, restrict
 
-__all__ = ["Decision", "ThreadMasks", "bind", "decide", "given_cpus", "memory_policy", "thread_masks"]
+__all__ = ["Decision", "ThreadMasks", "bind", "decide", "given_cpus", "memory_policy", "prefer_memory", "thread_masks"]
 
+# Numbers of the system calls set_mempolicy and get_mempolicy, by processor architecture.
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "ppc64le": 261}
 _GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236, "ppc64le": 260}
+
+# The kernel's memory policies by number (MPOL_* in linux/mempolicy.h), and the number of "preferred".
 _POLICIES = ("default", "preferred", "bind", "interleave", "local", "preferred-many", "weighted-interleave")
 _PREFERRED = 1
+
+# A set of NUMA domains as the two system calls take it: one bit for each domain, in machine words.
 _MAX_DOMAINS = 1024
+_WORD_BITS = 8 * ctypes.sizeof(ctypes.c_ulong)
+_DomainMask = ctypes.c_ulong * (_MAX_DOMAINS // _WORD_BITS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What one worker of a node is to do about its binding."""
+    """Whether the workers of a node keep their CPU masks, and the placement if they do not."""
 
     placement: Placement
-    """Of all workers of the node, on the CPUs that the job has here."""
+    """Placement of all workers of the node, within the CPUs that the job has here."""
     keep: bool
-    """True where MPI or Slurm has given every worker a share that is as good."""
-    given: frozenset[int]
-    """CPUs that the job has on this node."""
+    """True if MPI or Slurm has already bound the workers to masks as good as those of the placement."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadMasks:
-    """CPU masks of a process's threads, by thread id."""
+    """The CPU masks of all threads of a process."""
 
     masks: dict[int, frozenset[int]]
+    """CPUs that each thread may run on, by thread id."""
 
     def outside(self, cpus: frozenset[int]) -> int:
-        """Number of threads that may run elsewhere."""
+        """Return the number of threads that may run on other CPUs too."""
         return sum(not mask <= cpus for mask in self.masks.values())
 
 
 def given_cpus(masks: Sequence[frozenset[int]], launched_by_mpirun: bool, topology: Topology) -> frozenset[int]:
-    """The CPUs that the job has on this node: the union of its workers' masks.
+    """Return the CPUs that the job has on this node: all CPUs in the workers' masks.
 
-    Open MPI binds each of two ranks to one core where nothing is said, whatever the node has. So under an mpirun the
-    mask of the process that started the rank counts too: it is what mpirun itself was given.
-    """
-    given = frozenset().union(*masks)
-    if launched_by_mpirun:
-        with suppress(OSError):
-            given |= os.sched_getaffinity(os.getppid())
-    return given & frozenset(topology.cpus())
-
-
-def decide(topology: Topology, masks: Sequence[frozenset[int]], given: frozenset[int]) -> Decision:
-    """Keep the masks the workers came with where they are proper shares, else place the workers on `given`.
-
-    A share is proper where no two overlap, none reaches over a NUMA domain's border, and none is smaller than the
-    equal share that the placement gives.
+    By default Open MPI binds each of two ranks to one core, however many cores the node has. Under an mpirun the result
+    therefore includes the mask of the parent process, which is the mask that mpirun itself has.
 
     Args:
-        topology: of the node.
-        masks: of the node's workers by local rank.
-        given: CPUs that the job has here.
+        masks: CPU masks of the node's workers.
+        launched_by_mpirun: whether an mpirun started this process.
+        topology: topology of the node.
     """
-    placement = place(restrict(topology, given), len(masks))
+    cpus = frozenset().union(*masks)
+    if launched_by_mpirun:
+        with suppress(OSError):
+            cpus |= os.sched_getaffinity(os.getppid())
+    return cpus & frozenset(topology.cpus())
+
+
+def decide(topology: Topology, masks: Sequence[frozenset[int]], job_cpus: frozenset[int]) -> Decision:
+    """Decide whether the workers keep the CPU masks that they started with, or get the placement on `job_cpus`.
+
+    They keep the masks if no two overlap, none extends over several NUMA domains, and none has fewer cores than the
+    placement gives to a worker.
+
+    Args:
+        topology: topology of the node.
+        masks: CPU masks of the node's workers, by local rank.
+        job_cpus: CPUs that the job has on this node.
+    """
+    placement = place(restrict(topology, job_cpus), len(masks))
     share = min(worker.cores for worker in placement.workers)
-    domains = {cpu: core.domain for core in topology.cores for cpu in core.cpus}
+    domain_of = {cpu: core.domain for core in topology.cores for cpu in core.cpus}
     disjoint = sum(map(len, masks)) == len(frozenset().union(*masks))
-    inside = all(len({domains.get(cpu) for cpu in mask}) == 1 for mask in masks)
-    enough = all(restrict(topology, mask).core_count >= share for mask in masks) if inside else False
-    shared = any(worker.shared for worker in placement.workers)
-    return Decision(placement=placement, keep=disjoint and inside and enough and not shared, given=given)
+    in_one_domain = all(len({domain_of.get(cpu) for cpu in mask}) == 1 for mask in masks)
+    enough = in_one_domain and all(restrict(topology, mask).core_count >= share for mask in masks)
+    return Decision(placement=placement, keep=disjoint and enough and not placement.shared)
 
 
 def bind(worker: WorkerPlacement, domains: int) -> str:
-    """Bind all threads of this process to the worker's CPUs and its memory to its domain; says by whom it is bound.
+    """Bind all threads of this process to a worker's CPUs, and its memory to the worker's NUMA domain.
 
-    Threads started later inherit both. Memory comes from the domain first and from elsewhere when it is full: a bound
-    process would be killed there instead.
+    Threads that start later inherit both. When the domain is full, memory comes from other domains. With a strict
+    binding the kernel would kill the process instead.
+
+    Args:
+        worker: the worker of this process.
+        domains: number of NUMA domains of the node. With one domain the memory policy stays as it is.
+
+    Returns:
+        "launcher", the binder's name in reports.
 
     Raises:
-        LaunchError: the kernel refuses the mask.
+        LaunchError: the kernel refuses the CPU mask.
     """
-    wanted = frozenset(worker.cpus)
+    cpus = frozenset(worker.cpus)
     try:
         for thread in _threads():
             with suppress(ProcessLookupError):
-                os.sched_setaffinity(thread, wanted)
+                os.sched_setaffinity(thread, cpus)
     except OSError as error:
         raise LaunchError(
-            f"the kernel refuses CPUs {sorted(wanted)} to local rank {worker.local_rank} ({error}); the job's cgroup "
-            "holds it to others. Let Slurm or MPI bind the ranks and use --bind none"
+            f"the kernel refuses CPUs {format_cpu_list(cpus)} for local rank {worker.local_rank} ({error}). Expected "
+            "CPUs that the job's control group allows: let Slurm or MPI bind the ranks, and use --bind none"
         ) from error
     if domains > 1 and worker.memory_domain is not None:
         prefer_memory(worker.memory_domain)
@@ -109,28 +128,29 @@ def bind(worker: WorkerPlacement, domains: int) -> str:
 
 
 def prefer_memory(domain: int) -> None:
-    """Take this thread's memory, and that of threads it starts, from a NUMA domain while it has some.
+    """Take the memory of this thread, and of threads that it starts, from one NUMA domain until that domain is full.
 
-    The system call itself: it has been the same since Linux 2.6, where libnuma need not be installed on a node.
+    This is a direct system call: it has been the same since Linux 2.6, and a node may not have libnuma. On an unknown
+    processor architecture the function does nothing.
+
+    Raises:
+        OSError: the kernel refuses the call, as in some containers.
     """
     number = _SET_MEMPOLICY.get(platform.machine())
     if number is None:
         return
-    bits = ctypes.c_ulong * (_MAX_DOMAINS // (8 * ctypes.sizeof(ctypes.c_ulong)))
-    mask = bits()
-    width = 8 * ctypes.sizeof(ctypes.c_ulong)
-    mask[domain // width] = 1 << (domain % width)
+    mask = _DomainMask()
+    mask[domain // _WORD_BITS] = 1 << (domain % _WORD_BITS)
     _system_call(number, ctypes.c_int(_PREFERRED), ctypes.byref(mask), ctypes.c_ulong(_MAX_DOMAINS))
 
 
 def memory_policy() -> str:
-    """The memory policy of this thread as the kernel tells it, such as `preferred:1`, `default` or `unknown`."""
+    """Return the kernel's memory policy for this thread, such as "preferred:1"; "unknown" if it cannot be read."""
     number = _GET_MEMPOLICY.get(platform.machine())
     if number is None:
         return "unknown"
     mode = ctypes.c_int()
-    width = 8 * ctypes.sizeof(ctypes.c_ulong)
-    mask = (ctypes.c_ulong * (_MAX_DOMAINS // width))()
+    mask = _DomainMask()
     try:
         _system_call(
             number,
@@ -142,13 +162,15 @@ def memory_policy() -> str:
         )
     except OSError:
         return "unknown"
-    domains = [word * width + bit for word, bits in enumerate(mask) for bit in range(width) if bits >> bit & 1]
+    domains = [
+        index * _WORD_BITS + bit for index, word in enumerate(mask) for bit in range(_WORD_BITS) if word >> bit & 1
+    ]
     name = _POLICIES[mode.value] if mode.value < len(_POLICIES) else str(mode.value)
     return name if not domains else f"{name}:{','.join(map(str, domains))}"
 
 
 def thread_masks() -> ThreadMasks:
-    """Read the masks of all threads of this process from the kernel."""
+    """Read the CPU masks of all threads of this process from the kernel."""
     masks = {}
     for thread in _threads():
         with suppress(ProcessLookupError):
@@ -157,10 +179,16 @@ def thread_masks() -> ThreadMasks:
 
 
 def _threads() -> list[int]:
+    """Return the ids of all threads of this process."""
     return [int(path.name) for path in Path("/proc/self/task").iterdir()]
 
 
 def _system_call(number: int, *arguments: object) -> None:
+    """Make a system call. Do nothing on a kernel without it.
+
+    Raises:
+        OSError: the kernel refuses the call.
+    """
     library = ctypes.CDLL(None, use_errno=True)
     if library.syscall(ctypes.c_long(number), *arguments) != 0:
         code = ctypes.get_errno()

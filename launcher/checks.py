@@ -1,7 +1,7 @@
-"""What a check of the environment finds, and the checks of the machine itself: processor, cores, limits, memory.
+"""Check the machine itself: processor, cores, limits, shared memory, batch system.
 
-Each check takes what was read and judges it, so it can be tried on the figures of any machine;
-`machine_checks` reads those of this one. The libraries are checked in launcher.doctor.
+Each check gets its figures as arguments, so that tests can give it those of any machine. `machine_checks` reads the
+figures of this machine. `launcher.doctor` checks the libraries.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ __all__ = ["Check", "Status", "machine_checks"]
 
 Status = Literal["ok", "warn", "fail", "info"]
 
-# Docker's default of 64 MB is too little for the shared segments of Open MPI and Intel MPI with a few ranks.
-SMALL_SHARED_MEMORY = 256 * 2**20
-# A rank opens libraries, its HDF5 files and a socket or two for each rank it talks to.
-FEW_FILES = 1024
-# TensorFlow starts a few threads per core in every rank.
-FEW_PROCESSES = 4096
-# What an InfiniBand or Omni-Path driver pins for one rank is well above the kernel's default of 8 MB.
-LITTLE_LOCKED_MEMORY = 64 * 2**20
-# The usual default; compiled kernels and OpenMP put work arrays there.
-SMALL_STACK = 8 * 2**20
+LEAST_SHARED_MEMORY = 256 * 2**20
+"""Bytes. Docker's default of 64 MB is too little for Open MPI and Intel MPI with a few ranks."""
+LEAST_FILES = 1024
+"""A rank opens libraries, its HDF5 files, and one or two sockets for each rank that it exchanges data with."""
+LEAST_PROCESSES = 4096
+"""Threads count too. TensorFlow starts a few threads per core in every rank."""
+LEAST_LOCKED_MEMORY = 64 * 2**20
+"""Bytes. An InfiniBand or Omni-Path driver locks far more for one rank than the kernel's default of 8 MB."""
+LEAST_STACK = 8 * 2**20
+"""Bytes, the usual default. Compiled kernels and OpenMP put work arrays on the stack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One finding."""
+    """Result of one check."""
 
     name: str
-    """What was looked at, in a word or two."""
+    """Name of the part that was checked, one or two words."""
     status: Status
-    """ok; warn: training works, but not as well; fail: it can't work; info: neither good nor bad."""
+    """ok; warn: training works, but worse than it could; fail: training cannot work; info: neither good nor bad."""
     detail: str
-    """What was found."""
+    """Findings, on one line."""
     remedy: str = ""
     """What to do; empty for ok and info."""
 
 
 def machine_checks(environ: Mapping[str, str], root: Path = Path("/")) -> list[Check]:
-    """Check this machine."""
+    """Check this machine. `root` is the folder with its `sys`, `proc` and `dev`."""
     limits = {
         name: resource.getrlimit(number)[0]
         for name, number in (
@@ -70,43 +70,49 @@ def machine_checks(environ: Mapping[str, str], root: Path = Path("/")) -> list[C
 
 
 def check_processor(cpuinfo: str) -> Check:
-    """Tell whether the processor computes BF16 itself."""
+    """Name the processor and say whether it computes in BF16. `cpuinfo` is the text of /proc/cpuinfo."""
     flags = next((line.split(":", 1)[1].split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
     model = next(
         (line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "unknown"
     )
     units = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
     native = "amx_bf16" in units or "avx512_bf16" in units
-    speech = "BF16 in hardware" if native else "no BF16 in hardware: --precision bf16 works, but saves no time"
-    return Check(name="Processor", status="info", detail=f"{model} ({', '.join(units) or 'no AVX-512'}); {speech}")
+    support = "BF16 in hardware" if native else "no BF16 in hardware: --precision bf16 works, but saves no time"
+    return Check(name="Processor", status="info", detail=f"{model} ({', '.join(units) or 'no AVX-512'}); {support}")
 
 
 def check_cores(cpus: list[int], online: int, quota: float | None) -> Check:
-    """Compare the CPUs this process may use with those of the machine and with the time its group may use."""
-    detail = f"{len(cpus)} of {online} CPUs may be used"
+    """Compare the CPUs that this process may use with the machine's and with the limit of its control group.
+
+    Args:
+        cpus: the CPUs that this process may use.
+        online: number of CPUs of the machine.
+        quota: limit of the control group in CPUs, as `cpu_quota` returns it.
+    """
+    detail = f"this process may use {len(cpus)} of {online} CPUs"
     if quota is not None and quota < len(cpus):
         return Check(
             name="Cores",
             status="warn",
-            detail=f"{detail}, but the control group allows the time of {quota:g}",
-            remedy="Raise the container's CPU limit, or start no more threads than it allows.",
+            detail=f"{detail}, but its control group limits it to the time of {quota:g}",
+            remedy="Raise the CPU limit of the container, or start no more threads than it allows.",
         )
     if len(cpus) == 1 and online > 1:
         return Check(
             name="Cores",
             status="warn",
             detail=detail,
-            remedy="Something has bound this process to one CPU: ask the batch system for more (Slurm: "
-            "--cpus-per-task) or start without binding (mpirun --bind-to none).",
+            remedy="This process is bound to one CPU. Ask the batch system for more (Slurm: --cpus-per-task), or start "
+            "it unbound (mpirun --bind-to none).",
         )
     return Check(name="Cores", status="ok", detail=detail)
 
 
 def cpu_quota(root: Path) -> float | None:
-    """Read how many CPUs' time the control group may use; None without a limit.
+    """Return the limit of this process's control group in CPUs, such as 2.5; None without a limit.
 
-    Source: the kernel's documentation of cpu.max (version 2) and cpu.cfs_quota_us (version 1). Groups above
-    this one are not looked at; in a container, where the limit usually is, they can't be seen.
+    Source: the kernel's documentation of cpu.max (version 2) and cpu.cfs_quota_us (version 1). The groups above
+    this one are ignored. In a container, which usually has the limit itself, they are invisible.
     """
     groups = root / "sys/fs/cgroup"
     try:
@@ -130,19 +136,21 @@ def cpu_quota(root: Path) -> float | None:
 
 
 def check_limits(limits: Mapping[str, int], *, fabric: bool) -> Check:
-    """Judge the soft limits, in files, processes and bytes; resource.RLIM_INFINITY is no limit.
+    """Check the soft limits.
 
-    `fabric` tells whether there is a network card that needs locked memory.
+    Args:
+        limits: number of open files and processes, bytes of locked memory and stack. RLIM_INFINITY is no limit.
+        fabric: whether there is a network card that needs locked memory.
     """
-    wanted = {"open files": FEW_FILES, "processes": FEW_PROCESSES, "stack": SMALL_STACK}
+    wanted = {"open files": LEAST_FILES, "processes": LEAST_PROCESSES, "stack": LEAST_STACK}
     if fabric:
-        wanted["locked memory"] = LITTLE_LOCKED_MEMORY
+        wanted["locked memory"] = LEAST_LOCKED_MEMORY
     options = {"open files": "n", "processes": "u", "stack": "s", "locked memory": "l"}
     low = [name for name, least in wanted.items() if limits[name] != resource.RLIM_INFINITY and limits[name] < least]
     detail = ", ".join(f"{name} {_amount(name, value)}" for name, value in limits.items())
     if not low:
         return Check(name="Limits", status="ok", detail=detail)
-    # ulimit counts memory in KiB.
+    # The unit of ulimit is KiB for memory.
     raising = "; ".join(
         f"ulimit -{options[name]} {wanted[name] // (1024 if name in ('stack', 'locked memory') else 1)}" for name in low
     )
@@ -157,21 +165,29 @@ def _amount(name: str, value: int) -> str:
 
 
 def check_shared_memory(usage: tuple[int, int, int] | None) -> Check:
-    """Judge total, used and free bytes of /dev/shm, through which the ranks of a node talk; None if it is missing."""
-    remedy = "Give the container more: --shm-size=1g, or mount the host's /dev/shm."
+    """Check /dev/shm, through which the ranks of a node exchange data.
+
+    Args:
+        usage: total, used and free bytes; None if there is no /dev/shm.
+    """
+    remedy = "Start the container with --shm-size=1g, or mount the host's /dev/shm in it."
     if usage is None:
         return Check(name="/dev/shm", status="warn", detail="missing", remedy=remedy)
     total, _, free = usage
     detail = f"{free / 2**20:.0f} of {total / 2**20:.0f} MB free"
-    if free < SMALL_SHARED_MEMORY:
-        if total >= SMALL_SHARED_MEMORY:
-            remedy = "Remove what jobs that crashed have left in /dev/shm."
+    if free < LEAST_SHARED_MEMORY:
+        if total >= LEAST_SHARED_MEMORY:
+            remedy = "Remove the files that crashed jobs left in /dev/shm."
         return Check(name="/dev/shm", status="warn", detail=detail, remedy=remedy)
     return Check(name="/dev/shm", status="ok", detail=detail)
 
 
 def check_batch_system(environ: Mapping[str, str], programs: list[str]) -> Check:
-    """Tell what batch system there is and whether this is inside a job."""
+    """Name the site and the batch system, and say whether this process is in a job.
+
+    Args:
+        programs: those of ibrun, srun and sbatch that are on PATH.
+    """
     site = f"TACC {environ['TACC_SYSTEM']}" if environ.get("TACC_SYSTEM") else ""
     job = f"in Slurm job {environ['SLURM_JOB_ID']}" if environ.get("SLURM_JOB_ID") else "not in a Slurm job"
     parts = [part for part in (site, job if programs or "SLURM_JOB_ID" in environ else "", ", ".join(programs)) if part]

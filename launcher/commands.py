@@ -1,9 +1,8 @@
-"""Builds the command lines that start the ranks, one function for each MPI or batch system. Pure: nothing
-is run.
+"""Build the command lines that start the ranks, with one function for each MPI or batch system.
 
-Every line starts the same number of workers on every node. Where a starter can express the placement, its
-line binds the ranks as the placement says; where it cannot, the line asks it not to bind and the launcher,
-which each rank runs, does it. Threads and their variables are not on the lines either, for the same reason.
+This module runs nothing. Every line starts the same number of workers on every node. If a starter can express the
+placement, its line binds the ranks. Otherwise the line tells the starter not to bind, and the launcher binds each rank
+from inside. The launcher also sets the variables for threads, because not every starter can.
 """
 
 from __future__ import annotations
@@ -19,49 +18,53 @@ from launcher.topology import Topology
 __all__ = ["LAUNCH", "STARTERS", "Command", "ibrun", "intel_mpi", "mpich", "open_mpi", "srun"]
 
 LAUNCH = ("python", "-m", "launcher")
-"""What every rank runs; options of the training follow it."""
+"""Command of every rank. The options of the training follow it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """A command line and what must be in the environment when it is run."""
+    """A command line that starts the ranks."""
 
     starter: str
+    """Name of the MPI or batch system, as users see it."""
     argv: tuple[str, ...]
+    """Words of the command line."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the command line needs."""
     binds: bool
-    """Whether this line binds the ranks to the placement's cores; if not, the launcher does."""
+    """True if this line binds the ranks to the placement's cores; otherwise the launcher does."""
     note: str = ""
-    """What the line needs around it."""
+    """Hint for users, such as a condition for the line to work; empty if there is none."""
 
     def text(self) -> str:
-        """The line for a shell, with its variables before it."""
+        """Return the line as one text for a shell, with the variables in front."""
         return shlex.join((*(f"{name}={value}" for name, value in self.environment.items()), *self.argv))
 
 
 def open_mpi(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
-    """mpirun of Open MPI 4 and 5, which can give every NUMA domain the same number of ranks with whole cores.
+    """Return an mpirun line for Open MPI 4 and 5.
 
-    Any other placement is left to the launcher.
+    Open MPI can bind the ranks if every NUMA domain has the same number of ranks, all with the same number of whole
+    cores. For any other placement the launcher binds.
     """
     per_node = len(placement.workers)
     start = ("mpirun", "-np", str(nodes * per_node), "--map-by")
     in_domain = Counter(worker.domain for worker in placement.workers)
-    counts, shares = set(in_domain.values()), {worker.cores for worker in placement.workers}
-    even = len(in_domain) == len(topology.domains) and len(counts) == len(shares) == 1
-    if even and not _shared(placement):
-        mapping = f"ppr:{counts.pop()}:numa:pe={shares.pop()}"
+    rank_counts, shares = set(in_domain.values()), {worker.cores for worker in placement.workers}
+    even = len(in_domain) == len(topology.domains) and len(rank_counts) == len(shares) == 1
+    if even and not placement.shared:
+        mapping = f"ppr:{rank_counts.pop()}:numa:pe={shares.pop()}"
         return Command(starter="Open MPI", argv=(*start, mapping, "--bind-to", "core", *launch), binds=True)
-    # One slot a core is the default: more ranks than that are refused unless it is allowed.
-    crowd = ":oversubscribe" if per_node > topology.core_count else ""
-    argv = (*start, f"ppr:{per_node}:node{crowd}", "--bind-to", "none", *launch)
+    # Without ":oversubscribe" Open MPI refuses to start more ranks than cores.
+    extra = ":oversubscribe" if per_node > topology.core_count else ""
+    argv = (*start, f"ppr:{per_node}:node{extra}", "--bind-to", "none", *launch)
     return Command(starter="Open MPI", argv=argv, binds=False)
 
 
 def intel_mpi(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
-    """mpirun of Intel MPI with one explicit mask per local rank.
+    """Return an mpirun line for Intel MPI, with an explicit mask for each local rank.
 
-    Rank i of a node gets the i-th mask whatever I_MPI_PIN_ORDER says, and masks need their 0x: seen with impi-rt 2021.
+    Tests with impi-rt 2021 showed that local rank i gets mask i for any I_MPI_PIN_ORDER, and that masks need the 0x.
     """
     per_node = len(placement.workers)
     masks = ",".join(_masks(placement))
@@ -74,7 +77,7 @@ def intel_mpi(topology: Topology, placement: Placement, nodes: int, launch: Sequ
 
 
 def mpich(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
-    """mpirun of MPICH (Hydra). It could bind to lists of single CPUs only, unreadably long: the launcher binds."""
+    """Return an mpirun line for MPICH (Hydra). The launcher binds: Hydra would need an unreadably long list of CPUs."""
     per_node = len(placement.workers)
     argv = ("mpirun", "-n", str(nodes * per_node), "-ppn", str(per_node), "-bind-to", "none", *launch)
     return Command(starter="MPICH", argv=argv, binds=False)
@@ -87,29 +90,41 @@ def srun(
     launch: Sequence[str] = LAUNCH,
     mpi: str = "pmix",
 ) -> Command:
-    """Slurm's srun with one mask per local rank; `mpi` is pmix for Open MPI, pmi2 for MPICH and Intel MPI."""
+    """Return an srun line for Slurm, with an explicit mask for each local rank.
+
+    Args:
+        topology: topology of a node.
+        placement: placement of the workers on a node.
+        nodes: number of nodes.
+        launch: command of every rank.
+        mpi: interface between Slurm and the MPI: pmix for Open MPI, pmi2 for MPICH and Intel MPI.
+    """
     per_node = len(placement.workers)
     argv = ["srun", f"--nodes={nodes}", f"--ntasks={nodes * per_node}", f"--ntasks-per-node={per_node}"]
-    # A rank that dies would else leave the others waiting for it.
+    # Without this option the other ranks wait for a rank that has died.
     argv.append("--kill-on-bad-exit=1")
-    if _shared(placement):
+    if placement.shared:
         return Command(starter="Slurm", argv=(*argv, "--cpu-bind=none", f"--mpi={mpi}", *launch), binds=False)
-    # A count gives the step just so many CPUs; unless they make up the node, masks might name others.
+    # With this option the step gets only that many CPUs. If it does not get the whole node, a mask may name a CPU
+    # that it does not have.
     sizes = [len(worker.cpus) for worker in placement.workers]
     if len(set(sizes)) == 1 and sum(sizes) == topology.cpu_count:
         argv.append(f"--cpus-per-task={sizes[0]}")
     argv += [f"--cpu-bind=mask_cpu:{','.join(_masks(placement))}", "--distribution=block:block"]
-    # Without memory of its own a domain has no local memory to bind to.
+    # A worker in a domain without memory has no local memory.
     if all(worker.memory_domain == worker.domain for worker in placement.workers):
         argv.append("--mem-bind=local")
-    note = "--mpi=pmix is for Open MPI; MPICH and Intel MPI take --mpi=pmi2" if mpi == "pmix" else ""
+    note = "--mpi=pmix is for Open MPI; use --mpi=pmi2 for MPICH and Intel MPI" if mpi == "pmix" else ""
     return Command(starter="Slurm", argv=(*argv, f"--mpi={mpi}", *launch), binds=True, note=note)
 
 
 def ibrun(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
-    """TACC's ibrun. It takes nodes and ranks from the job; its own -n goes only together with an offset."""
+    """Return an ibrun line, for TACC. ibrun takes the numbers of nodes and ranks from the job.
+
+    The line has no -n, because ibrun accepts that option only together with an offset (-o).
+    """
     ranks = nodes * len(placement.workers)
-    note = f"in a job with #SBATCH -N {nodes} -n {ranks}"
+    note = f"run it in a job with #SBATCH -N {nodes} -n {ranks}"
     return Command(starter="TACC", argv=("ibrun", *launch), binds=False, note=note)
 
 
@@ -120,13 +135,9 @@ STARTERS: dict[str, Callable[[Topology, Placement, int, Sequence[str]], Command]
     "srun": srun,
     "ibrun": ibrun,
 }
-"""All builders, called with topology and placement of a node, the number of nodes and a rank's command."""
+"""All builders by name. Their arguments: topology and placement of a node, number of nodes, command of every rank."""
 
 
 def _masks(placement: Placement) -> list[str]:
-    """Affinity masks in hexadecimal, by local rank."""
+    """Return the CPU mask of each worker in hexadecimal, by local rank."""
     return [hex(sum(1 << cpu for cpu in worker.cpus)) for worker in placement.workers]
-
-
-def _shared(placement: Placement) -> bool:
-    return any(worker.shared for worker in placement.workers)

@@ -1,7 +1,7 @@
-"""How ranks speak: objects over mpi4py, gradients over Horovod, or over mpi4py where Horovod is absent.
+"""Communication between ranks: objects through mpi4py, gradients through Horovod, or mpi4py if there is no Horovod.
 
-`start_mpi` joins the ranks before TensorFlow is there, so that a node's ranks can agree on who gets which cores.
-`choose` then picks what carries the gradients. Both check that MPI and the environment tell the same story.
+`start_mpi` joins the ranks before TensorFlow is loaded, so that the ranks of a node can divide its cores, and checks
+that MPI counts the same ranks as the environment. `choose` then selects the library that averages gradients.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from launcher.errors import LaunchError
 __all__ = ["HorovodCommunicator", "MpiCommunicator", "choose", "start_mpi"]
 
 ALIGNMENT = 64
-"""Bytes: of TensorFlow's tensors."""
+"""Alignment of TensorFlow's tensors in bytes."""
 
 
 class MpiCommunicator:
-    """Collectives over MPI_COMM_WORLD through mpi4py; an Allreduce of NumPy buffers carries the gradients."""
+    """Collective operations on MPI_COMM_WORLD through mpi4py. An Allreduce of NumPy arrays averages gradients."""
 
     name = "mpi"
 
@@ -42,7 +42,7 @@ class MpiCommunicator:
     def _mean(self, values: Any) -> Any:
         import numpy as np
 
-        # TensorFlow takes over an array that begins where its own tensors may, and copies any other.
+        # TensorFlow uses an array with the alignment of its own tensors as it is, and copies any other array.
         memory = np.empty(values.nbytes + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         mean = memory[start : start + values.nbytes].view(values.dtype)
@@ -51,9 +51,9 @@ class MpiCommunicator:
         return mean
 
     def gather(self, value: Any) -> list[Any] | None:
-        """In a binary tree: rank 0 hears from log2(n) ranks and not from n, as it would with MPI_Gatherv."""
-        found = self._world.reduce({self.rank: value}, op=operator.or_, root=0)
-        return None if found is None else [found[rank] for rank in range(self.size)]
+        """Gather along a binary tree: rank 0 receives log2(n) messages, not n as with MPI_Gatherv."""
+        values = self._world.reduce({self.rank: value}, op=operator.or_, root=0)
+        return None if values is None else [values[rank] for rank in range(self.size)]
 
     def allgather(self, value: Any) -> list[Any]:
         return self.broadcast(self.gather(value))
@@ -63,7 +63,7 @@ class MpiCommunicator:
 
 
 class HorovodCommunicator(MpiCommunicator):
-    """Gradients through Horovod's fused allreduce inside the graph; everything else as over MPI."""
+    """Average gradients with Horovod's fused allreduce inside the graph; use mpi4py for everything else."""
 
     name = "horovod"
 
@@ -73,8 +73,8 @@ class HorovodCommunicator(MpiCommunicator):
         self._horovod.init()
         if (self._horovod.rank(), self._horovod.size()) != (self.rank, self.size):
             raise LaunchError(
-                f"Horovod counts rank {self._horovod.rank()} of {self._horovod.size()}, MPI rank {self.rank} of "
-                f"{self.size}: Horovod was built against another MPI. Run 'make env' or use --communicator mpi"
+                f"Horovod says rank {self._horovod.rank()} of {self._horovod.size()}, MPI says rank {self.rank} of "
+                f"{self.size}: Horovod was built with another MPI. Run 'make env' or use --communicator mpi"
             )
 
     def mean(self, values: Any) -> Any:
@@ -82,17 +82,19 @@ class HorovodCommunicator(MpiCommunicator):
 
 
 def start_mpi(allocation: Allocation, choice: str) -> Communicator:
-    """Join the ranks the environment promises.
+    """Join the other ranks and check that MPI counts the same ranks as the environment.
+
+    Args:
+        choice: library that averages gradients, from `--communicator`.
 
     Raises:
-        LaunchError: MPI cannot be used although more than one rank was promised, or MPI sees other ranks than the
-            environment does.
+        LaunchError: there are several ranks and MPI cannot be used, or MPI counts other ranks than the environment.
     """
     if choice == "none" or (allocation.size == 1 and allocation.source == "none"):
         if allocation.size > 1:
             raise LaunchError(
-                f"--communicator none, but {allocation.source} started {allocation.size} ranks; they would train "
-                f"{allocation.size} times the same. Leave the option out or start one rank"
+                f"--communicator none, but {allocation.source} started {allocation.size} ranks; each would train "
+                "alone. Leave the option out or start one rank"
             )
         return Alone()
     try:
@@ -102,8 +104,8 @@ def start_mpi(allocation: Allocation, choice: str) -> Communicator:
             return Alone()
         raise LaunchError(
             f"{allocation.source} started {allocation.size} ranks, but MPI cannot be loaded ({error}). "
-            "Run 'make env', or 'make env MPI=site' where the site's MPI started the ranks",
-            agreed=True,  # all ranks have the same environment, and none can ask another
+            "Run 'make env', or 'make env MPI=site' if the MPI of the site started the ranks",
+            agreed=True,  # all ranks have the same environment, and cannot communicate without MPI
         ) from error
     world = MPI.COMM_WORLD
     _cross_check(allocation, world.rank, world.size, MPI.Get_library_version().split(",")[0].splitlines()[0])
@@ -111,34 +113,39 @@ def start_mpi(allocation: Allocation, choice: str) -> Communicator:
 
 
 def choose(communicator: Communicator, choice: str) -> tuple[Communicator, str]:
-    """The communicator that carries gradients, and a sentence for the user where it is not the one to expect.
+    """Return the communicator that averages gradients, and a warning if `auto` falls back to mpi4py; else empty.
 
-    To be called after TensorFlow has started with its threads set, since Horovod loads it.
+    Call this after TensorFlow has started with its planned threads, because Horovod loads TensorFlow.
+
+    Args:
+        communicator: the one from `start_mpi`.
+        choice: library that averages gradients, from `--communicator`: auto, horovod, mpi or none.
 
     Raises:
-        LaunchError: Horovod was asked for and cannot be used.
+        LaunchError: the user wants Horovod, and a rank cannot use it.
     """
     if not isinstance(communicator, MpiCommunicator) or choice == "mpi":
         return communicator, ""
     problem = ""
     try:
         _import_horovod()
-    except Exception as error:  # TensorFlow reports a missing library as NotFoundError, not ImportError
+    except Exception as error:  # TensorFlow raises NotFoundError for a missing library, not ImportError
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    # Before anybody starts it: its start is collective, and would wait for a rank that cannot.
+    # Horovod's start is collective and would wait forever for a rank that cannot start it. So check all ranks first.
     problems = communicator.allgather(problem)
     failing = [f"rank {rank}: {text}" for rank, text in enumerate(problems) if text]
     if not failing:
         return HorovodCommunicator(communicator._world), ""
     if choice == "horovod":
         raise LaunchError(
-            f"--communicator horovod cannot be had on {len(failing)} of {len(problems)} ranks ({failing[0]}). "
-            "Run 'make env' to build it, or leave the option out to exchange gradients over mpi4py"
+            f"--communicator horovod cannot be used on {len(failing)} of {len(problems)} ranks ({failing[0]}). "
+            "Run 'make env' to build Horovod, or leave the option out to average gradients through mpi4py"
         )
-    return communicator, f"Horovod cannot be used ({failing[0]}): gradients travel over mpi4py instead"
+    return communicator, f"Horovod cannot be used ({failing[0]}): gradients are averaged through mpi4py"
 
 
 def _import_horovod() -> Any:
+    """Import Horovod for TensorFlow. Raise ImportError if it is missing or was built without MPI."""
     if importlib.util.find_spec("horovod") is None:
         raise ImportError("Horovod is not installed")
     import horovod.tensorflow as horovod
@@ -149,17 +156,18 @@ def _import_horovod() -> Any:
 
 
 def _cross_check(allocation: Allocation, rank: int, size: int, library: str) -> None:
+    """Raise LaunchError if MPI counts other ranks than the environment."""
     if (rank, size) == (allocation.rank, allocation.size):
         return
     here = socket.gethostname()
     if size == 1:
         raise LaunchError(
             f"{here}: this rank finds itself alone, but {allocation.source} promises rank {allocation.rank} of "
-            f"{allocation.size}. The MPI library here ({library}) does not belong to what started it: use the mpirun "
-            "of the same MPI, or the srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH, Intel MPI) that fits it",
-            agreed=True,  # the others are alone as well, and no rank can ask another
+            f"{allocation.size}. The MPI library here ({library}) is not that of the program that started it: use the "
+            "mpirun of the same MPI, or srun with --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH, Intel MPI)",
+            agreed=True,  # the other ranks are alone as well, and ranks cannot communicate without MPI
         )
     raise LaunchError(
         f"{here}: MPI ({library}) says rank {rank} of {size}, {allocation.source} says rank {allocation.rank} of "
-        f"{allocation.size}; expected the same. Start the ranks with the launcher of that MPI and nothing in between"
+        f"{allocation.size}; expected the same. Start the ranks with the mpirun of that MPI, without a wrapper"
     )

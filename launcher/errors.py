@@ -1,4 +1,4 @@
-"""The error for what the user or the site can correct in a launch. All others are bugs."""
+"""The error for a launch that the user or the site can correct. All other errors are bugs."""
 
 from __future__ import annotations
 

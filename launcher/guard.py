@@ -1,4 +1,4 @@
-"""Ends every rank of a job when one of them fails, and says why, once."""
+"""End every rank of a job when one of them fails, and print the reason once."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from scaling.records import UserError
 
 __all__ = ["guarded"]
 
-FIRST_SPEAKS = 1.0
-"""Seconds that the others leave to rank 0 for an error that all ranks have."""
+PRINT_SECONDS = 1.0
+"""Seconds that the other ranks wait for rank 0 to print an error that all ranks have."""
 
 
 def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
-    """Run this rank's work and return its exit status; where it fails alone, end all ranks and say why, once.
+    """Run this rank's work and return its exit status. If it fails, print the reason and end all ranks.
 
-    An agreed error is raised by every rank: rank 0 speaks and all end by themselves. Any other failure is this rank's
-    own: it names itself and aborts the job, because the others may be waiting for it. Ranks that fail of the same
-    cause at the same time speak in turn, so that the first one's abort silences the rest.
+    All ranks raise an agreed error: rank 0 prints it, and every rank ends by itself. Any other failure is of this rank
+    alone: it prints its number and the reason, and aborts the job, because the other ranks may wait for it. Ranks that
+    fail at the same time for the same reason wait for different times, so that the first abort ends the others before
+    they print the same.
     """
     try:
         work()
@@ -33,8 +34,8 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
             if allocation.rank == 0:
                 print(f"Error: {error}", file=console(), flush=True)
             else:
-                # The starter ends all ranks when the first one exits: rank 0 must have spoken by then.
-                time.sleep(FIRST_SPEAKS)
+                # mpirun and srun end all ranks when the first one exits. Rank 0 must have printed the error by then.
+                time.sleep(PRINT_SECONDS)
             return 2
         return _abort(allocation, f"Error: {error}", 2)
     except KeyboardInterrupt:
@@ -46,6 +47,7 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
 
 
 def _abort(allocation: Allocation, message: str, status: int) -> int:
+    """Print why this rank failed and abort the MPI job. Return the exit status if there is nothing to abort."""
     host = socket.gethostname()
     time.sleep(min(0.5 * allocation.rank, 5.0))
     print(

@@ -1,8 +1,8 @@
-"""Tells a node that has died from one that computes: every node's first rank says now and then that it is there.
+"""Detect nodes that have died: one process on each node sends beats, and a monitor notices when they stop.
 
-`launcher run` listens (`Monitor`) and names the host that falls silent, long before MPI or Slurm notice; through the
-same connections it asks the ranks to stop, whatever started them. On a node a forked process beats, since a rank that
-loads TensorFlow from a slow file system answers nobody for minutes.
+`launcher run` holds the `Monitor`. It names a silent host long before MPI or Slurm notice. It also uses the connections
+to ask the ranks to stop, which works with every starter. The first rank of a node forks the process that sends the
+beats, because a rank that loads TensorFlow from a slow file system can be unresponsive for minutes.
 """
 
 from __future__ import annotations
@@ -27,38 +27,48 @@ from launcher.allocation import Allocation
 __all__ = ["VARIABLE", "Monitor", "start_heartbeat"]
 
 VARIABLE = "LAUNCHER_MONITOR"
-"""host:port:key of the monitor, in the environment of the ranks."""
+"""Name of the variable that gives the ranks the monitor's address and key, as HOST:PORT:KEY."""
 
 INTERVAL = 3.0
-"""Seconds between beats."""
+"""Seconds between two beats of a node."""
 
 LIMIT = 20.0
 """Seconds of silence after which a node counts as dead."""
 
+# Option of prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 
 
 class Monitor:
-    """Listens for the nodes of one run. A context manager; all methods may be called from any thread."""
+    """Receives the beats of the nodes of one run, as a context manager. Any thread may call its methods."""
 
     def __init__(self, host: str = "", limit: float = LIMIT) -> None:
-        """Args: host: name by which other nodes find this one; empty where all ranks are here."""
+        """Open a port on this node.
+
+        Args:
+            host: name of this node for other nodes; empty if all ranks run on this node.
+            limit: seconds of silence after which a node counts as dead.
+        """
         self._limit = limit
-        self._stood_still = max(2.0, limit / 4)
+        self._longest_pause = max(2.0, limit / 4)
         self._host = host or "localhost"
         self._key = secrets.token_hex(16)
-        # On all of a node's addresses: its name may stand for another network than the one that others come from.
-        # A thousand nodes may come at once. The key is asked for in `_admit`, where a mute stranger holds up nobody.
+        # With other nodes, listen on all addresses: this node's name may belong to another network than the one that
+        # they use. The backlog allows a thousand nodes to connect at once. The key is not given here: the listener
+        # would then check it in `accept`, where one client that sends nothing blocks all others. `_admit` checks it
+        # in a thread of its own.
         self._listener = Listener(("0.0.0.0" if host else "localhost", 0), backlog=4096)
-        self._heard: dict[str, float] = {}
+        # Times are those of time.monotonic().
+        self._last_beats: dict[str, float] = {}
+        # The host of each connection; empty before its first beat.
         self._connections: dict[Connection, str] = {}
         self._lock = threading.Lock()
-        self._listened = time.monotonic()
-        self._over = False
+        self._last_round = time.monotonic()
+        self._closed = False
 
     @property
     def variable(self) -> str:
-        """The value of VARIABLE for the ranks."""
+        """Value of VARIABLE for the ranks."""
         return f"{self._host}:{self._listener.address[1]}:{self._key}"
 
     def __enter__(self) -> Monitor:
@@ -67,36 +77,36 @@ class Monitor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over = True
+        self._closed = True
         self._listener.close()
 
     def silent(self) -> list[str]:
-        """Nodes that said something once and nothing for longer than the limit, nor goodbye."""
+        """Return the hosts whose last beat is older than the limit. Hosts without a connection are left out."""
         now = time.monotonic()
         with self._lock:
-            # A monitor that stood still itself, as in a suspended job, has heard nobody.
-            if now - self._listened > self._stood_still:
+            # If the monitor itself was suspended with its job, it has missed beats that were sent.
+            if now - self._last_round > self._longest_pause:
                 return []
-            return sorted(host for host, when in self._heard.items() if now - when > self._limit)
+            return sorted(host for host, last_beat in self._last_beats.items() if now - last_beat > self._limit)
 
     def present(self) -> list[str]:
-        """Nodes that said something and not goodbye, silent ones included."""
+        """Return the hosts that have sent a beat and are still connected, silent ones included."""
         with self._lock:
-            return sorted(self._heard)
+            return sorted(self._last_beats)
 
     def ask_to_stop(self) -> int:
-        """Ask one rank on every node to stop the training in good order; returns how many were asked."""
+        """Ask one rank on every node to checkpoint and end. Return the number of nodes that got the request."""
         with self._lock:
             connections = list(self._connections)
-        asked = 0
+        requests = 0
         for connection in connections:
             with suppress(OSError):
                 connection.send("stop")
-                asked += 1
-        return asked
+                requests += 1
+        return requests
 
     def _accept(self) -> None:
-        while not self._over:
+        while not self._closed:
             try:
                 connection = self._listener.accept()
             except OSError:
@@ -105,7 +115,7 @@ class Monitor:
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def _admit(self, connection: Connection) -> None:
-        """Let in who has the key, as `multiprocessing` does it."""
+        """Keep a connection if its other end has the key, else close it. multiprocessing defines the protocol."""
         try:
             deliver_challenge(connection, self._key.encode())
             answer_challenge(connection, self._key.encode())
@@ -116,38 +126,38 @@ class Monitor:
             self._connections[connection] = ""
 
     def _receive(self) -> None:
-        while not self._over:
+        while not self._closed:
             now = time.monotonic()
             with self._lock:
                 connections = list(self._connections)
-                if now - self._listened > self._stood_still:
-                    self._heard = dict.fromkeys(self._heard, now)
-                self._listened = now
+                if now - self._last_round > self._longest_pause:
+                    self._last_beats = dict.fromkeys(self._last_beats, now)
+                self._last_round = now
             if not connections:
                 time.sleep(0.1)
                 continue
             for connection in wait(connections, timeout=0.5):
                 assert isinstance(connection, Connection)
-                self._hear(connection)
+                self._receive_beat(connection)
 
-    def _hear(self, connection: Connection) -> None:
+    def _receive_beat(self, connection: Connection) -> None:
         try:
             host = str(connection.recv())
         except (EOFError, OSError):
-            # Whoever beats has ended, with its rank or by a signal: MPI's and Slurm's own business.
+            # The sending process has ended, with its rank or by a signal. MPI or Slurm notice this themselves.
             with self._lock:
-                self._heard.pop(self._connections.pop(connection), None)
+                self._last_beats.pop(self._connections.pop(connection), None)
             connection.close()
             return
         with self._lock:
             self._connections[connection] = host
-            self._heard[host] = time.monotonic()
+            self._last_beats[host] = time.monotonic()
 
 
 def start_heartbeat(allocation: Allocation, environ: Mapping[str, str]) -> None:
-    """Beat from this node, where a monitor waits and this is the node's first rank.
+    """Fork a process that sends this node's beats, if this is the node's first rank and the run has a monitor.
 
-    To be called before there are threads and before MPI: the beating process is forked from this one.
+    Call this before MPI starts and before any thread exists: neither survives a fork.
     """
     if VARIABLE not in environ or allocation.local_rank not in (0, None):
         return
@@ -156,16 +166,28 @@ def start_heartbeat(allocation: Allocation, environ: Mapping[str, str]) -> None:
         return
     with suppress(BaseException):
         _die_with(rank)
-        _let_go_of_files()
+        _close_files()
         while True:
             with suppress(AuthenticationError, EOFError, OSError):
                 _beat(environ[VARIABLE], rank)
-            # As long as the rank lives: the network may have hiccups, and a thousand nodes start at once.
+            # Connect again until the rank ends: the network may fail for a moment. The random pause spreads the
+            # connections of a thousand nodes that start at once.
             time.sleep(random.uniform(0.5, 2.0))
     os._exit(0)
 
 
 def _beat(variable: str, rank: int) -> None:
+    """Send beats until the connection ends, and pass requests to stop on to the rank as SIGUSR1.
+
+    Args:
+        variable: value of VARIABLE.
+        rank: process id of the rank.
+
+    Raises:
+        AuthenticationError: the monitor does not accept the key.
+        EOFError: the monitor has closed the connection.
+        OSError: the connection fails.
+    """
     host, port, key = variable.rsplit(":", 2)
     with Client((host, int(port)), authkey=key.encode()) as connection:
         while True:
@@ -175,7 +197,7 @@ def _beat(variable: str, rank: int) -> None:
 
 
 def _catches(process: int, number: signal.Signals) -> bool:
-    """Whether a process handles a signal; one that does not would be killed by it."""
+    """Return whether a process handles a signal. Without a handler, SIGUSR1 would kill it."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("SigCgt:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
@@ -183,7 +205,7 @@ def _catches(process: int, number: signal.Signals) -> bool:
 
 
 def _die_with(parent: int) -> None:
-    """End this process when the one that forked it ends, also by SIGKILL."""
+    """End this process when its parent ends, even if the parent is killed; ignore signals meant for the parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -191,9 +213,12 @@ def _die_with(parent: int) -> None:
         sys.exit()
 
 
-def _let_go_of_files() -> None:
-    """Whoever started the rank waits for the end of its output, and PMI for that of its connection."""
-    nothing = os.open(os.devnull, os.O_RDWR)
+def _close_files() -> None:
+    """Close all files that this process shares with the rank.
+
+    A starter waits until nobody holds the rank's output open any more, and PMI waits for the end of its connection.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
-        os.dup2(nothing, number)
+        os.dup2(null, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))

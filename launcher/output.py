@@ -1,6 +1,7 @@
-"""Where a rank's output goes: rank 0 speaks on the console, every other rank into a file of its own.
+"""Send the output of all ranks but the first to files, and keep the console for errors that end the job.
 
-Files are set at the level of file descriptors, so that what C libraries and crashing processes say is kept too.
+The files replace the standard output and error of the process itself, so they also receive the output of C libraries
+and of crashes.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ from typing import TextIO
 
 __all__ = ["console", "write_to"]
 
+# The console of this process, if its output goes to a file.
 _consoles: list[TextIO] = []
 
 
 def console() -> TextIO:
-    """The stream that people see: for the error that ends a job, whichever rank it comes from."""
+    """Return the stream that the user sees. Any rank may write the error that ends the job to it."""
     return _consoles[-1] if _consoles else sys.stderr
 
 
 def write_to(path: Path) -> None:
-    """Send standard output and error of this process to a file; it is removed at the end if nothing was written."""
+    """Append standard output and error of this process to a file. At exit, remove the file if it is empty.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()

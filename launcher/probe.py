@@ -1,8 +1,8 @@
-"""Tries one part of the environment, prints one JSON line: `python -m launcher.probe horovod`.
+"""Try one part of the environment and print the findings as one line of JSON: `python -m launcher.probe horovod`.
 
-Each trial is a program of its own, so that a crash or a missing library is a finding of the caller rather
-than its end. What a finding means is left to launcher.doctor and launcher.setup.environment. Imports beyond the
-standard library stay inside the trials: launcher.setup.environment uses this module before anything is installed.
+Each trial runs as a program of its own, so that a crash or a missing library does not end the caller.
+`launcher.doctor` and `launcher.setup.environment` judge the findings. Only the trials import packages outside the
+standard library: `launcher.setup.environment` uses this module before anything is installed.
 """
 
 import json
@@ -16,13 +16,13 @@ __all__ = ["TRIALS", "main", "mpi_environment"]
 
 
 def mpi_environment(uid: int, cores: int) -> dict[str, str]:
-    """Return the variables without which Open MPI starts no two ranks: as root, or on one core."""
+    """Return the variables that Open MPI needs to start two ranks as root or on one core."""
     variables: dict[str, str] = {}
     if uid == 0:
         for library in ("OMPI", "PRTE"):
             variables |= {f"{library}_ALLOW_RUN_AS_ROOT": "1", f"{library}_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     if cores < 2:
-        # The first is read by Open MPI 5, the second by Open MPI 4.
+        # Open MPI 5 reads the first variable, Open MPI 4 the second.
         variables |= {
             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
             "OMPI_MCA_rmaps_base_oversubscribe": "1",
@@ -31,7 +31,7 @@ def mpi_environment(uid: int, cores: int) -> dict[str, str]:
 
 
 def try_tensorflow() -> dict[str, Any]:
-    """Import TensorFlow and compute something with it."""
+    """Import TensorFlow and multiply two matrices."""
     import tensorflow as tf
 
     total = float(tf.reduce_sum(tf.matmul(tf.ones((4, 4)), tf.ones((4, 4)))))
@@ -39,19 +39,19 @@ def try_tensorflow() -> dict[str, Any]:
 
 
 def try_mpi() -> dict[str, Any]:
-    """Start MPI in one process and ask which library it is."""
+    """Start MPI in one process and return the version of its library."""
     from mpi4py import MPI
 
     return {
         "mpi4py": metadata.version("mpi4py"),
-        # MPICH tells its build options over many lines.
+        # MPICH adds many lines with its build options.
         "library": MPI.Get_library_version().strip("\0\n ").splitlines()[0],
         "standard": ".".join(str(part) for part in MPI.Get_version()),
     }
 
 
 def try_horovod() -> dict[str, Any]:
-    """Import Horovod; its own record tells which TensorFlow it was built against."""
+    """Import Horovod and return the TensorFlow version that it was built against, from its own metadata."""
     import horovod
     import horovod.tensorflow as hvd
     import tensorflow as tf
@@ -67,7 +67,7 @@ def try_horovod() -> dict[str, Any]:
 
 
 def try_hdf5() -> dict[str, Any]:
-    """Write and read a file in the temporary folder, with the file locking that is in force."""
+    """Write and read a file in the temporary folder, with the file locking that the environment sets."""
     import tempfile
 
     import h5py
@@ -84,9 +84,9 @@ def try_hdf5() -> dict[str, Any]:
 
 
 def try_allreduce() -> dict[str, Any] | None:
-    """Add the rank numbers over all ranks, through mpi4py and through Horovod if it is installed.
+    """Sum the rank numbers of all ranks through mpi4py, and through Horovod if it is installed.
 
-    Run it under mpirun. Rank 0 returns the findings, the others None.
+    Run it under mpirun. Rank 0 returns the findings, the other ranks return None.
     """
     import numpy as np
     from mpi4py import MPI
@@ -95,20 +95,20 @@ def try_allreduce() -> dict[str, Any] | None:
     expected = world.size * (world.size - 1) / 2
     total = np.zeros(1, dtype=np.float32)
     world.Allreduce(np.array([world.rank], dtype=np.float32), total, op=MPI.SUM)
-    found: dict[str, Any] = {"size": world.size, "mpi4py": bool(total[0] == expected)}
+    findings: dict[str, Any] = {"size": world.size, "mpi4py": bool(total[0] == expected)}
     if importable("horovod"):
         import horovod.tensorflow as hvd
         import tensorflow as tf
 
         hvd.init()
         summed = hvd.allreduce(tf.constant([float(world.rank)]), op=hvd.Sum).numpy()[0]
-        found |= {"horovod": bool(summed == expected and hvd.size() == world.size)}
+        findings |= {"horovod": bool(summed == expected and hvd.size() == world.size)}
         hvd.shutdown()
-    return found if world.rank == 0 else None
+    return findings if world.rank == 0 else None
 
 
 def importable(package: str) -> bool:
-    """Tell whether a package is installed, without importing it."""
+    """Return whether a package is installed, without importing it."""
     from importlib.util import find_spec
 
     return find_spec(package) is not None
@@ -124,13 +124,13 @@ TRIALS: dict[str, Callable[[], dict[str, Any] | None]] = {
 
 
 def main() -> int:
-    """Run the trial named on the command line."""
+    """Run the trial that the command line names, and return the exit status."""
     if len(sys.argv) != 2 or sys.argv[1] not in TRIALS:
-        print(f"Error: expected one of {', '.join(TRIALS)}, got {' '.join(sys.argv[1:])!r}.", file=sys.stderr)
+        print(f"Error: expected one of {', '.join(TRIALS)}, got {' '.join(sys.argv[1:])!r}", file=sys.stderr)
         return 2
-    found = TRIALS[sys.argv[1]]()
-    if found is not None:
-        print(json.dumps(found), flush=True)
+    findings = TRIALS[sys.argv[1]]()
+    if findings is not None:
+        print(json.dumps(findings), flush=True)
     return 0
 
 

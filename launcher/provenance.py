@@ -1,4 +1,4 @@
-"""What a run was made of, for its record: versions of the libraries and the commit of the source."""
+"""Versions of the libraries and commit of the source, for the record of a run."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ LIBRARIES = ("3dgan-scaling", "tensorflow-cpu", "tensorflow", "keras", "numpy", 
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what computes, read from the packages' own files: nothing is imported."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and the installed libraries by name. They are read from files, without imports."""
+    versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def mpi_version() -> dict[str, str]:
-    """The MPI library of this process; empty where it has none."""
+    """Return the version of the MPI library under the key `mpi`; an empty dictionary if MPI is not loaded."""
     mpi = sys.modules.get("mpi4py.MPI")
     return {} if mpi is None else {"mpi": mpi.Get_library_version().split("\n")[0].strip("\0 ")}
 
 
 def git_commit() -> str:
-    """The commit of the source tree this runs from, with `+` where files differ from it; empty outside one."""
+    """Return the commit of the source that runs, with `+` if files have changed since; empty outside a repository."""
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
         return ""

@@ -1,6 +1,6 @@
-"""Lets the ranks of one node tell each other something without MPI, through files in the node's own temporary folder.
+"""Exchange values between the ranks of one node without MPI, through files in the node's temporary folder.
 
-For `exec`: the program that a rank becomes joins MPI itself, and MPI can be joined only once.
+`launcher exec` needs this: the program that replaces the rank joins MPI itself, and a process can join MPI only once.
 """
 
 from __future__ import annotations
@@ -21,62 +21,83 @@ from scaling.records.saving import save_text
 __all__ = ["Rendezvous"]
 
 PATIENCE = 120.0
-"""Seconds to wait for the other ranks of the node."""
+"""Seconds to wait for the other ranks of the node, by default."""
 
 
 class Rendezvous:
-    """The ranks of this node under one starter. Every method is called by all of them in the same order."""
+    """Exchanges values between the ranks of this node. All ranks must call the same methods in the same order."""
 
     def __init__(self, allocation: Allocation, environ: Mapping[str, str], patience: float = PATIENCE) -> None:
+        """Create this rank's end of the exchange.
+
+        Args:
+            allocation: the place of this rank.
+            environ: environment of this rank, which identifies the launch.
+            patience: seconds to wait for another rank.
+        """
         self.local_rank = allocation.local_rank or 0
         self.local_size = allocation.local_size or 1
         self._patience = patience
-        self._folder = (
-            Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}-{os.uname().nodename}-{_name(allocation, environ)}"
-        )
+        launch = _launch_id(allocation, environ)
+        self._folder = Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}-{os.uname().nodename}-{launch}"
         self._round = 0
 
     def exchange(self, value: Any) -> list[Any]:
-        """The values (that JSON can hold) of all ranks of the node, by local rank.
+        """Send a value and return the values of all ranks of the node, by local rank.
 
-        Raises LaunchError where one of them does not come.
+        Args:
+            value: anything that JSON can hold.
+
+        Raises:
+            LaunchError: another rank sends nothing within the patience.
         """
         self.tell(value)
-        return [self._read(local_rank) for local_rank in range(self.local_size)]
+        return self._values()
 
     def tell(self, value: Any) -> None:
-        """Leave a value for the first rank of the node, without waiting for the others."""
+        """Send a value to the first rank of the node, without waiting for other ranks."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        path = self._path(self.local_rank)
-        save_text(path, json.dumps(value))
+        save_text(self._path(self._round, self.local_rank), json.dumps(value))
         self._round += 1
 
     def hear(self) -> list[Any] | None:
-        """On the first rank of the node all that was told last, and the files are removed; None elsewhere."""
+        """Return the last value of every rank, by local rank, and remove the files.
+
+        Only the first rank of the node gets the values; other ranks get None.
+
+        Raises:
+            LaunchError: another rank sends nothing within the patience.
+        """
         if self.local_rank:
             return None
-        values = [self._read(local_rank) for local_rank in range(self.local_size)]
+        values = self._values()
         shutil.rmtree(self._folder, ignore_errors=True)
         return values
 
-    def _path(self, local_rank: int, before: int = 0) -> Path:
-        return self._folder / f"{self._round - before}-{local_rank}.json"
+    def _path(self, number: int, local_rank: int) -> Path:
+        """Return the file for the value that a rank sends in round `number`."""
+        return self._folder / f"{number}-{local_rank}.json"
+
+    def _values(self) -> list[Any]:
+        return [self._read(local_rank) for local_rank in range(self.local_size)]
 
     def _read(self, local_rank: int) -> Any:
-        path = self._path(local_rank, before=1)
+        # `tell` has already started the next round.
+        path = self._path(self._round - 1, local_rank)
         until = time.monotonic() + self._patience
         while not path.exists():
             if time.monotonic() > until:
                 raise LaunchError(
-                    f"{os.uname().nodename}: local rank {local_rank} of {self.local_size} did not come within "
-                    f"{self._patience:.0f} s. Start all ranks with the same 'python -m launcher exec'"
+                    f"{os.uname().nodename}: local rank {local_rank} of {self.local_size} sent nothing within "
+                    f"{self._patience:.0f} s. Expected the same command on every rank: start all ranks with the same "
+                    "'python -m launcher exec'"
                 )
             time.sleep(0.02)
         return json.loads(path.read_text())
 
 
-def _name(allocation: Allocation, environ: Mapping[str, str]) -> str:
-    """What the ranks of one start have in common and those of another on this node have not."""
+def _launch_id(allocation: Allocation, environ: Mapping[str, str]) -> str:
+    """Return an id shared by the ranks of one launch and unique on this node."""
     for name in ("PMIX_NAMESPACE", "PMI_JOBID"):
         if environ.get(name):
             return "".join(letter if letter.isalnum() else "-" for letter in environ[name])
@@ -84,5 +105,6 @@ def _name(allocation: Allocation, environ: Mapping[str, str]) -> str:
         names = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")
         return "-".join(["slurm", *(environ.get(name, "0") for name in names)])
     parent = os.getppid()
-    started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{parent}-{started}"
+    # Field 22 is the start time of the process. A process id can be used again, but not with the same start time.
+    start_time = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{parent}-{start_time}"

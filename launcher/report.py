@@ -1,6 +1,6 @@
-"""The placement report: where every worker really runs, what is wrong with it, and how that is shown.
+"""The placement report: where every worker runs, and what is wrong with that. Pure.
 
-Reports come from `binding`'s readings on every rank; the functions here are pure.
+`start.report_of` makes a report on every rank, from what `binding` reads from the kernel.
 """
 
 from __future__ import annotations
@@ -13,38 +13,42 @@ from itertools import combinations
 from typing import Any
 
 from launcher.cpulist import format_cpu_list
+from scaling.records.wording import count
 
 __all__ = ["WorkerReport", "placement_warnings", "render"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerReport:
-    """What one worker found out about itself after its threads had started."""
+    """Placement of one worker, read from the kernel after the worker has started its threads."""
 
     rank: int
     local_rank: int
     host: str
     cpus: tuple[int, ...]
-    """The CPUs that the worker's main thread may use."""
+    """CPUs that the main thread of the worker may use."""
     cores: int
-    """Physical cores among them."""
+    """Number of physical cores with these CPUs."""
     domains: tuple[int, ...]
-    """NUMA domains that these CPUs belong to."""
+    """NUMA domains with these CPUs."""
     memory: str
-    """Memory policy, as the kernel tells it."""
+    """Memory policy of the kernel, such as `preferred:1`."""
     threads: int
-    """Threads of the process."""
+    """Number of threads of the process."""
     threads_outside: int
-    """Threads that may run on CPUs that are not the worker's."""
+    """Number of threads that may run on other CPUs than `cpus`."""
     inter_op: int
+    """TensorFlow operations at the same time."""
     intra_op: int
+    """Threads that share one operation."""
     bound_by: str
-    """launcher, the MPI or Slurm that did it before, or nobody."""
+    """The launcher, the MPI or Slurm that bound the worker before, or nobody."""
     node_cpus: tuple[int, ...]
-    """CPUs the job has on this node."""
+    """CPUs that the job has on this node."""
     pid: int = 0
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the report as values for the record of a run, with CPUs as texts such as `0-3,8`."""
         values = dataclasses.asdict(self)
         values["cpus"] = format_cpu_list(self.cpus)
         values["node_cpus"] = format_cpu_list(self.node_cpus)
@@ -56,38 +60,39 @@ class WorkerReport:
 
 
 def placement_warnings(reports: Sequence[WorkerReport]) -> list[str]:
-    """What is wrong, each sentence with the name of the worker it is about.
+    """Return what is wrong with the placement, one sentence for each fault, with the host and the worker.
 
-    Overlap between workers, CPUs outside one domain, threads that left their worker's CPUs, more compute threads than
-    cores, and cores that nobody uses. Nodes that suffer from the same are named once, with their number.
+    Faults are: workers that share CPUs, workers on several NUMA domains, threads that may leave the CPUs of their
+    worker, more compute threads than cores, and idle CPUs. A fault of several nodes is one sentence, with their number.
     """
-    found: dict[str, list[str]] = defaultdict(list)
+    hosts_by_text: dict[str, list[str]] = defaultdict(list)
     for workers in _by_host(reports).values():
         for text in _node_warnings(workers):
-            found[text].append(workers[0].host)
+            hosts_by_text[text].append(workers[0].host)
     return [
         text.format(host=hosts[0] if len(hosts) == 1 else f"{hosts[0]} and {len(hosts) - 1} nodes like it")
-        for text, hosts in found.items()
+        for text, hosts in hosts_by_text.items()
     ]
 
 
 def render(reports: Sequence[WorkerReport], warnings: Iterable[str] = ()) -> str:
-    """A table of the workers of each kind of node; nodes that are alike are shown once."""
+    """Return a table of the workers of each node, then the warnings. Equal nodes are shown once."""
     nodes = _by_host(reports)
     alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for host, workers in nodes.items():
         alike[tuple(_shape(worker) for worker in workers)].append(host)
-    lines = [f"Placement: {len(reports)} worker{'s' * (len(reports) > 1)} on {len(nodes)} node{'s' * (len(nodes) > 1)}"]
+    lines = [f"Placement: {count(len(reports), 'worker')} on {count(len(nodes), 'node')}"]
     for hosts in alike.values():
         workers = nodes[hosts[0]]
-        like = f" and {len(hosts) - 1} alike: {_shorten(hosts[1:])}" if len(hosts) > 1 else ""
-        lines.append(f"{hosts[0]}{like}")
+        others = f" and {len(hosts) - 1} alike: {_shorten(hosts[1:])}" if len(hosts) > 1 else ""
+        lines.append(f"{hosts[0]}{others}")
         lines += _table([_columns(worker, many=len(hosts) > 1) for worker in workers])
     lines += [f"Warning: {text}" for text in warnings]
     return "\n".join(lines)
 
 
 def _node_warnings(workers: Sequence[WorkerReport]) -> list[str]:
+    """Return the faults of one node, with `{host}` in place of its name."""
     texts = []
     for one, other in combinations(workers, 2):
         common = set(one.cpus) & set(other.cpus)
@@ -95,10 +100,10 @@ def _node_warnings(workers: Sequence[WorkerReport]) -> list[str]:
             texts.append(
                 f"{_worker(one)} and local rank {other.local_rank} share {len(common)} CPUs ({format_cpu_list(common)})"
             )
-            break  # one pair tells the story; every further pair says the same
+            break  # further pairs have the same cause
     for worker in workers:
         if len(worker.domains) > 1:
-            texts.append(f"{_worker(worker)} reaches over NUMA domains {', '.join(map(str, worker.domains))}")
+            texts.append(f"{_worker(worker)} runs on several NUMA domains: {', '.join(map(str, worker.domains))}")
         if worker.threads_outside:
             texts.append(
                 f"{_worker(worker)}: {worker.threads_outside} of {worker.threads} threads may leave its CPUs "
@@ -125,6 +130,7 @@ def _by_host(reports: Sequence[WorkerReport]) -> dict[str, list[WorkerReport]]:
 
 
 def _shape(worker: WorkerReport) -> tuple[Any, ...]:
+    """Return the values that are the same for the same local rank of equal nodes."""
     return tuple(
         getattr(worker, field.name)
         for field in dataclasses.fields(worker)
@@ -155,4 +161,5 @@ def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _shorten(names: Sequence[str], most: int = 3) -> str:
+    """List the first names and the last one."""
     return ", ".join(names[:most]) + (f", ... {names[-1]}" if len(names) > most else "")

@@ -1,8 +1,8 @@
-"""One rank from its first line to a bound process with its environment set: find out, agree, bind, prove.
+"""Join the ranks over MPI, bind this one, set its environment and report its placement.
 
-The order matters. MPI comes before TensorFlow, so that a node's ranks can share out its cores; the environment and the
-masks come before TensorFlow, because it reads them once; the report comes after its threads have started. What the rank
-then does is the business of `train` and `become`.
+The order matters. MPI starts before TensorFlow, so that the ranks of a node can divide its cores. The environment and
+the CPU masks are set before TensorFlow is loaded, because it reads them only once. The report is made after TensorFlow
+has started its threads, so that it shows their masks too. `train` and `become` call these functions.
 """
 
 from __future__ import annotations
@@ -32,53 +32,68 @@ __all__ = [
     "check_local",
     "gather_reports",
     "join",
+    "print_placement",
     "report_of",
-    "tell",
     "threads_record",
 ]
 
 MPIRUN_SOURCES = ("Open MPI", "MPICH/Hydra", "Intel MPI")
+"""Values of `Allocation.source` for ranks that an mpirun started."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BindSettings:
-    """What a user may say about workers, their cores and their threads."""
+    """The user's wishes for workers, their cores and their threads. None stands for no wish."""
 
     workers_per_node: int | None = None
-    """Checked against what MPI started; None where the user said nothing."""
+    """Number of workers that MPI or Slurm should have started on each node."""
     inter_op: int | None = None
+    """TensorFlow operations at the same time in a worker."""
     intra_op: int | None = None
+    """Threads that share one operation."""
     bind: str = "auto"
-    """auto, or none to leave cores and memory as they are."""
+    """auto, or none to change no binding."""
 
 
 @dataclass(slots=True)
 class Rank:
-    """What a rank knows of itself once it is bound."""
+    """A rank after it is bound."""
 
     allocation: Allocation
     host: str
     local_rank: int
+    """Number of this rank among those of its node, in the order of ranks."""
     topology: Topology
+    """Topology of the whole node."""
     placement: WorkerPlacement
     bound_by: str
+    """The launcher, the MPI or Slurm that bound the rank, or nobody."""
     given: frozenset[int]
+    """CPUs that the job has on this node."""
     threads: ThreadPlan
     notes: list[str]
+    """Warnings for the report."""
 
 
 def join(allocation: Allocation, choice: str, settings: BindSettings) -> tuple[Rank, Communicator]:
-    """Join the other ranks over MPI, agree on the placement of this node and bind this process."""
+    """Join the other ranks over MPI, place the workers of this node and bind this process.
+
+    Args:
+        choice: library that averages gradients, from `--communicator`.
+
+    Raises:
+        LaunchError: MPI cannot be used, or the workers cannot be placed as the user wants.
+    """
     host = socket.gethostname()
     topology = read_topology()
     for name, value in mpi_variables(topology.core_count, allocation.local_size or 1).items():
         os.environ.setdefault(name, value)
     communicator = start_mpi(allocation, choice)
-    everybody = communicator.allgather((host, format_cpu_list(os.sched_getaffinity(0))))
-    node = [number for number, (name, _) in enumerate(everybody) if name == host]
-    masks = [frozenset(parse_cpu_list(everybody[number][1])) for number in node]
+    ranks = communicator.allgather((host, format_cpu_list(os.sched_getaffinity(0))))
+    node = [number for number, (name, _) in enumerate(ranks) if name == host]
+    masks = [frozenset(parse_cpu_list(ranks[number][1])) for number in node]
     rank = bind_rank(allocation, settings, host, topology, node.index(communicator.rank), masks)
-    rank.notes[:0] = check_local(settings, allocation, host, rank.local_rank, len(node))
+    rank.notes[:0] = check_local(settings, allocation, host, len(node))
     return rank, communicator
 
 
@@ -95,8 +110,10 @@ def bind_rank(
     """Bind this process to its share of the node and set its environment.
 
     Args:
-        masks: CPUs that the ranks of this node came with, by local rank.
-        tuned: whether thread counts that were measured on such nodes are taken (see `tuned`).
+        topology: topology of the whole node.
+        local_rank: number of this rank among those of the node.
+        masks: CPUs on which MPI or Slurm started each rank of the node, by local rank.
+        tuned: whether to use the thread counts that `launcher tune` measured on such nodes.
     """
     mine = masks[local_rank]
     given = given_cpus(masks, allocation.source in MPIRUN_SOURCES, topology)
@@ -104,20 +121,20 @@ def bind_rank(
     planned = decision.placement.workers[local_rank]
     notes: list[str] = []
     if settings.bind == "none" or decision.keep:
-        placed = _as_found(planned, topology, mine)
+        placed = _unchanged(planned, topology, mine)
         bound_by = _binder(allocation, mine, given)
     else:
         notes += decision.placement.warnings
         placed, bound_by = planned, bind(planned, len(topology.domains))
-    found = find_tuned(restrict(topology, given), os.environ) if tuned else None
-    if found and found.workers_per_node != len(masks):
-        found = None
-    threads = plan_threads(placed.cores, os.environ, settings.inter_op, settings.intra_op, found)
+    stored = find_tuned(restrict(topology, given), os.environ) if tuned else None
+    if stored and stored.workers_per_node != len(masks):
+        stored = None
+    threads = plan_threads(placed.cores, os.environ, settings.inter_op, settings.intra_op, stored)
     notes += threads.warnings
     if allocation.promised_size > allocation.size:
         notes.append(
-            f"the job asks Slurm for {allocation.promised_size} tasks, but this is one process without srun, ibrun or "
-            "mpirun: one worker"
+            f"the Slurm job has {allocation.promised_size} tasks, but only one worker was started. Start the ranks "
+            "with srun, ibrun or mpirun"
         )
     apply_environment(threads, os.environ)
     return Rank(
@@ -134,7 +151,7 @@ def bind_rank(
 
 
 def apply_environment(threads: ThreadPlan, environ: MutableMapping[str, str]) -> None:
-    """Set the plan's variables. What the user set is in the plan already and stays as it is."""
+    """Set the variables of the plan. It already holds the values that the user set, so these stay the same."""
     for variable in threads.variables:
         environ[variable.name] = variable.value
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -142,9 +159,9 @@ def apply_environment(threads: ThreadPlan, environ: MutableMapping[str, str]) ->
 
 
 def report_of(rank: Rank) -> WorkerReport:
-    """Read back from the kernel what this process is allowed now."""
+    """Read from the kernel where this process and its threads may run now."""
     cpus = frozenset(os.sched_getaffinity(0))
-    found = thread_masks()
+    threads = thread_masks()
     cores = [core for core in rank.topology.cores if cpus & set(core.cpus)]
     return WorkerReport(
         rank=rank.allocation.rank,
@@ -154,8 +171,8 @@ def report_of(rank: Rank) -> WorkerReport:
         cores=len(cores),
         domains=tuple(sorted({core.domain for core in cores})),
         memory=memory_policy(),
-        threads=len(found.masks),
-        threads_outside=found.outside(cpus),
+        threads=len(threads.masks),
+        threads_outside=threads.outside(cpus),
         inter_op=rank.threads.inter_op,
         intra_op=rank.threads.intra_op,
         bound_by=rank.bound_by,
@@ -164,62 +181,68 @@ def report_of(rank: Rank) -> WorkerReport:
     )
 
 
-def check_local(
-    settings: BindSettings, allocation: Allocation, host: str, local_rank: int, local_size: int
-) -> list[str]:
-    """Compare what the ranks found on this host with what the environment and the user said.
+def check_local(settings: BindSettings, allocation: Allocation, host: str, local_size: int) -> list[str]:
+    """Compare the number of ranks on this host with the environment and the user's wish, and return warnings.
 
-    Raises LaunchError for more workers than the user wants on a node.
+    Raises:
+        LaunchError: there are more workers on this node than the user wants.
     """
     notes = []
     if allocation.local_rank is not None and allocation.local_size not in (None, local_size):
         notes.append(
-            f"{host}: {allocation.source} says {allocation.local_size} workers on this node, "
-            f"{local_size} found each other"
+            f"{host}: {allocation.source} says that this node has {allocation.local_size} workers, but "
+            f"{local_size} joined"
         )
     wanted = settings.workers_per_node
     if wanted is not None and local_size > wanted:
         raise LaunchError(
-            f"{host}: {local_size} workers were started on this node, --workers-per-node is {wanted}. Start them with "
-            f"'mpirun --map-by ppr:{wanted}:node' (Open MPI), 'mpirun -ppn {wanted}' (MPICH, Intel MPI) or "
+            f"{host}: {local_size} workers were started on this node, but --workers-per-node is {wanted}. Start them "
+            f"with 'mpirun --map-by ppr:{wanted}:node' (Open MPI), 'mpirun -ppn {wanted}' (MPICH, Intel MPI) or "
             f"'srun --ntasks-per-node={wanted}'"
         )
     if wanted is not None and local_size < wanted:
-        notes.append(f"{host}: {local_size} workers on this node, --workers-per-node is {wanted}")
+        notes.append(f"{host}: {local_size} workers were started on this node, but --workers-per-node is {wanted}")
     return notes
 
 
-def _as_found(planned: WorkerPlacement, topology: Topology, mask: frozenset[int]) -> WorkerPlacement:
+def _unchanged(planned: WorkerPlacement, topology: Topology, mask: frozenset[int]) -> WorkerPlacement:
+    """Return the placement of a rank that stays on the CPUs of its mask."""
     cores = [core for core in topology.cores if mask & set(core.cpus)]
     return replace(planned, cpus=tuple(sorted(mask)), cores=max(1, len(cores)))
 
 
 def _binder(allocation: Allocation, mask: frozenset[int], given: frozenset[int]) -> str:
+    """Name the program that bound a rank which the launcher leaves as it is."""
     if mask == given:
         return "nobody (whole node)"
-    return allocation.source if allocation.source != "none" else "who started it"
+    return allocation.source if allocation.source != "none" else "its parent process"
 
 
 def gather_reports(rank: Rank, communicator: Communicator) -> tuple[list[WorkerReport], list[str]]:
-    """The reports of all workers and what is wrong with them, on rank 0; two empty lists elsewhere."""
-    everybody = communicator.gather((report_of(rank), rank.notes))
-    if everybody is None:
+    """Return the reports of all workers and the warnings about them on rank 0, and two empty lists elsewhere."""
+    ranks = communicator.gather((report_of(rank), rank.notes))
+    if ranks is None:
         return [], []
-    reports = [report for report, _ in everybody]
-    unique = list(dict.fromkeys(note for _, notes in everybody for note in notes))
+    reports = [report for report, _ in ranks]
+    unique = list(dict.fromkeys(note for _, notes in ranks for note in notes))
     return reports, unique + placement_warnings(reports)
 
 
-def tell(rank: Rank, reports: Sequence[WorkerReport], warnings: Sequence[str], gradients: str = "") -> None:
-    """Print the placement report, on rank 0 alone."""
+def print_placement(rank: Rank, reports: Sequence[WorkerReport], warnings: Sequence[str], gradients: str = "") -> None:
+    """Print the placement report. Without reports, as on ranks other than 0, print nothing.
+
+    Args:
+        gradients: name of the library that averages gradients; empty without a training.
+    """
     if not reports:
         return
     print(render(reports, warnings))
-    carried = f"Gradients: {gradients}; " if gradients else ""
-    print(f"{carried}started by: {rank.allocation.source}; {_variables_line(rank.threads)}", flush=True)
+    exchange = f"Gradients: {gradients}; " if gradients else ""
+    print(f"{exchange}started by: {rank.allocation.source}; {_variables_line(rank.threads)}", flush=True)
 
 
 def threads_record(threads: ThreadPlan) -> Mapping[str, Any]:
+    """Return the threads and their variables as values for the record of a run."""
     return {
         "inter_op": threads.inter_op,
         "intra_op": threads.intra_op,
@@ -228,8 +251,9 @@ def threads_record(threads: ThreadPlan) -> Mapping[str, Any]:
 
 
 def _variables_line(threads: ThreadPlan) -> str:
-    told = []
+    """Say which variables come from the environment or the tuning."""
+    parts = []
     for origin, title in (("user", "kept from your environment"), ("tuned", "tuned on such nodes")):
-        if found := [f"{each.name}={each.value}" for each in threads.variables if each.origin == origin]:
-            told.append(f"{title}: {' '.join(found)}")
-    return "; ".join(told) or "threads and environment as planned"
+        if values := [f"{each.name}={each.value}" for each in threads.variables if each.origin == origin]:
+            parts.append(f"{title}: {' '.join(values)}")
+    return "; ".join(parts) or "threads and environment as planned"

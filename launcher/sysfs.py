@@ -1,9 +1,8 @@
-"""What the kernel's files say about CPUs and NUMA domains, read from this machine or from a copy of
-another's files.
+"""Read CPUs and NUMA domains from the kernel's files, of this machine or copied from another one.
 
-The files differ by age and by machine: masks without lists, offline CPUs with or without a topology, no
-NUMA directory. That is hidden here; what the numbers mean together is left to `launcher.topology`. Every
-function takes the root directory under which `sys` and `proc` are found.
+The files differ between kernels and between machines: there may be CPU masks without lists, offline CPUs with or
+without a topology, or no folder for NUMA domains. This module hides the differences; `launcher.topology` combines the
+numbers. Every function takes `root`, the folder that holds `sys` and `proc`.
 """
 
 from __future__ import annotations
@@ -31,20 +30,27 @@ NODES = "sys/devices/system/node"
 
 
 def online_cpus(root: Path) -> tuple[int, ...]:
-    """CPUs that run. Raises LaunchError where none is listed."""
+    """Return the online CPUs, ascending.
+
+    Raises:
+        LaunchError: the files list no CPU.
+    """
     present = _numbered(root / CPUS, "cpu")
     if not present:
-        raise LaunchError(f"{root / CPUS} does not list any CPU; expected Linux with /sys mounted, or a copy of one")
+        raise LaunchError(
+            f"{root / CPUS} does not list any CPU. Expected the files of a Linux kernel: mount /sys, or give a folder "
+            "with a copy of a node's sys and proc"
+        )
     if online := _text(root / CPUS / "online"):
         return tuple(cpu for cpu in parse_cpu_list(online) if cpu in set(present))
-    # Without the list: an offline CPU says so, or has lost its topology while others have theirs.
+    # Without the list, an offline CPU has a 0 in its own file, or no topology while other CPUs have one.
     running = [cpu for cpu in present if _text(root / CPUS / f"cpu{cpu}/online") != "0"]
     described = [cpu for cpu in running if (root / CPUS / f"cpu{cpu}/topology").is_dir()]
     return tuple(described or running)
 
 
 def sibling_cpus(root: Path, cpu: int) -> tuple[int, ...]:
-    """The hardware threads of this CPU's core, offline ones too; only itself where nobody says."""
+    """Return the hardware threads of a CPU's core, including offline ones; only the CPU if no file lists them."""
     folder = root / CPUS / f"cpu{cpu}/topology"
     for name in ("core_cpus", "thread_siblings"):
         if siblings := _cpus_in(folder, f"{name}_list", name):
@@ -53,35 +59,35 @@ def sibling_cpus(root: Path, cpu: int) -> tuple[int, ...]:
 
 
 def package_of_cpu(root: Path, cpu: int) -> int:
-    """The physical package; 0 where it is not known, which virtual machines report as -1."""
+    """Return the number of a CPU's package (processor socket); 0 if it is unknown (-1 on virtual machines)."""
     text = _text(root / CPUS / f"cpu{cpu}/topology/physical_package_id")
     return int(text) if text.isdecimal() else 0
 
 
 def domain_ids(root: Path) -> tuple[int, ...]:
-    """NUMA domains, those without cores included; none on kernels without NUMA."""
+    """Return the ids of all NUMA domains, also of those without cores; empty on a kernel without NUMA."""
     return _numbered(root / NODES, "node")
 
 
 def domain_cpus(root: Path, domain: int) -> tuple[int, ...]:
-    """The CPUs of a NUMA domain; none for memory-only domains."""
+    """Return the CPUs of a NUMA domain; empty for a memory-only domain."""
     return _cpus_in(root / NODES / f"node{domain}", "cpulist", "cpumap")
 
 
 def distances(root: Path, domain: int) -> tuple[int, ...]:
-    """The kernel's distances from a domain to all domains; none where it does not say."""
+    """Return the kernel's relative distances from a domain to all domains, by ascending id; empty if unknown."""
     return tuple(int(number) for number in _text(root / NODES / f"node{domain}/distance").split())
 
 
 def memory_bytes(root: Path, domain: int | None = None) -> int:
-    """Memory of a domain, or of the whole machine; 0 where there is none or it is not known."""
+    """Return the memory of a domain, or of the whole node for None, in bytes; 0 if there is none or it is unknown."""
     file = root / "proc/meminfo" if domain is None else root / NODES / f"node{domain}/meminfo"
     match = re.search(r"MemTotal:\s*([0-9]+) kB", _text(file))
     return 1024 * int(match[1]) if match else 0
 
 
 def cgroup_cpus(root: Path) -> tuple[int, ...] | None:
-    """The cpuset of this process's control group, version 2 or 1; None where there is none to see."""
+    """Return the cpuset of this process's control group (version 1 or 2); None if no file gives one."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         version2 = controllers == ""
@@ -89,9 +95,9 @@ def cgroup_cpus(root: Path) -> tuple[int, ...] | None:
             continue
         mounts = ("sys/fs/cgroup", "sys/fs/cgroup/unified") if version2 else ("sys/fs/cgroup/cpuset",)
         names = ("cpuset.cpus.effective",) if version2 else ("cpuset.effective_cpus", "cpuset.cpus")
-        # Inside a container the path may lead above the mounted part.
+        # In a container the path may lead out of the mounted part of the tree, with "..".
         inside = Path(*(part for part in path.split("/") if part not in ("", "..")))
-        # A group without the controller has the cpuset of the nearest group above that has it.
+        # A group without the cpuset controller has the cpuset of its nearest parent with one.
         for group in (inside, *inside.parents):
             for file in (root / mount / group / name for mount in mounts for name in names):
                 if text := _text(file):
@@ -100,7 +106,7 @@ def cgroup_cpus(root: Path) -> tuple[int, ...] | None:
 
 
 def _cpus_in(folder: Path, list_name: str, mask_name: str) -> tuple[int, ...]:
-    """CPUs from the list file of a folder, or from its mask file: old kernels have masks only."""
+    """Return the CPUs in the list file of a folder, else those in its mask file: old kernels write masks only."""
     if text := _text(folder / list_name):
         return parse_cpu_list(text)
     mask = _text(folder / mask_name).replace(",", "")
@@ -109,12 +115,14 @@ def _cpus_in(folder: Path, list_name: str, mask_name: str) -> tuple[int, ...]:
 
 
 def _numbered(folder: Path, prefix: str) -> tuple[int, ...]:
+    """Return the numbers after `prefix` in the names of a folder's entries, ascending; empty without the folder."""
     names = os.listdir(folder) if folder.is_dir() else []
     matches = (re.fullmatch(rf"{prefix}([0-9]+)", name) for name in names)
     return tuple(sorted(int(match[1]) for match in matches if match))
 
 
 def _text(path: Path) -> str:
+    """Return the content of a file without outer white space; empty if it cannot be read."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:

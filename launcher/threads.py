@@ -1,7 +1,7 @@
-"""Decides how many threads a worker runs and which variables say so to TensorFlow, OpenMP and Horovod. Pure.
+"""Decide how many threads a worker runs, and which variables set this in TensorFlow, OpenMP and Horovod.
 
-What is decided here must be in the environment before TensorFlow is imported, which is left to whoever
-starts the training. What the user has set already is kept.
+This module only computes. The caller must set the variables before TensorFlow is imported. Values that the user has set
+are kept.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from launcher.errors import LaunchError
+from scaling.records.wording import count
 
 if TYPE_CHECKING:
     from launcher.tuned import Tuned
@@ -21,32 +22,32 @@ __all__ = ["ThreadPlan", "Variable", "mpi_variables", "plan_threads"]
 Origin = Literal["plan", "tuned", "user", "option"]
 
 FEW_CORES = 4
-"""Below this many cores there is none to spare for communication, nor for a second operation at a time."""
+"""With fewer cores, a worker reserves none for communication and runs one operation at a time."""
 
 CONSTANTS = {
-    # An OpenMP thread that spins after its work is done takes the core from the next operation's threads.
+    # Milliseconds that an OpenMP thread spins after its work. A spinning thread slows down the next operation.
     "KMP_BLOCKTIME": "1",
     "KMP_AFFINITY": "granularity=fine,compact,1,0",
-    # One fused buffer for all gradients of the model: latency and not bandwidth limits the exchange.
+    # Bytes of one fused buffer for all gradients of the model: latency limits the exchange, not bandwidth.
     "HOROVOD_FUSION_THRESHOLD": "134217728",
     "HOROVOD_CPU_OPERATIONS": "MPI",
-    # TensorFlow leaves oneDNN off on processors without VNNI, such as the Xeon 8160.
+    # By default TensorFlow does not use oneDNN on processors without VNNI, such as the Xeon 8160.
     "TF_ENABLE_ONEDNN_OPTS": "1",
 }
 
 OPENMP_AFFINITY = ("OMP_PROC_BIND", "OMP_PLACES")
-"""OpenMP's own words for KMP_AFFINITY, which would silently win over them in Intel's runtime."""
+"""Standard variables for the same purpose as KMP_AFFINITY. Intel's OpenMP ignores them if KMP_AFFINITY is set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variable:
-    """One environment variable of a worker and who decided it."""
+    """One environment variable of a worker, with the origin of its value."""
 
     name: str
     value: str
     origin: Origin
-    """plan: decided here; tuned: measured on this type of node; user: found in the environment and kept; option: given
-    on the command line."""
+    """Origin of the value. plan: the launcher's default; tuned: measured on this type of node; user: already in the
+    environment; option: from the command line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,11 +55,13 @@ class ThreadPlan:
     """The threads of one worker."""
 
     inter_op: int
-    """Operations that TensorFlow runs at the same time."""
+    """Number of operations that TensorFlow runs at the same time."""
     intra_op: int
-    """Threads of TensorFlow's pool that one operation is spread over."""
+    """Number of threads in TensorFlow's pool that one operation can use."""
     variables: tuple[Variable, ...]
+    """All variables to set in the worker's environment."""
     warnings: tuple[str, ...] = ()
+    """One text for each conflict or excess in the numbers of threads."""
 
 
 def plan_threads(
@@ -68,26 +71,35 @@ def plan_threads(
     intra_op: int | None = None,
     tuned: Tuned | None = None,
 ) -> ThreadPlan:
-    """Threads and variables for a worker of `cores` physical cores.
+    """Return the numbers of threads and the variables for a worker.
 
-    Defaults, tuned on 12 cores of a Xeon 8160 as inter-op 2 and intra-op 11: from 4 cores on inter-op is 2
-    and intra-op all cores but one, which is left to Horovod's background thread and the MPI's progress;
-    with fewer cores inter-op is 1 and intra-op all of them. OMP_NUM_THREADS follows from inter_op *
-    OMP_NUM_THREADS <= cores.
+    The defaults come from tuning on 12 cores of a Xeon 8160, which gave inter-op 2 and intra-op 11. With 4 cores or
+    more, inter-op is 2 and intra-op is the number of cores minus one: Horovod's background thread and MPI use the
+    remaining core. With fewer cores, inter-op is 1 and intra-op is the number of cores. OMP_NUM_THREADS is the largest
+    number with inter-op * OMP_NUM_THREADS <= cores, and at least 1.
 
-    An option wins over the environment, the environment over what was measured on such nodes with as many workers
-    (`tuned`), and that over the defaults; a variable that is set but empty counts as not set. Raises LaunchError for
-    thread counts that are no whole numbers of at least 1.
+    An option wins over the environment, the environment over `tuned`, and `tuned` over the defaults. An empty variable
+    counts as not set.
+
+    Args:
+        cores: number of physical cores of the worker.
+        environ: environment of the worker.
+        inter_op: value of --inter-op; None if not given.
+        intra_op: value of --intra-op; None if not given.
+        tuned: result of `launcher tune` for this type of node and this number of workers; None without one.
+
+    Raises:
+        LaunchError: a number of threads or `cores` is not a whole number of at least 1.
     """
     if cores < 1:
         raise LaunchError(f"{cores} cores for a worker; expected at least 1")
     many = cores >= FEW_CORES
-    usual_inter, usual_intra = (2, cores - 1) if many else (1, cores)
+    default_inter, default_intra = (2, cores - 1) if many else (1, cores)
     origin: Origin = "plan"
     if tuned:
-        usual_inter, usual_intra, origin = tuned.inter_op, tuned.intra_op, "tuned"
-    inter, warnings = _decide("TF_NUM_INTEROP_THREADS", environ, "--inter-op", inter_op, usual_inter, origin)
-    intra, more = _decide("TF_NUM_INTRAOP_THREADS", environ, "--intra-op", intra_op, usual_intra, origin)
+        default_inter, default_intra, origin = tuned.inter_op, tuned.intra_op, "tuned"
+    inter, warnings = _decide("TF_NUM_INTEROP_THREADS", environ, "--inter-op", inter_op, default_inter, origin)
+    intra, more = _decide("TF_NUM_INTRAOP_THREADS", environ, "--intra-op", intra_op, default_intra, origin)
     inter_threads, intra_threads = int(inter.value), int(intra.value)
     omp, _ = _decide("OMP_NUM_THREADS", environ, "", None, max(1, cores // inter_threads))
     variables = [inter, intra, omp]
@@ -99,17 +111,21 @@ def plan_threads(
             variables += affinity
         else:
             variables.append(Variable(name=name, value=value, origin="plan"))
-    warnings += more + _crowding(cores, inter, intra, omp)
+    warnings += more + _excess_warnings(cores, inter, intra, omp)
     return ThreadPlan(
         inter_op=inter_threads, intra_op=intra_threads, variables=tuple(variables), warnings=tuple(warnings)
     )
 
 
 def mpi_variables(node_cores: int, local_size: int) -> dict[str, str]:
-    """Variables that an MPI reads when it starts, before the ranks of a node can agree on anything.
+    """Return the variables to set before MPI starts, when the ranks of a node cannot exchange anything yet.
 
-    Horovod's background thread talks to the others all the time and MPI waits by spinning. Where a worker has no core
-    to spare, that takes the compute threads' time, so Open MPI is told to give the core away while it waits.
+    Horovod's background thread communicates all the time, and MPI spins while it waits. If a worker has no spare core,
+    this takes time from its compute threads. The variable makes Open MPI yield the core while it waits.
+
+    Args:
+        node_cores: number of physical cores of the node.
+        local_size: number of ranks on the node.
     """
     return {"OMPI_MCA_mpi_yield_when_idle": "1"} if node_cores < FEW_CORES * local_size else {}
 
@@ -122,42 +138,46 @@ def _decide(
     default: int,
     origin: Origin = "plan",
 ) -> tuple[Variable, list[str]]:
-    """A thread count by option, environment or default, and a warning where the first two disagree."""
-    found = environ.get(name, "").strip()
+    """Return a variable from the option, the environment or the default, and a warning if the first two differ.
+
+    Args:
+        name: name of the variable.
+        environ: environment of the worker.
+        option_name: name of the option, for messages.
+        option: value of the option; None if not given.
+        default: value without an option and a variable.
+        origin: origin of the default.
+    """
+    current = environ.get(name, "").strip()
     if option is not None:
         if option < 1:
-            raise LaunchError(f"{option_name} is {option}, expected at least 1")
-        clash = f"{option_name} {option} is used, not {name}={found} of the environment"
-        return Variable(name=name, value=str(option), origin="option"), [clash] if found not in (
-            "",
-            str(option),
-        ) else []
-    if not found:
+            raise LaunchError(f"{option_name} is {option}; expected at least 1")
+        variable = Variable(name=name, value=str(option), origin="option")
+        differs = current not in ("", str(option))
+        return variable, [f"{option_name} {option} overrides {name}={current} from the environment"] if differs else []
+    if not current:
         return Variable(name=name, value=str(default), origin=origin), []
-    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", _outer(name, found)):
-        raise LaunchError(f"{name} is {found!r} in the environment, expected a whole number of at least 1; unset it")
-    return Variable(name=name, value=found, origin="user"), []
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", _outer_level(name, current)):
+        raise LaunchError(f"{name} is {current!r} in the environment; expected a whole number of at least 1: unset it")
+    return Variable(name=name, value=current, origin="user"), []
 
 
-def _outer(name: str, value: str) -> str:
-    """OpenMP takes a list for nested regions, such as 6,2; the outermost counts here."""
+def _outer_level(name: str, value: str) -> str:
+    """Return the number of threads at the outer level: OMP_NUM_THREADS may list nested levels too, as in 6,2."""
     return value.split(",")[0].strip() if name == "OMP_NUM_THREADS" else value
 
 
-def _crowding(cores: int, inter: Variable, intra: Variable, omp: Variable) -> list[str]:
+def _excess_warnings(cores: int, inter: Variable, intra: Variable, omp: Variable) -> list[str]:
     warnings = [
-        f"{variable.name}={variable.value}, but the worker has {_cores(cores)}: threads wait for each other"
+        f"{variable.name}={variable.value}, but the worker has {count(cores, 'core')}: threads will wait for each "
+        f"other; use at most {cores}"
         for variable in (inter, intra)
         if int(variable.value) > cores
     ]
-    threads = int(_outer(omp.name, omp.value))
+    threads = int(_outer_level(omp.name, omp.value))
     if omp.origin == "user" and int(inter.value) * threads > cores:
         warnings.append(
-            f"{inter.value} inter-op x OMP_NUM_THREADS={omp.value} make more threads than the worker's "
-            f"{_cores(cores)}; expected OMP_NUM_THREADS of at most {max(1, cores // int(inter.value))}"
+            f"{inter.value} inter-op x OMP_NUM_THREADS={omp.value} exceeds the worker's {count(cores, 'core')}: "
+            f"threads will wait for each other; set OMP_NUM_THREADS to at most {max(1, cores // int(inter.value))}"
         )
     return warnings
-
-
-def _cores(count: int) -> str:
-    return "1 core" if count == 1 else f"{count} cores"

@@ -1,6 +1,6 @@
-"""What a rank does when it trains 3DGAN: check what the user gave, start TensorFlow and Horovod, report, train.
+"""Train 3DGAN on one rank: check the data and settings, start TensorFlow and Horovod, print the placement, train.
 
-Joining and binding is done before, in `start`; the training itself is the package `gan`'s.
+`start` joins the ranks and binds them before. The training itself is in the package `gan`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gan.errors import InputError
 from gan.parallel import Communicator, Worker, agree, on_first, verify_same
-from gan.quiet import remarks_held_back
+from gan.quiet import startup_messages_hidden
 from gan.settings import TrainingSettings
 from gan.training.interruption import Interruption
 from launcher.allocation import Allocation
@@ -23,7 +23,7 @@ from launcher.errors import LaunchError
 from launcher.heartbeat import start_heartbeat
 from launcher.output import write_to
 from launcher.provenance import git_commit, library_versions, mpi_version
-from launcher.start import BindSettings, gather_reports, join, tell, threads_record
+from launcher.start import BindSettings, gather_reports, join, print_placement, threads_record
 from launcher.threads import ThreadPlan
 
 if TYPE_CHECKING:
@@ -35,54 +35,66 @@ __all__ = ["LaunchSettings", "train"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchSettings:
-    """How a training is run; what is trained is in `gan.settings`."""
+    """How a training runs. `gan.settings` holds what it trains."""
 
     binding: BindSettings = field(default_factory=BindSettings)
     data: Sequence[str] = ()
+    """Patterns or paths of HDF5 shower files."""
     out: Path = Path("run")
+    """Folder for the record, the log and the checkpoints."""
     communicator: str = "auto"
+    """Library that averages gradients: auto, horovod, mpi or none; see `communicator.choose`."""
     resume: bool = True
+    """Whether to continue from the last checkpoint in `out`."""
     dry_run: bool = False
+    """Whether to check and print everything, but train and write nothing."""
     tensorboard: bool = False
+    """Whether to write TensorBoard summaries."""
     rank_logs: bool = True
+    """Whether every rank but 0 writes its output to a file of its own."""
     stop_before: float = 120.0
-    """Seconds to leave before the end of the job."""
+    """Seconds between the last checkpoint and the end of the job."""
 
 
 def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Allocation) -> None:
-    """The whole life of a rank that trains."""
+    """Run one rank from its start to the end of the training. All ranks call this together.
+
+    Raises:
+        LaunchError: the ranks cannot be joined, placed or bound as the user wants.
+        InputError: data, settings or output folder cannot be used, or the training diverged.
+    """
     interruption = Interruption(job_end(os.environ), launch.stop_before)
-    # From the first line: a signal that comes while TensorFlow loads must not kill the rank.
-    with interruption.listening(), ExitStack() as held:
+    # Listen from the start: a signal must not kill the rank while it loads TensorFlow.
+    with interruption.listening(), ExitStack() as resources:
         start_heartbeat(allocation, os.environ)
         rank, communicator = join(allocation, launch.communicator, launch.binding)
         if launch.dry_run and not launch.data:
-            tell(rank, *gather_reports(rank, communicator), communicator.name)
+            print_placement(rank, *gather_reports(rank, communicator), communicator.name)
             return
-        # Errors of the user's are found before TensorFlow is loaded, which takes seconds.
-        showers = held.enter_context(_open_data(launch, communicator))
-        made_of = library_versions()
-        verify_same(communicator, rank.host, _common(settings, made_of, showers))
-        folder = _check_data(settings, launch, showers, communicator, held, interruption)
+        # Find the user's errors before TensorFlow is loaded, which takes seconds.
+        showers = resources.enter_context(_open_data(launch, communicator))
+        versions = library_versions()
+        verify_same(communicator, rank.host, _common(settings, versions, showers))
+        folder = _prepare_run(settings, launch, showers, communicator, resources, interruption)
         if launch.dry_run:
-            tell(rank, *gather_reports(rank, communicator), communicator.name)
+            print_placement(rank, *gather_reports(rank, communicator), communicator.name)
             return
         if launch.rank_logs and communicator.rank:
             write_to(folder.logs / f"{rank.host}-rank-{communicator.rank:04d}.log")
-        with remarks_held_back():
+        with startup_messages_hidden():
             start_tensorflow(rank.threads)
         communicator, remark = choose(communicator, launch.communicator)
         if remark:
             rank.notes.append(remark)
         reports, warnings = gather_reports(rank, communicator)
-        tell(rank, reports, warnings, communicator.name)
+        print_placement(rank, reports, warnings, communicator.name)
         worker = Worker(
             host=rank.host,
             placement=[report.as_dict() for report in reports],
             placement_warnings=warnings,
             threads=threads_record(rank.threads),
-            versions={**made_of, "communicator": communicator.name, **mpi_version()},
-            # Rank 0 writes the record; 512 ranks asking git would be a load of their own.
+            versions={**versions, "communicator": communicator.name, **mpi_version()},
+            # Only rank 0 writes the record, and 512 calls of git would slow down the file system.
             git_commit=git_commit() if communicator.rank == 0 else "",
         )
 
@@ -104,9 +116,12 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
 
 
 def job_end(environ: Mapping[str, str]) -> float | None:
-    """When the batch system ends this job, in seconds since 1970, where it or `launcher run` says so.
+    """Return the time at which the batch system ends this job, in seconds since 1970; None if it is unknown.
 
-    Raises LaunchError for a value that is no time.
+    Slurm or `launcher run` sets SLURM_JOB_END_TIME.
+
+    Raises:
+        LaunchError: the value is not a time.
     """
     text = environ.get("SLURM_JOB_END_TIME", "").strip()
     if not text:
@@ -118,7 +133,7 @@ def job_end(environ: Mapping[str, str]) -> float | None:
 
 
 def start_tensorflow(threads: ThreadPlan) -> None:
-    """Load TensorFlow with the planned threads and let it start them, so that they can be looked at."""
+    """Load TensorFlow and let it start the planned threads, so that their CPU masks can be checked."""
     import tensorflow as tf
 
     tf.config.threading.set_inter_op_parallelism_threads(threads.inter_op)
@@ -128,20 +143,21 @@ def start_tensorflow(threads: ThreadPlan) -> None:
 
 
 def _open_data(launch: LaunchSettings, communicator: Communicator) -> ShowerSet:
+    """Open the data on every rank. If one rank cannot, all ranks raise its InputError."""
     from gan.data.showers import open_showers
 
-    def look() -> ShowerSet:
+    def open_data() -> ShowerSet:
         if not launch.data:
             raise InputError("no data given; name HDF5 files with --data, or make some with 'python -m gan simulate'")
         return open_showers(launch.data)
 
-    return agree(communicator, look)
+    return agree(communicator, open_data)
 
 
-def _common(settings: TrainingSettings, made_of: Mapping[str, str], showers: ShowerSet) -> dict[str, str]:
-    """What every rank must have in common with rank 0."""
+def _common(settings: TrainingSettings, versions: Mapping[str, str], showers: ShowerSet) -> dict[str, str]:
+    """Return the values that must be the same on all ranks, by the names that an error shows."""
     return {
-        **{f"version of {name}": version for name, version in made_of.items()},
+        **{f"version of {name}": version for name, version in versions.items()},
         **{f"--{name.replace('_', '-')}": str(value) for name, value in settings.as_dict().items()},
         "list of data files": ", ".join(file.path.name for file in showers.files),
         **{
@@ -151,37 +167,61 @@ def _common(settings: TrainingSettings, made_of: Mapping[str, str], showers: Sho
     }
 
 
-def _check_data(
+def _prepare_run(
     settings: TrainingSettings,
     launch: LaunchSettings,
     showers: ShowerSet,
     communicator: Communicator,
-    held: ExitStack,
+    resources: ExitStack,
     interruption: Interruption,
 ) -> RunFolder:
-    """Look at energies, split and output folder once, on rank 0, for all ranks; rank 0 then holds the folder's lock."""
-    from gan.data.feeding import Part, split_events
+    """Check the events and claim the output folder on rank 0, and return the folder on all ranks.
+
+    A dry run checks the events only. If rank 0 finds an error, all ranks raise it.
+    """
     from gan.run.folder import RunFolder
-    from gan.run.lock import FolderLock
 
     folder = RunFolder(launch.out)
 
-    def check() -> None:
-        showers.energies()
-        split = split_events(showers.events, settings)
-        Part(
-            train=split.train,
-            batch_size=settings.batch_size,
-            rank=0,
-            size=communicator.size,
-            seed=settings.seed,
-        ).check()
-        if launch.dry_run:
-            return
-        folder.make()
-        held.enter_context(FolderLock(folder.path, lost=interruption.ask))
-        files = [{"path": str(file.path), "events": file.events} for file in showers.files]
-        folder.prepare(settings, files, resume=launch.resume)
+    def prepare() -> None:
+        _check_events(settings, showers, communicator.size)
+        if not launch.dry_run:
+            _claim_folder(folder, settings, showers, launch.resume, resources, interruption)
 
-    on_first(communicator, check)
+    on_first(communicator, prepare)
     return folder
+
+
+def _check_events(settings: TrainingSettings, showers: ShowerSet, workers: int) -> None:
+    """Check the energies of all events, and that there are enough events to train on.
+
+    Raises:
+        InputError: an energy cannot be read or used, or the training events are fewer than one global batch.
+    """
+    from gan.training.partition import partition
+
+    showers.energies()
+    partition(showers.events, settings, rank=0, size=workers)
+
+
+def _claim_folder(
+    folder: RunFolder,
+    settings: TrainingSettings,
+    showers: ShowerSet,
+    resume: bool,
+    resources: ExitStack,
+    interruption: Interruption,
+) -> None:
+    """Make the output folder, lock it for as long as `resources` lives, and prepare it for this training.
+
+    If another run takes the lock away, the training is asked to stop.
+
+    Raises:
+        InputError: the folder cannot be written, is in use, or belongs to a training with other settings or data.
+    """
+    from gan.run.lock import FolderLock
+
+    folder.make()
+    resources.enter_context(FolderLock(folder.path, lost=interruption.ask))
+    files = [{"path": str(file.path), "events": file.events} for file in showers.files]
+    folder.prepare(settings, files, resume=resume)

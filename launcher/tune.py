@@ -1,10 +1,10 @@
-"""`launcher tune`: measures which workers per node and threads are fastest here, with the training's own step.
+"""Measure which numbers of workers and threads are fastest on this node, with the step of the training itself.
 
-Candidates are few: the plan's defaults, and others that keep workers inside NUMA domains. For each, its workers run
-side by side as plain processes, bound as the plan binds them and without MPI, since the exchange is a hundredth of a
-step. Where the winner is kept is told in `tuned`; placement and threads are decided in `placement` and `threads`.
+There are few candidates: the defaults of the plan, and others that keep each worker inside a NUMA domain. The workers
+of a candidate run at the same time as plain processes, bound like those of a training. They run without MPI, because
+the exchange of gradients takes only about 1% of a step. `tuned` stores the winner.
 
-The module is also the program of such a worker: `python -m launcher.tune`, its task on standard input.
+The module is also the program of such a worker: `python -m launcher.tune` reads its task from standard input.
 """
 
 from __future__ import annotations
@@ -31,39 +31,44 @@ from launcher.tuned import Tuned
 __all__ = ["Candidate", "Result", "Task", "candidates", "measure", "render", "tune", "winner"]
 
 ROOT = Path(__file__).resolve().parent.parent
-WORTH = 1.05
-"""A candidate must be faster than the plan's defaults by so much, twice: less is noise."""
+LEAST_GAIN = 1.05
+"""Factor by which a candidate must be faster than the defaults of the plan, twice. Smaller gains are noise."""
 SHARE_OF_STEPS = 0.25
-"""Of the time for a candidate; the rest goes into starting its workers and compiling the step."""
-LEAST_STEPS = 3.0
-"""Seconds of steps: a large batch on few cores takes a second each."""
+"""Fraction of a candidate's time that is measured. Starting its workers and compiling the step take the rest."""
+LEAST_SECONDS = 3.0
+"""Seconds of steps per candidate, at least. One step of a large batch on few cores takes a second."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Candidate:
-    """Settings to be tried on a node."""
+    """Settings to measure on a node."""
 
     workers: int
+    """Workers on the node."""
     inter_op: int
+    """TensorFlow operations at the same time in a worker."""
     intra_op: int
+    """Threads that share one operation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What a candidate's workers achieved together."""
+    """Speed of a candidate."""
 
     candidate: Candidate
     cores: int
-    """Of a worker."""
+    """Physical cores of each worker."""
     events_per_second: float
+    """Events per second of all its workers together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What is trained while it is measured."""
+    """The training step to measure. The fields are settings of the training."""
 
     filters: str = "16"
     batch_size: int = 8
+    """Events per worker and step."""
     precision: str = "fp32"
 
     def __str__(self) -> str:
@@ -71,25 +76,26 @@ class Task:
 
 
 def candidates(topology: Topology, default_workers: int) -> list[Candidate]:
-    """The plan's defaults first, then from what is likeliest to be faster; each once.
+    """Return the candidates for a node, each once: the defaults of the plan, then the most promising ones first.
 
-    Workers: the default number, and one, two and four for each NUMA domain; threads: the plan's, one operation at a
-    time on all cores, and two at a time on all cores.
+    The numbers of workers are the default, and one, two and four per NUMA domain. The threads are those of the plan,
+    one operation at a time on all cores of a worker, and two operations at a time on all cores.
     """
     domains = sum(1 for domain in topology.domains if topology.cores_of(domain.id))
     counts = [n * domains for n in (1, 2, 4) if n * domains <= topology.core_count]
     nearest = sorted(counts, key=lambda count: (abs(count - default_workers), count))
-    found: dict[Candidate, None] = {}
+    planned: list[Candidate] = []
     plain: list[Candidate] = []
     for workers in dict.fromkeys([default_workers, *nearest]):
         cores = _cores(topology, workers)
-        planned = plan_threads(cores, {})
-        found[Candidate(workers, planned.inter_op, planned.intra_op)] = None
+        threads = plan_threads(cores, {})
+        planned.append(Candidate(workers, threads.inter_op, threads.intra_op))
         plain += [Candidate(workers, inter, cores) for inter in (1, 2)]
-    return list(found | dict.fromkeys(plain))
+    return list(dict.fromkeys(planned + plain))
 
 
 def _cores(topology: Topology, workers: int) -> int:
+    """Return the physical cores of the worker with the fewest."""
     return min(worker.cores for worker in place(topology, workers).workers)
 
 
@@ -101,41 +107,51 @@ def tune(
     default_workers: int,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """Measure candidates, the plan's defaults first, until the time is used; two of them in any case.
+    """Measure candidates, the defaults of the plan first, until the time is over; at least two of them.
 
-    Where another than the defaults is the fastest, both are measured again: the machine may have been disturbed once.
+    If another candidate than the defaults is the fastest, both are measured a second time, because something else on
+    the machine may have disturbed the first measurement.
 
-    Raises LaunchError where a worker fails.
+    Args:
+        topology: the node, or the part of it that may be used.
+        environ: environment of the workers. Thread counts in it are ignored.
+        task: the step to measure.
+        seconds: time for all candidates, approximately.
+        default_workers: workers per node of the first candidate.
+        say: called with each line for the user.
+
+    Raises:
+        LaunchError: a worker failed.
     """
-    tried = candidates(topology, default_workers)
-    window = max(LEAST_STEPS, SHARE_OF_STEPS * seconds / len(tried))
+    every = candidates(topology, default_workers)
+    window = max(LEAST_SECONDS, SHARE_OF_STEPS * seconds / len(every))
     end = time.monotonic() + seconds
     results: list[Result] = []
     costs: list[float] = []
-    for number, candidate in enumerate(tried):
+    for number, candidate in enumerate(every):
         if number >= 2 and time.monotonic() + max(costs) > end:
-            needed = (len(tried) + 1) * max(costs)
-            say(f"The time is used after {number} of {len(tried)} settings; --seconds {needed:.0f} would do for all.")
+            needed = (len(every) + 1) * max(costs)
+            say(f"Time is over after {number} of {len(every)} settings; for all of them give --seconds {needed:.0f}.")
             break
         began = time.monotonic()
         results.append(measure(topology, candidate, environ, task, window))
         costs.append(time.monotonic() - began)
         say(_line(results[-1], results[0]))
     best = max(range(len(results)), key=lambda number: results[number].events_per_second)
-    # The best of many is the luckiest as well: it and the defaults run once more, and the worse of its two counts
-    # against the better of theirs.
+    # The best of many results is partly luck. So the winner and the defaults run once more; of its two results the
+    # worse one counts, of theirs the better one.
     for number, choice in ((0, max), (best, min)) if best else ():
-        again = measure(topology, tried[number], environ, task, window)
+        again = measure(topology, every[number], environ, task, window)
         say(f"{_line(again, results[0])}  again")
         results[number] = choice(results[number], again, key=lambda result: result.events_per_second)
     return results
 
 
 def winner(results: Sequence[Result], task: Task) -> Tuned:
-    """The fastest, or the plan's defaults (the first) where no other is faster by more than noise."""
+    """Return the fastest settings, or the defaults (the first result) if no other is faster by more than noise."""
     default = results[0]
     best = max(results, key=lambda result: result.events_per_second)
-    if best.events_per_second < WORTH * default.events_per_second:
+    if best.events_per_second < LEAST_GAIN * default.events_per_second:
         best = default
     return Tuned(
         workers_per_node=best.candidate.workers,
@@ -146,7 +162,8 @@ def winner(results: Sequence[Result], task: Task) -> Tuned:
     )
 
 
-HEAD = "workers  cores each  inter-op  intra-op  events/s  over the plan's"
+HEAD = "workers  cores each  inter-op  intra-op  events/s  vs. the default"
+"""Heading of the table of results."""
 
 
 def _line(result: Result, default: Result) -> str:
@@ -158,24 +175,24 @@ def _line(result: Result, default: Result) -> str:
 
 
 def render(results: Sequence[Result], chosen: Tuned) -> str:
-    """The table, fastest first, the chosen one marked."""
+    """Return the table of results, fastest first, with an arrow at the chosen settings."""
     rows = sorted(results, key=lambda result: -result.events_per_second)
-    taken = Candidate(chosen.workers_per_node, chosen.inter_op, chosen.intra_op)
-    return "\n".join([HEAD, *(_line(row, results[0]) + ("  <-" if row.candidate == taken else "") for row in rows)])
+    choice = Candidate(chosen.workers_per_node, chosen.inter_op, chosen.intra_op)
+    return "\n".join([HEAD, *(_line(row, results[0]) + ("  <-" if row.candidate == choice else "") for row in rows)])
 
 
 def measure(topology: Topology, candidate: Candidate, environ: Mapping[str, str], task: Task, seconds: float) -> Result:
-    """Start a candidate's workers, let them all get ready, and add up their events/s over the same seconds."""
+    """Start the workers of a candidate, wait until all are ready, and sum their events/s over the same seconds."""
     placement = place(topology, candidate.workers)
-    # Counts in the environment are not for the candidates: they would all be the same.
+    # Thread counts of the environment would win over those of the candidate.
     clean = {name: value for name, value in environ.items() if not name.endswith("_THREADS")}
     with _workers(topology, placement.workers, candidate, clean, task) as workers:
         for worker in workers:
-            _heard(worker, "ready")
+            _answer(worker, "ready")
         for worker in workers:
             assert worker.stdin is not None
             print(seconds, file=worker.stdin, flush=True)
-        rates = [float(_heard(worker, "events_per_second")) for worker in workers]
+        rates = [float(_answer(worker, "events_per_second")) for worker in workers]
     return Result(candidate=candidate, cores=_cores(topology, candidate.workers), events_per_second=sum(rates))
 
 
@@ -187,6 +204,7 @@ def _workers(
     environ: Mapping[str, str],
     task: Task,
 ) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start the workers and send each its order; kill them at the end."""
     started: list[subprocess.Popen[str]] = []
     try:
         for placed in placements:
@@ -202,8 +220,8 @@ def _workers(
             )
             started.append(worker)
             assert worker.stdin is not None
-            told = {"placement": asdict(placed), "domains": len(topology.domains), "task": asdict(task)}
-            print(json.dumps(told), file=worker.stdin, flush=True)
+            order = {"placement": asdict(placed), "domains": len(topology.domains), "task": asdict(task)}
+            print(json.dumps(order), file=worker.stdin, flush=True)
         yield started
     finally:
         for worker in started:
@@ -212,27 +230,31 @@ def _workers(
 
 
 def _variables(threads: ThreadPlan) -> dict[str, str]:
-    planned = {variable.name: variable.value for variable in threads.variables}
-    return {**planned, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    chosen = {variable.name: variable.value for variable in threads.variables}
+    return {**chosen, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
 
 
-def _heard(worker: subprocess.Popen[str], key: str) -> Any:
-    """The value in the next line of a worker that has one."""
+def _answer(worker: subprocess.Popen[str], key: str) -> Any:
+    """Read the output of a worker up to the JSON line that has this key, and return the value.
+
+    Raises:
+        LaunchError: the worker ended before.
+    """
     assert worker.stdout is not None
     for line in worker.stdout:
-        if line.startswith("{") and key in (told := json.loads(line)):
-            return told[key]
-    _, complaint = worker.communicate()
-    last = complaint.strip().splitlines()[-1:] or [f"status {worker.returncode}"]
-    raise LaunchError(f"a worker failed while it was measured ({last[0]}); see what 'python -m launcher doctor' finds")
+        if line.startswith("{") and key in (answer := json.loads(line)):
+            return answer[key]
+    _, errors = worker.communicate()
+    last = errors.strip().splitlines()[-1:] or [f"status {worker.returncode}"]
+    raise LaunchError(f"a worker failed during the measurement ({last[0]}). Run 'python -m launcher doctor'")
 
 
 def work() -> None:
-    """A worker: bind, build the networks, say `ready`, wait for the seconds, take steps, tell events per second."""
-    told = json.loads(sys.stdin.readline())
-    placed = {**told["placement"], "cpus": tuple(told["placement"]["cpus"])}
-    bind(WorkerPlacement(**placed), told["domains"])
-    step, events = _step(Task(**told["task"]))
+    """Run one worker: bind it, build the networks, print `ready`, read the seconds, run steps, print events/s."""
+    order = json.loads(sys.stdin.readline())
+    placed = {**order["placement"], "cpus": tuple(order["placement"]["cpus"])}
+    bind(WorkerPlacement(**placed), order["domains"])
+    step, events = _step(Task(**order["task"]))
     step()
     print(json.dumps({"ready": True}), flush=True)
     seconds = float(sys.stdin.readline())
@@ -246,7 +268,7 @@ def work() -> None:
 
 
 def _step(task: Task) -> tuple[Callable[[], object], int]:
-    """The training's step on simulated showers, and its events."""
+    """Return a function that runs one training step on simulated showers, and the events of that step."""
     from launcher.train import start_tensorflow
 
     threads = plan_threads(len(os.sched_getaffinity(0)), os.environ)

@@ -1,7 +1,8 @@
-"""Thread and worker counts that were measured on a type of node, kept in a file of the user's for the next runs there.
+"""Store the fastest numbers of workers and threads for a type of node in the user's folder for settings.
 
-`launcher tune` measures and writes them (`tune`), the plan takes them as defaults. A type of node is its processor and
-how many cores of it, in which NUMA domains, a job may use; options and the environment win over what is kept here.
+`launcher tune` measures and stores them; later plans and runs on the same type of node use them as defaults. Options
+and environment variables win over them. A type of node is a processor, the numbers of cores that a job may use in each
+NUMA domain, and the number of hardware threads.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ __all__ = ["NodeType", "Tuned", "find_tuned", "forget", "keep", "node_type"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeType:
-    """What decides which settings are fast."""
+    """The properties of a node that decide which settings are fast."""
 
     processor: str
-    """As the kernel names it."""
+    """Name from /proc/cpuinfo."""
     domains: tuple[int, ...]
-    """Cores of each NUMA domain that has any."""
+    """Number of cores in each NUMA domain that has cores."""
     threads: int
-    """Hardware threads in all."""
+    """Total number of hardware threads."""
 
     @property
     def name(self) -> str:
-        """For a file, such as `intel-xeon-platinum-8160-cpu-2-10ghz-24x2-96`."""
+        """File name without suffix, such as `intel-xeon-platinum-8160-cpu-2-10ghz-24x2-96`."""
         plain = re.sub(r"\((?:r|tm|c)\)", "", self.processor.lower())
         same = len(set(self.domains)) == 1
         cores = f"{self.domains[0]}x{len(self.domains)}" if same else "-".join(map(str, self.domains))
@@ -42,20 +43,22 @@ class NodeType:
 
     def __str__(self) -> str:
         cores = "+".join(map(str, self.domains))
-        return f"{self.processor}, {cores} cores by NUMA domain, {self.threads} hardware threads"
+        return f"{self.processor}, {cores} cores per NUMA domain, {self.threads} hardware threads"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuned:
-    """What was fastest on a type of node. The fields are the file's keys."""
+    """The fastest settings of a type of node. The fields are the keys of the file."""
 
     workers_per_node: int
     inter_op: int
+    """TensorFlow operations at the same time in a worker."""
     intra_op: int
+    """Threads that share one operation."""
     ratio: float
-    """Events per second over those of the plan's own settings."""
+    """Events per second, divided by those of the default settings."""
     measured: str
-    """The day, and what was trained."""
+    """Date and training step of the measurement."""
 
     def __post_init__(self) -> None:
         for name in ("workers_per_node", "inter_op", "intra_op"):
@@ -65,28 +68,29 @@ class Tuned:
 
 
 def node_type(topology: Topology, root: str | os.PathLike[str] = "/") -> NodeType:
-    """The type of this node, cut down to the cores in `topology`; `root` holds the kernel's `proc`."""
+    """Return the type of this node with the cores in `topology`. `root` is the folder that holds `proc`."""
     try:
         text = (Path(root) / "proc/cpuinfo").read_text(errors="replace")
     except OSError:
         text = ""
-    # ARM's kernels give numbers instead of a name.
-    found = re.search(r"^model name\s*:\s*(.*\S)", text, re.M) or re.search(r"^CPU part\s*:\s*(.*\S)", text, re.M)
+    # On ARM there is a number instead of a name.
+    name = re.search(r"^model name\s*:\s*(.*\S)", text, re.M) or re.search(r"^CPU part\s*:\s*(.*\S)", text, re.M)
     counts = [len(topology.cores_of(domain.id)) for domain in topology.domains]
     return NodeType(
-        processor=found[1] if found else "unknown",
+        processor=name[1] if name else "unknown",
         domains=tuple(count for count in counts if count),
         threads=topology.cpu_count,
     )
 
 
 def find_tuned(topology: Topology, environ: Mapping[str, str]) -> Tuned | None:
-    """What was measured on nodes like this one, cut down to `topology`; None where nothing was.
+    """Return the stored settings for this node with the cores in `topology`; None if there are none.
 
-    Raises LaunchError, naming the file, where it is damaged.
+    Raises:
+        LaunchError: the file is damaged. The message names it.
     """
     folder = _folder(environ)
-    # Most users never tune: then nothing of the node is read either.
+    # Most users never tune. Then there is no need to read the node.
     if folder is None or not folder.is_dir():
         return None
     path = folder / f"{node_type(topology).name}.toml"
@@ -98,12 +102,17 @@ def find_tuned(topology: Topology, environ: Mapping[str, str]) -> Tuned | None:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, LaunchError) as error:
         known = ", ".join(field.name for field in fields(Tuned))
         raise LaunchError(
-            f"{path} cannot be used ({error}); expected {known}. Remove it with 'python -m launcher tune --forget'"
+            f"{path} cannot be used ({error}); expected the keys {known}. "
+            "Remove it with 'python -m launcher tune --forget'"
         ) from None
 
 
 def keep(tuned: Tuned, kind: NodeType, environ: Mapping[str, str]) -> Path:
-    """Write the user's file for a type of node. Raises LaunchError where it cannot be written."""
+    """Write the settings for a type of node and return the path of the file.
+
+    Raises:
+        LaunchError: the file cannot be written.
+    """
     path = _path(kind, environ)
     lines = [f"# {kind}; made by 'python -m launcher tune'"]
     lines += [f"{name} = {json.dumps(value)}" for name, value in asdict(tuned).items()]
@@ -111,12 +120,14 @@ def keep(tuned: Tuned, kind: NodeType, environ: Mapping[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_text(path, "\n".join(lines) + "\n")
     except OSError as error:
-        raise LaunchError(f"{path} cannot be written ({error}); set XDG_CONFIG_HOME to a folder that can") from None
+        raise LaunchError(
+            f"{path} cannot be written ({error}); set XDG_CONFIG_HOME to a folder where you may write"
+        ) from None
     return path
 
 
 def forget(kind: NodeType, environ: Mapping[str, str]) -> Path | None:
-    """Remove the file for a type of node; None where there was none."""
+    """Remove the stored settings of a type of node. Return the path of the file, or None if there was none."""
     path = _path(kind, environ)
     if not path.exists():
         return None
@@ -127,11 +138,11 @@ def forget(kind: NodeType, environ: Mapping[str, str]) -> Path | None:
 def _path(kind: NodeType, environ: Mapping[str, str]) -> Path:
     folder = _folder(environ)
     if folder is None:
-        raise LaunchError("neither XDG_CONFIG_HOME nor HOME is set; set one to say where your settings are kept")
+        raise LaunchError("neither XDG_CONFIG_HOME nor HOME is set; set one of them, to name the folder for settings")
     return folder / f"{kind.name}.toml"
 
 
 def _folder(environ: Mapping[str, str]) -> Path | None:
-    """XDG's folder for settings; one below HOME by default."""
+    """Return the folder for settings: in XDG_CONFIG_HOME, by default in HOME/.config; None if neither is set."""
     base = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
     return Path(base, "3dgan-scaling", "tuned") if base else None

@@ -1,5 +1,5 @@
-"""Turns logs of training runs into scaling curves: time per epoch, speed-up, efficiency, what costs it, and forecasts.
+"""Turn logs of training runs into scaling curves: time per epoch, speed-up, efficiency, causes of lost time, forecasts.
 
-`parsers` read logs, `metrics` compute, `models` fit and forecast, `plots` and `report` show; `study` puts them together
-and `cli` holds the commands. `records` is the format of this project's own runs, which `gan` writes.
+`parsers` read logs, `metrics` compute tables, `models` fit laws and forecast, `plots` and `report` present the results.
+`study` connects these steps, and `cli` holds the commands. `records` is the format of run.jsonl, which `gan` writes.
 """

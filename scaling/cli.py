@@ -1,63 +1,50 @@
-"""The command line `python -m scaling`: options in, text out. What is said comes from the modules it calls.
+"""The command line `python -m scaling`.
 
-They are imported by the commands, since pandas and matplotlib take a second to load and --help needs neither. The
-options that many commands share are in `options`.
+Commands import the modules they need when they run: pandas and matplotlib take a second to load, and --help needs
+neither. `options` holds the options that several commands share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from scaling.options import Numbers, Options, reading
+from scaling.options import at_workers_option, folder_option, model_option, nodes_option, reading, runs_argument
 from scaling.records import RecordError
+from scaling.records.commands import UserErrorGroup
+
+if TYPE_CHECKING:
+    from scaling.study import StudyOptions
 
 __all__ = ["main"]
 
 _WORSE = 1
-_UNTOLD = 2
+"""Exit status of `compare` if B is worse, and of `watch` if a run is not complete."""
+_UNDECIDED = 2
+"""Exit status of `compare` if some comparisons have too few epochs."""
 _FILE_WIDTH = 140
+"""Characters in a line of `watch` if the output is not a terminal."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=UserErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Time per epoch, speed-up and parallel efficiency from the logs of training runs."""
-
-
-_runs = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-_model = click.option(
-    "--model",
-    metavar="NAME",
-    help="Model to fit: amdahl, gustafson, usl, training-ring or training-tree.  [default: the one that predicts best]",
-)
-_at_workers = click.option(
-    "--at-workers",
-    type=Numbers(),
-    default=(),
-    metavar="N,N,...",
-    help="Workers to forecast.",
-)
-
-
-def _folder(default: Path | None, text: str) -> Any:
-    return click.option(
-        "--out",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=default,
-        show_default=default is not None,
-        help=text,
-    )
+    """Compute time per epoch, speed-up and parallel efficiency from the logs of training runs."""
 
 
 @main.command()
-@_runs
-@_folder(Path("scaling-report"), "Folder for the page, the table (CSV, JSON, Markdown) and the plots (PNG, SVG).")
-@click.option("--forecast", type=Numbers(), default=(), metavar="NODES", help="Nodes to forecast, such as 256,512.")
-@_at_workers
-@_model
-@click.option("--published", is_flag=True, help="Draw what others have published beside the curves.")
+@runs_argument
+@folder_option(
+    Path("scaling-report"), "Folder to write the page (HTML), the table (CSV, JSON, Markdown) and plots (PNG, SVG) to."
+)
+@nodes_option("--forecast")
+@at_workers_option
+@model_option
+@click.option(
+    "--published", is_flag=True, help="Add the results of published scaling studies to the plots.  [default: off]"
+)
 @reading()
 def report(
     runs: tuple[Path, ...],
@@ -66,30 +53,37 @@ def report(
     at_workers: tuple[int, ...],
     model: str | None,
     published: bool,
-    options: Options,
+    options: StudyOptions,
 ) -> None:
-    """Print the scaling table of the runs, and write a page with plots.
+    """Print the scaling table and write a report.
 
-    RUN is a log of a training, or a folder: the run.jsonl in it, or else every log below it. Runs with as many
-    workers are repeats: their epochs are pooled.
+    The report is a page with plots, and the table and all plots as files.
+
+    RUN is the log of a training run, or a folder. In a folder with a run.jsonl only this file is read, otherwise every
+    log below the folder. Runs with the same number of workers are repeats: their epochs are pooled.
     """
     from scaling.report import forecast_text, make_report, table_text, write_report
 
-    made = make_report(runs, options.study(), forecast, at_workers, model, published)
+    made = make_report(runs, options, forecast, at_workers, model, published)
     click.echo(table_text(made))
     if made.fits:
         click.echo(f"\n{forecast_text(made)}")
     click.echo()
-    _wrote(write_report(made, out))
+    _print_files(write_report(made, out))
 
 
 @main.command()
-@_runs
-@click.option("--nodes", type=Numbers(), default=(), metavar="N,N,...", help="Nodes to forecast, such as 256,512,1024.")
-@_at_workers
-@click.option("--target-efficiency", type=float, metavar="FRACTION", help="Say up to which size it holds, such as 0.9.")
-@_model
-@_folder(None, "Also write the report with the forecast into this folder.")
+@runs_argument
+@nodes_option("--nodes")
+@at_workers_option
+@click.option(
+    "--target-efficiency",
+    type=float,
+    metavar="FRACTION",
+    help="Also print the largest size with at least this parallel efficiency, such as 0.9.  [default: not printed]",
+)
+@model_option
+@folder_option(None, "Folder to write the report with the forecast to.  [default: not written]")
 @reading(without=("nodes", "baseline_from"))
 def forecast(
     runs: tuple[Path, ...],
@@ -98,31 +92,44 @@ def forecast(
     target_efficiency: float | None,
     model: str | None,
     out: Path | None,
-    options: Options,
+    options: StudyOptions,
 ) -> None:
-    """Fit a model to the curve and tell what it expects at other sizes."""
+    """Forecast other numbers of nodes or workers.
+
+    Fits a model to the scaling curve of the runs. Give --nodes, --at-workers or both.
+    """
     from scaling.models import plan as make_plan
     from scaling.report import forecast_text, make_report, write_report
 
     if not nodes and not at_workers:
         raise RecordError("no size to forecast was given; expected --nodes such as 256,512,1024, or --at-workers")
-    made = make_report(runs, options.study(), nodes, at_workers, model)
+    made = make_report(runs, options, nodes, at_workers, model)
     click.echo(forecast_text(made))
     if target_efficiency is not None:
         for series, fit in made.fits.items():
-            _say(series, make_plan(fit, target_efficiency=target_efficiency).sentences())
-    for note in made.notes:
-        click.echo(f"Note: {note}")
+            _print_sentences(series, make_plan(fit, target_efficiency=target_efficiency).sentences())
+    _print_notes(made.notes)
     if out:
-        _wrote(write_report(made, out))
+        _print_files(write_report(made, out))
 
 
 @main.command()
-@_runs
-@click.option("--target-epoch", type=float, metavar="SECONDS", help="Time per epoch that is wanted.")
-@click.option("--target-efficiency", type=float, metavar="FRACTION", help="Efficiency to keep, such as 0.9.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="NODES", help="The largest size to look at.")
-@_model
+@runs_argument
+@click.option("--target-epoch", type=float, metavar="SECONDS", help="Time per epoch to reach.  [default: none]")
+@click.option(
+    "--target-efficiency",
+    type=float,
+    metavar="FRACTION",
+    help="Parallel efficiency to keep, such as 0.9.  [default: none]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="NODES",
+    help="Largest number of nodes to consider (of workers, if the runs do not record nodes).  [default: 32 times the "
+    "largest run, but at least 1024]",
+)
+@model_option
 @reading(without=("baseline_from",))
 def plan(
     runs: tuple[Path, ...],
@@ -130,17 +137,20 @@ def plan(
     target_efficiency: float | None,
     limit: int | None,
     model: str | None,
-    options: Options,
+    options: StudyOptions,
 ) -> None:
-    """Tell how many nodes a target needs."""
+    """Print how many nodes a target needs.
+
+    Fits a model to the scaling curve of the runs. The target is a time per epoch to reach (--target-epoch), a parallel
+    efficiency to keep (--target-efficiency), or both.
+    """
     from scaling.models import plan as make_plan
     from scaling.study import fits_of, read_study
 
-    study = read_study(runs, options.study())
+    study = read_study(runs, options)
     for series, fit in fits_of(study.curve, model).items():
-        _say(series, make_plan(fit, target_epoch, target_efficiency, limit).sentences())
-    for note in study.notes:
-        click.echo(f"Note: {note}")
+        _print_sentences(series, make_plan(fit, target_epoch, target_efficiency, limit).sentences())
+    _print_notes(study.notes)
 
 
 @main.command()
@@ -152,40 +162,45 @@ def plan(
     default=0.01,
     show_default=True,
     metavar="FRACTION",
-    help="The smallest loss that counts.",
+    help="Smallest relative loss that counts as worse.",
 )
 @reading(without=("baseline_from",))
-def compare(a: Path, b: Path, threshold: float, options: Options) -> None:
-    """Tell whether B is slower than A or scales worse, beyond the noise of both.
+def compare(a: Path, b: Path, threshold: float, options: StudyOptions) -> None:
+    """Check whether study B is worse than A.
 
-    A and B are two arguments, each one log or one folder with all runs of a study. Compared are events/s at every
-    number of workers that both have, and the efficiency against the fewest of these. Exit status 1 if B is worse in
-    any, else 2 if any of these cannot be told.
+    B is worse if it is slower than A or scales worse, beyond the noise of both. A and B are each one log, or one folder
+    with all runs of a study. The command compares events/s at every number of workers that both have, and the
+    efficiency relative to the smallest of these numbers or to --baseline.
+
+    Exit status: 1 if B is worse in at least one comparison; otherwise 2 if a comparison has too few epochs; otherwise
+    0. An error gives 2.
     """
-    from scaling.comparing import compare_studies
+    from scaling.comparison import compare_studies
 
-    outcome = compare_studies(a, b, options.study(), threshold)
-    click.echo(outcome.text)
-    if outcome.worse or not outcome.told:
-        raise SystemExit(_WORSE if outcome.worse else _UNTOLD)
+    comparison = compare_studies(a, b, options, threshold)
+    click.echo(comparison.text)
+    if comparison.worse or not comparison.decided:
+        raise SystemExit(_WORSE if comparison.worse else _UNDECIDED)
 
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, help="Show how far the runs are now, and end.")
+@click.option("--once", is_flag=True, help="Show the current state and exit.  [default: off]")
 @click.option(
     "--every",
     type=click.FloatRange(min=0.1),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between looks.",
+    help="Seconds between two looks at the files.",
 )
 def watch(folder: Path, once: bool, every: float) -> None:
-    """Follow the runs below a folder until all have ended: epochs, events/s, efficiency so far, the slowest rank.
+    """Show the progress of running trainings.
 
-    A table on a terminal, a line for every epoch elsewhere. Exit status 1 if a run did not complete; with --once, if
-    one has not completed yet.
+    Shows the runs below the folder DIR until all have ended: epochs, events/s, efficiency so far and the slowest rank.
+    A terminal gets a table, any other output a line for each epoch.
+
+    Exit status: 1 if a run did not complete; with --once, if a run is not complete yet; otherwise 0.
     """
     from rich.console import Console
 
@@ -203,9 +218,16 @@ def watch(folder: Path, once: bool, every: float) -> None:
 
 
 @main.command()
-@_runs
-@click.option("--format", "kind", type=click.Choice(["extra-p"]), default="extra-p", show_default=True)
-@click.option("--extra-p", "kind", flag_value="extra-p", help="The same as --format extra-p.")
+@runs_argument
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["extra-p"]),
+    default="extra-p",
+    show_default=True,
+    help="Format to write. extra-p is the JSON Lines format of Extra-P: one line for each epoch, with seconds.",
+)
+@click.option("--extra-p", "kind", flag_value="extra-p", help="Same as --format extra-p.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
@@ -213,13 +235,13 @@ def watch(folder: Path, once: bool, every: float) -> None:
     help="File to write.  [default: standard output]",
 )
 @reading(without=("baseline", "baseline_from"))
-def export(runs: tuple[Path, ...], kind: str, out: Path, options: Options) -> None:
-    """Write the epochs for another program: Extra-P's JSON Lines, one epoch a line."""
+def export(runs: tuple[Path, ...], kind: str, out: Path, options: StudyOptions) -> None:
+    """Write the epochs for another program."""
     from scaling.models import extrap_lines
     from scaling.report.files import write_text
     from scaling.study import read_study
 
-    text = "".join(f"{line}\n" for line in extrap_lines(read_study(runs, options.study()).epochs))
+    text = "".join(f"{line}\n" for line in extrap_lines(read_study(runs, options).epochs))
     if str(out) == "-":
         click.echo(text, nl=False)
     else:
@@ -227,10 +249,20 @@ def export(runs: tuple[Path, ...], kind: str, out: Path, options: Options) -> No
         click.echo(f"Wrote {out}")
 
 
-def _wrote(files: list[Path]) -> None:
-    click.echo(f"Wrote {files[0]} and {len(files) - 1} files beside it: the table as CSV, JSON and Markdown, the plots")
+def _print_files(files: list[Path]) -> None:
+    click.echo(
+        f"Wrote {files[0]} and {len(files) - 1} files beside it: the table (CSV, JSON, Markdown) and the plots "
+        "(PNG, SVG)"
+    )
 
 
-def _say(series: str, sentences: list[str]) -> None:
+def _print_sentences(series: str, sentences: list[str]) -> None:
+    from scaling.metrics.epochs import unquoted
+
     for sentence in sentences:
-        click.echo(f"{series}: {sentence}" if series else sentence)
+        click.echo(f"{unquoted(series)}: {sentence}" if series else sentence)
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(f"Note: {note}")

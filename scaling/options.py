@@ -1,27 +1,35 @@
-"""The options that every command shares which reads runs, and how they become `study.Options`."""
+"""Command-line options that several commands share.
+
+`reading` adds those for reading runs, and turns them into `study.StudyOptions`.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from scaling.study import Options as StudyOptions
+from scaling.runs import MODES
 
-__all__ = ["Numbers", "Options", "reading"]
+__all__ = [
+    "Numbers",
+    "at_workers_option",
+    "folder_option",
+    "model_option",
+    "nodes_option",
+    "reading",
+    "runs_argument",
+]
 
-_MODES = ("fixed-local", "strong", "weak")
-_MOST = 2**24
-"""Of nodes or workers in a list: no machine has more, and no model here reaches farther."""
+_LARGEST = 2**24
+"""Largest number of nodes or workers in a list: above any machine, and the limit of `models.terms`."""
 
 
 class Numbers(click.ParamType):
-    """Numbers such as 256,512,1024: in rising order, each once."""
+    """A list of numbers such as 256,512,1024. The value is sorted and without duplicates."""
 
     name = "numbers"
 
@@ -30,141 +38,187 @@ class Numbers(click.ParamType):
             return value
         parts = [part.strip() for part in str(value).split(",")]
         if not all(part.isascii() and part.isdecimal() and part.strip("0") for part in parts):
-            self.fail(f"{value!r} is no list of numbers; expected one such as 256,512,1024", param, ctx)
-        # Compared by their digits first: Python refuses to convert thousands of them.
-        large = [part for part in parts if len(part.lstrip("0")) > len(str(_MOST)) or int(part) > _MOST]
+            self.fail(f"{value!r} is not a list of numbers; expected numbers above 0 such as 256,512,1024", param, ctx)
+        # Check the number of digits first: Python refuses to convert thousands of digits.
+        large = [part for part in parts if len(part.lstrip("0")) > len(str(_LARGEST)) or int(part) > _LARGEST]
         if large:
-            self.fail(f"{large[0][:40]} is too large; expected numbers up to {_MOST}", param, ctx)
+            self.fail(f"{large[0][:40]} is too large; expected numbers up to {_LARGEST}", param, ctx)
         return tuple(sorted({int(part) for part in parts}))
 
 
 class _Column(click.ParamType):
-    """`seconds=average_train_time`: what is meant, and its column."""
+    """A quantity and the column that holds it, such as `seconds=average_train_time`."""
 
     name = "column"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
-        meant, equals, column = str(value).partition("=")
-        if not (meant and equals and column):
+        quantity, equals, column = str(value).partition("=")
+        if not (quantity and equals and column):
             self.fail(f"{value!r}; expected NAME=COLUMN such as seconds=average_train_time", param, ctx)
-        return meant, column
+        return quantity, column
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """The shared options as they were given."""
+runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+model_option = click.option(
+    "--model",
+    metavar="NAME",
+    help="Model to fit: amdahl, gustafson, usl, training-ring or training-tree.  [default: the one with the smallest "
+    "prediction error]",
+)
+at_workers_option = click.option(
+    "--at-workers",
+    type=Numbers(),
+    default=(),
+    metavar="N,N,...",
+    help="Numbers of workers to forecast, such as 1024,2048.  [default: none]",
+)
 
-    skip_epochs: int
-    baseline: int | None
-    baseline_from: Path | None
-    mode: str
-    allow_different: bool
-    series: tuple[str, ...]
-    column: tuple[tuple[str, str], ...]
-    workers: int | None
-    nodes: int | None
-    cores_per_node: int | None
-    batch: int | None
-    train_events: int | None
-    name_pattern: str | None
 
-    def study(self) -> StudyOptions:
-        """What `scaling.study` takes. Raises RecordError where a hint is none."""
-        from scaling.parsers import Hints
-        from scaling.study import Options as StudyOptions
+def nodes_option(option: str) -> Callable[..., Any]:
+    """Return the option, called `option`, for the numbers of nodes to forecast."""
+    return click.option(
+        option,
+        type=Numbers(),
+        default=(),
+        metavar="N,N,...",
+        help="Numbers of full nodes to forecast, such as 256,512,1024.  [default: none]",
+    )
 
-        hints = Hints(
-            workers=self.workers,
-            nodes=self.nodes,
-            cores_per_node=self.cores_per_node,
-            batch_size=self.batch,
-            train_events=self.train_events,
-            columns=dict(self.column),
-            name_pattern=self.name_pattern,
-        )
-        return StudyOptions(
-            skip_epochs=self.skip_epochs,
-            baseline=self.baseline,
-            baseline_from=self.baseline_from,
-            mode=self.mode,
-            allow_different=self.allow_different,
-            series=self.series,
-            hints=hints,
-        )
+
+def folder_option(default: Path | None, text: str) -> Callable[..., Any]:
+    """Return the option --out for a folder to write to, with its help text."""
+    return click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
 
 
 def reading(without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds the options of reading runs to a command, which gets them as `options`.
+    """Add the options for reading runs to a command. The command gets them as one argument `options`.
 
     Args:
-        without: fields of `Options` that the command does not offer, since they would change nothing or, as --nodes
-            where it asks for a forecast, mean something else; they are None.
+        without: fields of `StudyOptions` or `Hints` whose option the command does not offer. Some would have no effect
+            there. Others have another meaning there, such as --nodes of `forecast`.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        study, hints = (
+            {name: option for name, option in group.items() if name not in without} for group in (_STUDY, _HINTS)
+        )
+
         @functools.wraps(command)
         def called(**values: Any) -> None:
-            shared: dict[str, Any] = {name: None if name in without else values.pop(name) for name in _READING}
-            command(**values, options=Options(**shared))
+            # Imported here because pandas takes a second to load, and --help does not need it.
+            from scaling.parsers import Hints
+            from scaling.study import StudyOptions
 
-        for name, option in reversed(_READING.items()):
-            if name not in without:
-                called = option(called)
+            known = Hints(**{name: values.pop(name) for name in hints})
+            options = StudyOptions(hints=known, **{name: values.pop(name) for name in study})
+            command(**values, options=options)
+
+        for option in reversed([*study.values(), *hints.values()]):
+            called = option(called)
         return called
 
     return decorate
 
 
-def _count(name: str, meaning: str, metavar: str = "N") -> Callable[..., Any]:
-    return click.option(name, type=click.IntRange(min=1), metavar=metavar, help=meaning)
+def _number(option: str, field: str, text: str, metavar: str = "N") -> Callable[..., Any]:
+    return click.option(option, field, type=click.IntRange(min=1), metavar=metavar, help=text)
 
 
-_READING = {
+_STUDY = {
     "skip_epochs": click.option(
         "--skip-epochs",
         type=click.IntRange(min=0),
+        metavar="N",
         default=1,
         show_default=True,
-        help="Epochs to leave out at the start of each run, or after its last resume: they hold start-up work.",
+        help="Epochs to skip at the start of each run, or after its last resume: they include start-up work.",
     ),
-    "baseline": _count("--baseline", "Number of workers to compare with.  [default: the fewest]", "WORKERS"),
+    "baseline": _number(
+        "--baseline",
+        "baseline",
+        "Number of workers that speed-up and efficiency refer to.  [default: the smallest of each curve]",
+        "WORKERS",
+    ),
     "baseline_from": click.option(
         "--baseline-from",
         type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Run, log or folder that the baseline is taken from.  [default: the runs themselves]",
+        metavar="PATH",
+        help="Log or folder with the runs of the baseline.  [default: the baseline is among RUN...]",
     ),
     "mode": click.option(
         "--mode",
-        type=click.Choice(_MODES),
-        default=_MODES[0],
+        type=click.Choice(MODES),
+        default=MODES[0],
         show_default=True,
-        help="What is kept as workers are added: batch per worker and data, all of both, or both per worker.",
+        help="Kind of scaling, by what all runs have in common: batch per worker and data set (fixed-local); global "
+        "batch and data set (strong); batch and events per worker (weak).",
     ),
     "allow_different": click.option(
-        "--allow-different", is_flag=True, help="Compare runs even if they differ in more than size."
+        "--allow-different",
+        is_flag=True,
+        help="Compare runs even if they differ in more than the number of workers.  [default: refuse them]",
     ),
     "series": click.option(
-        "--series", multiple=True, metavar="SETTING", help="Setting whose values are curves of their own, as precision."
+        "--series",
+        multiple=True,
+        metavar="SETTING",
+        help="Draw a separate curve for each value of this setting, such as precision. Can be repeated.  "
+        "[default: one curve]",
     ),
-    "column": click.option(
+}
+"""Options by the field of `StudyOptions` that each sets, in the order of --help."""
+
+_HINTS = {
+    "columns": click.option(
         "--column",
+        "columns",
         type=_Column(),
         multiple=True,
         metavar="NAME=COLUMN",
-        help="Column of a table, as seconds=average_train_time, workers=num_replicas or setting.precision=type.",
+        callback=lambda _context, _option, pairs: dict(pairs),
+        help="Column of a table or CSV log that holds a quantity, such as seconds=average_train_time, "
+        "workers=num_replicas or setting.precision=type. Can be repeated.  [default: columns with usual names]",
     ),
-    "workers": _count("--workers", "Workers of each run, where its log does not tell."),
-    "batch": _count("--batch", "Events per worker and step, where the log does not tell.", "EVENTS"),
-    "train_events": _count("--train-events", "Events of an epoch, where the log does not tell.", "EVENTS"),
-    "cores_per_node": _count("--cores-per-node", "Physical cores, for core-hours.", "N"),
+    "workers": _number(
+        "--workers",
+        "workers",
+        "Workers of each run. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
+    ),
+    "batch_size": _number(
+        "--batch",
+        "batch_size",
+        "Events per worker and step. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
+        "EVENTS",
+    ),
+    "train_events": _number(
+        "--train-events",
+        "train_events",
+        "Events in the training data. Ignored for run.jsonl, which records them.  [default: from the log]",
+        "EVENTS",
+    ),
+    "cores_per_node": _number(
+        "--cores-per-node",
+        "cores_per_node",
+        "Physical cores of each node, to compute core-hours.  [default: from the log]",
+    ),
     "name_pattern": click.option(
         "--name-pattern",
         metavar="REGEX",
-        help=r"Finds what the log does not tell in its path, as '(?P<nodes>\d+)nodes'.",
+        help=r"Regular expression for the path of a log. Its named groups are numbers (workers, nodes, ...) or "
+        r"settings of the run, such as '(?P<nodes>\d+)nodes'.  [default: usual names such as 8nodes]",
     ),
-    "nodes": _count("--nodes", "Nodes of each run, where its log does not tell."),
+    "nodes": _number(
+        "--nodes",
+        "nodes",
+        "Nodes of each run. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
+    ),
 }
-"""By the field of `Options` that each fills, in the order of --help."""
+"""Options by the field of `Hints` that each sets, in the order of --help."""

@@ -1,6 +1,6 @@
-"""Points of other people's scaling studies, with their sources: read from `published.toml`.
+"""Results of published scaling studies, with their sources, from `published.toml`.
 
-What was not published is computed from what was: efficiency from seconds, against the source's own baseline.
+An efficiency that a source does not give is computed from its seconds per epoch, relative to its own baseline.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class PublishedPoint:
 
     workers: int
     efficiency: float
-    """Against the study's own baseline."""
+    """Parallel efficiency as a fraction, relative to the baseline of the same study."""
     seconds: float | None = None
-    """Per epoch."""
+    """Seconds per epoch."""
     nodes: int | None = None
     relation: str = ""
-    """Such as `more than`, where the source does not give the figure exactly."""
+    """Words in front of the efficiency, such as `more than`, if the source does not give an exact number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,19 +34,20 @@ class Published:
     name: str
     source: str
     unit: str
-    """What workers are: workers or GPUs."""
+    """What the study counts as a worker: `workers` or `GPUs`."""
     baseline: int
+    """Number of workers that the efficiency refers to."""
     points: Sequence[PublishedPoint]
 
     def relation(self, point: PublishedPoint) -> str:
-        """How a point is to be read: `more than 94.0% against 4 workers`."""
-        return f"{point.relation} {point.efficiency:.1%} against {self.baseline} {self.unit}".strip()
+        """Return the efficiency of a point in words: `more than 94.0% relative to 4 workers`."""
+        return f"{point.relation} {point.efficiency:.1%} relative to {self.baseline} {self.unit}".strip()
 
 
 def read_published() -> list[Published]:
-    """The studies that ship with this package."""
+    """Return the studies in `published.toml`."""
     text = resources.files("scaling").joinpath("published.toml").read_text(encoding="utf-8")
-    found = []
+    studies = []
     for curve in tomllib.loads(text)["curve"]:
         seconds = {point["workers"]: point.get("seconds") for point in curve["points"]}
         base = curve["baseline"]
@@ -61,5 +62,5 @@ def read_published() -> list[Published]:
             )
             for point in curve["points"]
         ]
-        found.append(Published(**{**curve, "points": tuple(points)}))
-    return found
+        studies.append(Published(**{**curve, "points": tuple(points)}))
+    return studies

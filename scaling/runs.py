@@ -1,7 +1,7 @@
-"""What the rest of the package knows of a run, whatever kind of file it was read from.
+"""The data of one run, in the same form for every log format.
 
-Readers of files are in `parsers`, what is computed from runs in `metrics`. A number that a file does not tell is None
-where it is a count and not-a-number where it is a time, so that tables carry it as missing.
+`parsers` fill these classes, and `metrics` compute from them. A count that a log does not give is None, a time that it
+does not give is not-a-number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 
 from scaling.records import Run, StepTimes
 
-__all__ = ["MAY_DIFFER", "EpochTimes", "RunLog"]
+__all__ = ["MAY_DIFFER", "MODES", "EpochTimes", "RunLog"]
+
+MODES = ("fixed-local", "strong", "weak")
+"""Kinds of scaling, by what stays the same as workers are added: the batch per worker and the data set (fixed-local);
+the global batch and the data set (strong); the batch and the events per worker (weak)."""
 
 MAY_DIFFER = frozenset(
     {
@@ -20,70 +24,72 @@ MAY_DIFFER = frozenset(
         *("data", "out", "resume", "config", "tensorboard", "workers_per_node", "bind"),
     }
 )
-"""Settings of this project's training that leave the work per event as it is, or follow from the size of the run."""
+"""Settings of this project's training that may differ between compared runs: they follow from the size of the run, or
+do not change the work per event."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochTimes:
-    """What is known of one epoch. Seconds are wall time."""
+    """Times and losses of one epoch. All times are wall time in seconds."""
 
     epoch: int
-    """Counted from 1, whatever the file counts from."""
+    """Number of the epoch, from 1 in every format."""
     seconds: float
-    """Training; with validation and checkpoint in it where the file cannot tell them apart (a note says so)."""
+    """Seconds of training. Includes validation and checkpoint if the log does not separate them; a note says so."""
     events: int | None = None
-    """Really processed over all ranks."""
+    """Events processed by all ranks."""
     steps: int | None = None
     validation_seconds: float = math.nan
     checkpoint_seconds: float = math.nan
     input_seconds: float = math.nan
-    """Waiting for events, mean over ranks; part of `seconds`."""
+    """Seconds of waiting for events, mean over ranks; part of `seconds`."""
     communication_seconds: float = math.nan
-    """Gradient exchange with the wait for slower ranks, mean over ranks; part of `seconds`."""
+    """Seconds of the gradient exchange, including the wait for slower ranks, mean over ranks; part of `seconds`."""
     negotiation_seconds: float = math.nan
-    """Time in which a tensor waited until the last rank had it; overlaps with computing. Only timelines tell it; their
-    exchange overlaps with computing, too."""
+    """Seconds in which tensors waited until every rank had them. Only timelines give it. In a timeline this time and
+    the exchange overlap with computing."""
     slowest_ratio: float = math.nan
-    """Computing time of the slowest rank over the median of all."""
+    """Computing time of the slowest rank over the median of all ranks."""
     step_seconds: StepTimes | None = None
     rank_step_seconds: Sequence[float] = ()
-    """Mean computing time of a step on each rank, in rank order."""
+    """Mean computing seconds of a step on each rank, in rank order."""
     losses: Mapping[str, float] = field(default_factory=dict)
     whole: bool = True
-    """False for an epoch that was interrupted and continued: its seconds are of the last piece only."""
+    """False if the epoch was interrupted and continued. Its seconds then cover only the last part."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLog:
-    """One run of one size, read."""
+    """One run on one number of workers, as read from a log."""
 
     source: str
-    """The file, with the line or row where it holds several runs."""
+    """Path of the log, with the line or row if the log holds several runs."""
     format: str
-    """Name of the reader, such as `record` or `3dgan`."""
+    """Name of the log format, such as `record` or `3dgan`."""
     workers: int
-    """Ranks, replicas or GPUs: what the speed-up is counted over."""
+    """Number of ranks, replicas or GPUs. Speed-up and efficiency refer to it."""
     nodes: int | None = None
     cores_per_node: int | None = None
-    """Physical cores, for core-hours."""
+    """Physical cores, used for core-hours."""
     batch_size: int | None = None
     """Events per worker and step."""
     global_batch_size: int | None = None
+    """Events per step over all workers."""
     train_events: int | None = None
-    """Events that an epoch draws from."""
+    """Events in the training data."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What must be equal in runs that are compared, as text. Readers leave out what is in `MAY_DIFFER` and what is a
-    field here (batch sizes, events). `data files` holds the names and events of the files, without their folder.
-    `communicator` is what exchanges the gradients; that of a single worker does not count."""
+    """Settings that must be equal in compared runs, as text. Parsers omit the settings in `MAY_DIFFER` and those with a
+    field here (batch sizes, events). `data files` holds the name and number of events of every file, without folders.
+    `communicator` is the library of the gradient exchange; it is ignored for a single worker."""
     epochs: Sequence[EpochTimes] = ()
     status: str = "unknown"
-    """complete, interrupted, failed, or unknown where the file does not tell."""
+    """complete, interrupted, failed, or unknown if the log does not say."""
     summary: bool = False
-    """True where an entry of `epochs` stands for a whole run, such as the row of a table: there is no start-up epoch
-    to skip."""
+    """True if each entry of `epochs` stands for a whole run, such as a row of a table. It then has no start-up epoch to
+    skip."""
     resumed_epochs: int = 0
-    """Epochs before the newest part of the run; those are not used."""
+    """Epochs before the last resume. They are not used."""
     notes: Sequence[str] = ()
-    """Sentences for the reader of the report: lines that were skipped, times that could not be told apart."""
+    """Sentences for the reader of the report, for example about lines that were skipped."""
     record: Run | None = None
-    """All of it, where this project wrote it: placement, losses, hosts."""
+    """The complete record of a run of this project, with placement, losses and hosts."""

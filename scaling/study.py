@@ -1,6 +1,6 @@
-"""A scaling study, read and computed: what every command of `scaling` begins with.
+"""A scaling study: runs read from logs, with the tables and fits computed from them.
 
-Puts `parsers`, `metrics` and `models` together; writes nothing and draws nothing.
+Connects `parsers`, `metrics` and `models`. Every command that reads runs begins with `read_study`.
 """
 
 from __future__ import annotations
@@ -17,76 +17,76 @@ from scaling.parsers import Hints, read_runs
 from scaling.records import RecordError
 from scaling.runs import RunLog
 
-__all__ = ["Options", "Study", "fits_of", "forecast_sizes", "forecast_tables", "listed", "read_study"]
+__all__ = ["Study", "StudyOptions", "differences_text", "fits_of", "forecast_sizes", "forecast_tables", "read_study"]
+
+_DRAWN_SIZES = 40
+"""Sizes of a forecast curve in a plot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """How runs are read and compared."""
+class StudyOptions:
+    """How to read and compare runs."""
 
     skip_epochs: int = 1
-    """Left out at the start of each run, or after its last resume."""
+    """Epochs to skip at the start of each run, or after its last resume."""
     baseline: int | None = None
-    """Workers; by default the fewest of each curve."""
+    """Workers that speed-up and efficiency refer to. None means the smallest number of each curve."""
     baseline_from: Path | None = None
-    """Runs that the baseline is taken from, where it is not among those of the study."""
+    """Log or folder with the runs of the baseline. None means that the baseline is among the runs of the study."""
     mode: str = "fixed-local"
-    """One of `metrics.MODES`."""
+    """One of `runs.MODES`."""
     allow_different: bool = False
-    """Compare runs though they differ in more than size."""
+    """Whether to compare runs that differ in more than the number of workers."""
     series: Sequence[str] = ()
-    """Settings whose values make curves of their own."""
+    """Settings that separate the curves: each combination of their values is one curve."""
     hints: Hints = field(default_factory=Hints)
-    """What the files do not tell."""
+    """Facts from the user that the logs lack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """Runs and what was computed from them."""
+    """Runs and the tables computed from them."""
 
     runs: Sequence[RunLog]
     labels: Sequence[str]
-    """The series of each run."""
+    """Name of the curve of each run, see `metrics.series_labels`."""
     epochs: pd.DataFrame
+    """Result of `metrics.epochs_table`."""
     points: pd.DataFrame
+    """Result of `metrics.points`."""
     curve: pd.DataFrame
+    """Result of `metrics.curve`."""
     notes: Sequence[str]
-    unlike: Mapping[str, Mapping[str, Sequence[str]]]
-    """What differs beyond size, as `metrics.differences` gives it; empty unless that was allowed."""
+    """Sentences for the reader of the table."""
+    differences: Mapping[str, Mapping[str, Sequence[str]]]
+    """Result of `metrics.differences`. Empty unless `StudyOptions.allow_different` is set."""
 
 
-def read_study(paths: Sequence[Path], options: Options) -> Study:
-    """Read the runs at `paths` and compute their curves.
+def read_study(paths: Sequence[Path], options: StudyOptions) -> Study:
+    """Read the runs at `paths`, each a log or a folder, and compute their curves.
 
     Raises:
-        RecordError: a file cannot be read, no run has an epoch, the runs of one curve differ in more than size and that
-            is not allowed, or the baseline is in none of them.
+        RecordError: a log cannot be read, no run has an epoch, the runs of one curve differ in more than the number of
+            workers and the options do not allow it, or no run has the size of the baseline.
     """
     runs = read_runs(paths, options.hints)
-    unlike = metrics.differences(runs, options.mode, options.series)
-    if unlike and not options.allow_different:
+    differences = metrics.differences(runs, options.mode, options.series)
+    if differences and not options.allow_different:
         raise RecordError(
-            f"the runs differ in more than size, so that their times do not compare:\n{listed(unlike)}\n"
-            "Leave out the runs that do not belong, name a setting with --series to give each of its values a curve, "
-            "or give --allow-different to compare them all the same"
+            "the runs differ in more than the number of workers, so their times cannot be compared:\n"
+            f"{differences_text(differences)}\n"
+            "Leave out the runs that do not belong, draw one curve for each value of a setting with --series SETTING, "
+            "or compare them anyway with --allow-different"
         )
     epochs = metrics.epochs_table(runs, options.skip_epochs, options.series)
     notes = metrics.notes(runs, epochs, options.skip_epochs)
-    if unlike:
-        notes.insert(0, f"The runs differ in more than size:\n{listed(unlike)}")
+    if differences:
+        notes.insert(0, f"The runs differ in more than the number of workers:\n{differences_text(differences)}")
     points = metrics.points(epochs)
     reference = None
     if options.baseline_from is not None:
-        others = read_runs([options.baseline_from], options.hints)
-        differ = metrics.differences([*runs, *others], options.mode, options.series)
-        if differ and not options.allow_different:
-            raise RecordError(
-                f"the runs of the baseline in {options.baseline_from} differ from the others in more than size:\n"
-                f"{listed(differ)}\nTake a baseline that was measured alike, or give --allow-different"
-            )
-        keys = [key for key in options.series if any(key in run.settings or hasattr(run, key) for run in others)]
-        reference = metrics.points(metrics.epochs_table(others, options.skip_epochs, keys))
-        notes.append(f"The baseline is taken from {options.baseline_from}.")
+        reference = _reference_points(runs, options.baseline_from, options)
+        notes.append(f"The baseline is from {options.baseline_from}.")
     return Study(
         runs=runs,
         labels=metrics.series_labels(runs, options.series),
@@ -94,12 +94,33 @@ def read_study(paths: Sequence[Path], options: Options) -> Study:
         points=points,
         curve=metrics.curve(points, options.baseline, options.mode, reference),
         notes=notes,
-        unlike=unlike,
+        differences=differences,
     )
 
 
+def _reference_points(runs: Sequence[RunLog], path: Path, options: StudyOptions) -> pd.DataFrame:
+    """Return the points of the runs at `path`, which serve as the baseline of `runs`."""
+    others = read_runs([path], options.hints)
+    differences = metrics.differences([*runs, *others], options.mode, options.series)
+    if differences and not options.allow_different:
+        raise RecordError(
+            f"the baseline runs in {path} differ from the others in more than the number of workers:\n"
+            f"{differences_text(differences)}\n"
+            "Give a baseline with the same settings, or compare them anyway with --allow-different"
+        )
+    keys = [key for key in options.series if any(key in run.settings or hasattr(run, key) for run in others)]
+    return metrics.points(metrics.epochs_table(others, options.skip_epochs, keys))
+
+
 def fits_of(curve: pd.DataFrame, model: str | None = None) -> dict[str, models.Fit]:
-    """A fit of every series of a curve: of the model asked for, or of the one that predicts best.
+    """Fit a model to each series of a curve.
+
+    Args:
+        curve: result of `metrics.curve`.
+        model: a key of `models.MODELS`. None means the model chosen by `models.choose`.
+
+    Returns:
+        The fit of each series.
 
     Raises:
         RecordError: the model is unknown or a series has fewer than two sizes.
@@ -111,33 +132,38 @@ def fits_of(curve: pd.DataFrame, model: str | None = None) -> dict[str, models.F
 
 
 def forecast_sizes(curve: pd.DataFrame, fit: models.Fit, nodes: Sequence[int], workers: Sequence[int]) -> list[int]:
-    """Workers at which a forecast is asked for, ascending: those on full `nodes`, and `workers` themselves.
+    """Return the numbers of workers to forecast, sorted: those of full `nodes`, and `workers`.
 
     Raises:
-        RecordError: nodes are asked for and the runs do not tell how many workers a node has.
+        RecordError: `nodes` is not empty, but some runs do not record their nodes.
     """
     if nodes and curve["nodes"].isna().any():
         raise RecordError(
-            "the runs do not tell their nodes, so that none can be forecast; give --at-workers with their numbers, "
-            r"or tell the nodes with --name-pattern such as '(?P<nodes>\d+)nodes'"
+            "some runs do not record their nodes, so a number of nodes cannot be forecast; give numbers of workers "
+            r"with --at-workers, or the nodes of the runs with --name-pattern such as '(?P<nodes>\d+)nodes'"
         )
-    return sorted({*(round(n * fit.study.workers_per_node) for n in nodes), *workers})
+    return sorted({*(round(n * fit.workload.workers_per_node) for n in nodes), *workers})
 
 
 def forecast_tables(
     curve: pd.DataFrame, fits: Mapping[str, models.Fit], sizes: Sequence[int]
 ) -> dict[str, pd.DataFrame]:
-    """Forecasts of every series that are dense enough to draw, from its smallest to the largest of all sizes."""
+    """Return a forecast of each series with enough sizes for a smooth line in a plot.
+
+    The sizes reach from the smallest measured one of the series to its largest one or to the largest of `sizes`.
+    """
     tables = {}
     for series, part in curve.groupby("series"):
         first, last = int(part["workers"].min()), max([*sizes, int(part["workers"].max())])
-        dense = np.geomspace(first, last, 40).round().astype(int)
+        dense = np.geomspace(first, last, _DRAWN_SIZES).round().astype(int)
         tables[str(series)] = fits[str(series)].forecast(sorted({*dense.tolist(), *sizes, *part["workers"].tolist()}))
     return tables
 
 
-def listed(unlike: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
-    """One line per setting and value: `  batch_size: 8 in a/run.jsonl, b/run.jsonl`."""
+def differences_text(differences: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Return a line for each setting and value, such as `  batch_size: 8 in a/run.jsonl, b/run.jsonl`."""
     return "\n".join(
-        f"  {name}: {value} in {', '.join(paths)}" for name, values in unlike.items() for value, paths in values.items()
+        f"  {name}: {value} in {', '.join(paths)}"
+        for name, values in differences.items()
+        for value, paths in values.items()
     )

@@ -1,67 +1,55 @@
-"""Shared by all tests: a few simulated showers, and real launcher processes under a real MPI."""
+"""Fixtures and hooks of all tests: simulated showers, real launcher processes under MPI, markers by folder."""
 
 from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.environment import ROOT, mpi_environment
+from tests.support.environment import mpi_environment
+from tests.support.launching import Launch, make_launch
+from tests.support.runs import arguments
 
+TESTS = Path(__file__).parent
+MARKED_FOLDERS = ("mpi", "cluster")
+"""Folders whose tests all get the marker of the same name; these tests must not run beside others."""
 EVENTS = 24
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So a shell starts what it puts into the background, and the commands that tests interrupt would inherit it.
+    # Shells ignore SIGINT in background processes, and xdist in its workers. Commands that tests start inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in MARKED_FOLDERS:
+            item.add_marker(folder)
 
 
 @pytest.fixture(scope="session")
 def mpirun() -> str:
-    found = shutil.which("mpirun", path=mpi_environment()["PATH"])
-    if found is None:
-        pytest.skip("no mpirun on PATH and none in this environment")
-    return found
-
-
-Launch = Callable[..., subprocess.CompletedProcess[str]]
+    """Path of this environment's mpirun, or else of the one on PATH."""
+    path = shutil.which("mpirun", path=mpi_environment()["PATH"])
+    if path is None:
+        pytest.skip("no mpirun on PATH and none in this environment; make one with 'make env'")
+    return path
 
 
 @pytest.fixture(scope="session")
 def launch(mpirun: str) -> Launch:
     """Run `python -m launcher ARGUMENTS` on some ranks and wait for its end."""
-
-    def run(
-        ranks: int,
-        *arguments: object,
-        mpi_options: Sequence[str] = (),
-        timeout: float = 800,
-        **environment: str,
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "launcher", *map(str, arguments)]
-        if ranks:
-            command = [mpirun, "-np", str(ranks), "--oversubscribe", *mpi_options, *command]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env=mpi_environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    return run
+    return make_launch(mpirun)
 
 
 @pytest.fixture(scope="session")
 def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small files of simulated showers; returns their folder."""
-    from gan.data.showers import write_showers
+    """Folder of two small files of simulated showers; tests must not change it."""
+    from gan.data.writing import write_showers
     from gan.simulation.gflash import simulate
 
     folder = tmp_path_factory.mktemp("showers")
@@ -74,9 +62,7 @@ def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def two_ranks(launch: Launch, shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two epochs on 2 ranks, deterministic: the run that others are compared with. Folder and output."""
-    from tests.support.runs import arguments
-
+    """Folder and output of two deterministic epochs on 2 ranks: the run that others are compared with."""
     out = tmp_path_factory.mktemp("two")
     done = launch(2, *arguments(shower_files, out, "--epochs", 2, "--batch-size", 2, "--deterministic"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,1 +1,1 @@
-"""Showers in HDF5 files: their layout, reading and writing them, and batches for a training."""
+"""Showers in HDF5 files: their layout, reading and writing, and batches for a training."""

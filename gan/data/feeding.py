@@ -1,6 +1,7 @@
-"""Who reads which event when: the split, the order of an epoch, each rank's part, and reading ahead of the training.
+"""Choose the events of each batch and read them ahead of the training.
 
-How events lie in files is the business of `showers`.
+This covers the split into training and validation, the random order of an epoch, and the part of each rank. `showers`
+reads the events from files.
 """
 
 from __future__ import annotations
@@ -15,111 +16,133 @@ import numpy as np
 
 from gan.data.showers import ShowerSet
 from gan.errors import InputError
-from gan.settings import TrainingSettings
 
 __all__ = ["Feeder", "Part", "Split", "split_events"]
 
 READ_AHEAD = 4
-"""Batches read ahead: enough to ride over a slow read, 0.5 MB each at batch 8."""
+"""Batches that are read ahead, so that one slow read does not stop the training. A batch of 8 takes 0.5 MB."""
 
 Batches = Sequence[np.ndarray] | np.ndarray
+"""Event numbers of each batch."""
 _Read = Future[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Event numbers for training and for validation. They depend on the seed and the files, never on the ranks."""
+    """Event numbers for training and validation. They depend on the seed and the files, not on the number of ranks."""
 
     train: np.ndarray
+    """Numbers of the training events, in random order."""
     validation: np.ndarray
+    """Numbers of the validation events, in ascending order."""
 
 
-def split_events(total: int, settings: TrainingSettings) -> Split:
-    """Choose the events to use and hold out the validation's, both at random, since files may be sorted by energy.
+def split_events(total: int, *, events: int | None, validation_fraction: float, seed: int) -> Split:
+    """Choose the events of a run, and hold out some of them for validation.
+
+    Both choices are random, because files may be sorted by energy.
+
+    Args:
+        total: number of events in all files.
+        events: number of events to use, training and validation together. None: all.
+        validation_fraction: fraction of these that is held out.
+        seed: seed of both choices.
 
     Raises:
-        InputError: fewer events than asked for, or a split that leaves none for training or validation.
+        InputError: the files hold fewer events than `--events`, or the validation fraction is not 0 but gives no event.
     """
-    wanted = total if settings.events is None else settings.events
+    wanted = total if events is None else events
     if wanted > total:
-        raise InputError(f"--events is {wanted} but the files hold {total}; ask for fewer or add files to --data")
-    chosen = np.random.default_rng([settings.seed, 0]).permutation(total)[:wanted]
-    held_out = round(wanted * settings.validation_fraction)
-    if settings.validation_fraction > 0 and held_out == 0:
         raise InputError(
-            f"--validation-fraction {settings.validation_fraction} of {wanted} events is none; "
-            "use more events, a larger fraction, or 0 for no validation"
+            f"--events is {wanted} but the files hold {total}; expected at most {total}. "
+            "Reduce --events, or add files to --data."
+        )
+    chosen = np.random.default_rng([seed, 0]).permutation(total)[:wanted]
+    held_out = round(wanted * validation_fraction)
+    if validation_fraction > 0 and held_out == 0:
+        raise InputError(
+            f"--validation-fraction {validation_fraction} of {wanted} events gives no event; expected at "
+            "least one. Use more events, a larger fraction, or 0 for no validation."
         )
     return Split(train=chosen[held_out:], validation=np.sort(chosen[:held_out]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One rank's part of every epoch: a slice of each global batch of a permutation that all ranks share."""
+    """One rank's part of each epoch.
+
+    All ranks draw the same random order of the training events, and each takes its slice of every global batch.
+    """
 
     train: np.ndarray
+    """Numbers of all training events; the same on every rank."""
     batch_size: int
+    """Events per rank and step."""
     rank: int
+    """Number of this rank, from 0."""
     size: int
+    """Number of ranks."""
     seed: int
+    """Seed of the order of all epochs."""
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch; what is left over is less than one global batch."""
+        """Steps per epoch. The rest of the events is less than one global batch."""
         return len(self.train) // (self.batch_size * self.size)
 
     @property
     def left_out(self) -> int:
-        """Events that an epoch does not see; which ones differs from epoch to epoch."""
+        """Number of events that an epoch does not use. Each epoch leaves out other ones."""
         return len(self.train) - self.steps * self.batch_size * self.size
 
     def check(self) -> None:
-        """Raises: InputError where there are fewer events than one global batch."""
+        """Raise InputError if there are fewer training events than one global batch."""
         if self.steps == 0:
             raise InputError(
                 f"{len(self.train)} training events are fewer than one global batch of {self.batch_size * self.size} "
-                f"({self.size} workers x --batch-size {self.batch_size});"
-                " use more events, fewer workers or a smaller batch"
+                f"({self.size} workers x --batch-size {self.batch_size}); expected at least one batch. "
+                "Use more events, fewer workers or a smaller --batch-size."
             )
 
     def batches(self, epoch: int) -> np.ndarray:
-        """Event numbers of this rank's batches in this epoch, (steps, batch_size)."""
+        """Return the event numbers of this rank's batches, (steps, batch_size). `epoch` counts from 0."""
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.train)
         used = order[: self.steps * self.size * self.batch_size]
         return used.reshape(self.steps, self.size, self.batch_size)[:, self.rank]
 
 
 class Feeder:
-    """Reads batches in a background thread ahead of their use and measures how long the training had to wait.
+    """Read batches ahead in a background thread, and measure how long the training waits for them.
 
-    The thread runs in system calls and zlib nearly all of its time (see `reading`), where it does not hold the GIL.
+    The thread spends nearly all of its time in system calls and zlib (see `reading`), where it does not hold the GIL.
     """
 
     def __init__(self, showers: ShowerSet) -> None:
         self._showers = showers
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeder")
         self._expected: dict[bytes, _Read] = {}
-        """First batches of the next `feed`, by their event numbers."""
+        """Reads of the first batches of a later `feed`, by the bytes of their event numbers."""
         self.waited = 0.0
-        """Seconds spent waiting since the last `reset`."""
+        """Seconds that the training has waited for batches since the last `reset`."""
 
     def close(self) -> None:
-        """End the thread; what it was to read ahead is not read."""
+        """Stop the thread and cancel the reads that have not begun."""
         self._reader.shutdown(cancel_futures=True)
 
     def reset(self) -> None:
+        """Set `waited` to 0."""
         self.waited = 0.0
 
     def feed(self, batches: Batches, then: Batches = ()) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Cells float32 (batch, 25, 25, 25) in GeV and energies float32 (batch,) in GeV, batch after batch.
+        """Yield the cells (batch, 25, 25, 25) and energies (batch,) of each batch, both float32 in GeV.
 
         Args:
             batches: event numbers of each batch.
-            then: the batches of a later `feed`; its first ones are read once there is nothing else to read, so that
-                an epoch does not begin with waiting.
+            then: batches of a later `feed`, such as the next epoch. Their first ones are read ahead when all of
+                `batches` are read, so that the next epoch does not begin with waiting.
 
         Raises:
-            InputError: a batch cannot be read; where it should have come.
+            InputError: a batch cannot be read. The error comes in place of this batch.
         """
         waiting = deque(map(self._read, batches[:READ_AHEAD]))
         try:

@@ -1,8 +1,10 @@
-"""CERN's fixed-angle layout of HDF5 files of showers: names and shapes, and whether a file follows them.
+"""CERN's fixed-angle layout of HDF5 shower files: names and shapes, and a check that a file follows it.
 
-A file holds `ECAL` (N, 25, 25, 25), the cells in GeV with the depth as the last axis, and `target` (N, 2 or
-more), the primary energy in GeV in column 1. Other data sets may be there, cells may have any type of number
-and a last axis of 1. Finding files, reading events and writing are left to `gan.data.showers`.
+A file holds two data sets. `ECAL` (events, 25, 25, 25) is the energy in each cell in GeV; the last axis is the depth.
+`target` (events, 2 or more) holds the primary energy in GeV in column 1. Other data sets are ignored. Cells may have
+any numeric type and a further last axis of length 1.
+
+`showers` finds files and reads events, `writing` writes files.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ __all__ = [
     "CELLS",
     "CELL_CUT",
     "ELECTRON",
-    "ENERGY_LIMIT",
     "EVENTS_PER_FILE",
     "FILE_NAME",
     "SHAPE",
@@ -32,57 +33,69 @@ __all__ = [
 ]
 
 CELLS = "ECAL"
+"""Name of the data set of cells."""
 TARGET = "target"
+"""Name of the data set of primary energies."""
 SHAPE = (25, 25, 25)
+"""Cells of one event along x, y and the depth."""
 EVENTS_PER_FILE = 10_000
+"""Default number of events in one file, as in CERN's data."""
 FILE_NAME = "EleEscan_{k}_{n}.h5"
-"""k counts productions and n the files of one, both from 1."""
+"""File name, with the number `k` of the production and the number `n` of the file in it, both from 1."""
 CELL_CUT = 1e-6
-"""GeV; what lies below is no signal and is read as 0."""
-ENERGY_LIMIT = 1000.0
-"""GeV; nothing in this detector's data lies above, so a larger number is in another unit."""
+"""Smallest signal of a cell in GeV. Smaller values are read as 0."""
 ELECTRON = 11
-"""PDG id, column 0 of `target` in the files that we write."""
+"""PDG id of the electron: column 0 of `target` in the files of this project."""
 
 UNREADABLE = (OSError, RuntimeError, KeyError)
-"""What h5py raises for a file that is no HDF5 file, truncated or damaged, depending on the place."""
+"""Exceptions that h5py raises for a file that is not HDF5, truncated or damaged."""
 
 _ADVICE = "Use files in the fixed-angle layout of 3DGAN."
 
 
 @dataclass(frozen=True, slots=True)
 class ShowerFile:
-    """A file that was found to hold showers."""
+    """A file that follows the layout."""
 
     path: Path
+    """Path of the file."""
     events: int
+    """Number of events in the file."""
 
 
 def check_file(path: Path) -> ShowerFile:
-    """Open a file and look at its header. Raises InputError if it does not follow the layout."""
+    """Open a file and check its header.
+
+    Raises:
+        InputError: the file cannot be read or does not follow the layout.
+    """
     try:
         with open_file(path) as file:
             return ShowerFile(path, len(data_sets(file, path)[0]))
     except InputError:
         raise
     except (*UNREADABLE, ValueError) as error:
-        # A damaged header may name a type of number that does not exist, a ValueError.
+        # A damaged header may name a numeric type that does not exist: h5py then raises a ValueError.
         raise unreadable(path, error) from error
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open a file to read, without a lock: many ranks do so, and some cluster file systems have no locks."""
+    """Open a file for reading, without a lock: many ranks read it, and some cluster file systems have no locks."""
     return h5py.File(path, "r", locking=False)
 
 
 def data_sets(file: h5py.File, path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
-    """Return the data sets of cells and targets. Raises InputError if one is missing or has another form."""
+    """Return the data sets of cells and targets of an open file.
+
+    Raises:
+        InputError: a data set is missing, has another shape or type, or holds no event.
+    """
     for name in (CELLS, TARGET):
         if name not in file or not isinstance(file[name], h5py.Dataset):
-            held = ", ".join(map(str, file)) or "nothing"
-            raise InputError(f"{path} has no data set '{name}'; it holds {held}. {_ADVICE}")
+            content = ", ".join(map(str, file)) or "nothing"
+            raise InputError(f"{path} has no data set '{name}'; it holds {content}. {_ADVICE}")
     cells, target = file[CELLS], file[TARGET]
-    # An empty data set has no shape at all.
+    # The shape of an empty data set is None.
     if (cells.shape or ())[1:] not in (SHAPE, (*SHAPE, 1)) or cells.dtype.kind not in "fiu":
         raise InputError(
             f"{path}: '{CELLS}' has the shape {cells.shape} and type {cells.dtype}; "
@@ -96,7 +109,7 @@ def data_sets(file: h5py.File, path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
     if len(cells) != len(target):
         raise InputError(
             f"{path}: '{CELLS}' has {len(cells)} events and '{TARGET}' {len(target)}; "
-            f"expected as many of each. The file may be incomplete: copy or write it again."
+            "expected the same number in both. The file may be incomplete: copy or write it again."
         )
     if not len(cells):
         raise InputError(f"{path} holds 0 events; expected at least one. Leave the file out.")
@@ -104,7 +117,7 @@ def data_sets(file: h5py.File, path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """Return the error for a file that HDF5 cannot open or read from."""
+    """Return the error for a file that HDF5 cannot open or read."""
     return InputError(
-        f"{path} cannot be read ({error}); expected a whole HDF5 file. Check its rights, or copy or write it again."
+        f"{path} cannot be read ({error}); expected a whole HDF5 file. Check its permissions, or copy it again."
     )

@@ -1,17 +1,19 @@
-"""Events out of one HDF5 file, at random: where the bytes of each lie, and how they become cells.
+"""Read single events from one HDF5 file at random: find the bytes of each event and decode them.
 
-A training asks for events in random order, 8 at a time. HDF5 answers under h5py's lock. But where the bytes of an
-event lie together, their place in the file is all one needs: places are looked up once, and from then on an event is
-one `pread` and, where it is compressed, one call of zlib. Both release the GIL. Nothing is kept in memory: the kernel's
-page cache is the cache. Workers of a node share it and read different events of an epoch, so no byte is there twice;
-it takes 5 kB an event of this project's own files, and gives way where memory is short. A batch of 8 takes 1.6 ms of a
-core, 0.8 of them in zlib. Decoded events in memory shared by a node's workers would save those 0.8 ms, a thousandth of
-a step, for twelve times the memory.
+A training reads events in random order, 8 at a time. HDF5 reads them under h5py's lock. But if the bytes of an event
+are contiguous, HDF5 is only needed once, to find their places. After that, a read is one `pread` and, for compressed
+events, one call of zlib. Both release the GIL.
 
-Such files are uncompressed, contiguous or in chunks of whole events, or have one event a chunk, compressed with gzip,
-with or without the shuffle filter. All others are read through HDF5; if a chunk spans many events, all of them are
-decoded for each, which is why `unpacking` rewrites them. What a file must look like is `layout`'s business, and
-which events are asked for `feeding`'s.
+This module caches nothing: the kernel's page cache is enough. All workers of a node share it, and they read different
+events of an epoch, so no byte is cached twice. The cache takes 5 kB per event of the files of this project, and the
+kernel frees it when memory is short. A batch of 8 takes 1.6 ms of one core, 0.8 ms of it in zlib. Sharing decoded
+events between the workers of a node would save those 0.8 ms, a thousandth of a step, for twelve times the memory.
+
+Direct reads work for two kinds of files: uncompressed, contiguous or in chunks of whole events; and compressed with
+gzip, with or without the shuffle filter, in chunks of one event. HDF5 reads all other files. If a chunk spans many
+events, HDF5 decodes all of them to read one, so `unpacking` rewrites such files.
+
+`layout` checks files, and `feeding` chooses the events of a batch.
 """
 
 from __future__ import annotations
@@ -35,45 +37,47 @@ __all__ = ["EventFile", "Places"]
 
 _CELLS = int(np.prod(SHAPE))
 _FILTERS = ((), (h5py.h5z.FILTER_DEFLATE,), (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE))
-"""Those that `Places.decode` undoes, in the order in which they were applied."""
+"""Filters that `Places.read` can undo, in the order in which HDF5 applies them."""
 
 Rows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where the bytes of each event lie in a file, and what they are."""
+    """Where the bytes of each event lie in a file, and how they are encoded."""
 
     offsets: npt.NDArray[np.int64]
-    """Of the first byte of each event, (events,)."""
+    """Position of each event in the file, in bytes, (events,)."""
     sizes: npt.NDArray[np.int64]
     """Stored bytes of each event, (events,)."""
     dtype: np.dtype[Any]
+    """Numeric type of the cells in the file."""
     deflate: bool = False
+    """True if events are compressed with gzip."""
     shuffle: bool = False
-    """Whether bytes were sorted by significance before they were compressed."""
+    """True if HDF5's shuffle filter grouped the bytes by their position in a number before compression."""
 
     @classmethod
     def of(cls, cells: h5py.Dataset) -> Places | None:
-        """Look up the places in a data set of shape (events, 25, 25, 25, ...); None where HDF5 has to read it."""
+        """Look up the places in a data set of shape (events, 25, 25, 25, ...). Return None if only HDF5 can read it."""
         create = cells.id.get_create_plist()
         filters = tuple(create.get_filter(number)[0] for number in range(create.get_nfilters()))
-        # A user block shifts all places by its length, in some versions of HDF5; others cannot list chunks.
+        # In some versions of HDF5 a user block shifts all places by its length. Others do not list chunks.
         if filters not in _FILTERS or cells.file.userblock_size or not hasattr(cells.id, "chunk_iter"):
             return None
         if cells.id.get_type().get_size() != cells.dtype.itemsize:
-            return None  # a type that NumPy does not have: HDF5 converts it
+            return None  # NumPy does not have this type, so HDF5 must convert it.
         bytes_each, events = _CELLS * cells.dtype.itemsize, np.arange(len(cells))
         sizes = np.full(len(cells), bytes_each)
         if cells.chunks is None:
-            begin = cells.id.get_offset()  # None where the data lie elsewhere, or were never written
+            begin = cells.id.get_offset()  # None if the data are in another file, or were never written.
             return None if begin is None else cls(offsets=begin + events * bytes_each, sizes=sizes, dtype=cells.dtype)
         per_chunk = cells.chunks[0]
         if cells.chunks[1:] != cells.shape[1:] or (filters and per_chunk > 1):
             return None
         starts, stored = _chunks(cells)
         if not stored.all():
-            return None  # never written, or written with another choice of filters
+            return None  # A chunk was never written, or was written without the filters.
         if filters:
             return cls(offsets=starts, sizes=stored, dtype=cells.dtype, deflate=True, shuffle=len(filters) == 2)
         return cls(
@@ -81,11 +85,19 @@ class Places:
         )
 
     def read(self, descriptor: int, row: int) -> Rows:
-        """Return the cells (15625,) of an event, in the type of the file. Raises OSError where they are damaged."""
+        """Return the cells of one event, (15625,), in the type of the file.
+
+        Args:
+            descriptor: open file descriptor of the file.
+            row: number of the event in the file, from 0.
+
+        Raises:
+            OSError: the event cannot be read or is damaged.
+        """
         size = int(self.sizes[row])
         stored = os.pread(descriptor, size, int(self.offsets[row]))
         if len(stored) != size:
-            raise OSError(f"event {row} (from 0): {len(stored)} of {size} bytes are there")
+            raise OSError(f"event {row} (from 0): the file holds {len(stored)} of its {size} bytes")
         try:
             content = zlib.decompress(stored, bufsize=_CELLS * self.dtype.itemsize) if self.deflate else stored
             numbers = _unshuffled(content, self.dtype.itemsize) if self.shuffle else content
@@ -95,13 +107,15 @@ class Places:
 
 
 class EventFile:
-    """The events of one file. Opened when first read from; after `close` a read opens it again."""
+    """Events of one file. The first read opens the file, and so does the first read after `close`."""
 
     def __init__(self, file: ShowerFile) -> None:
         self.file = file
+        """The original file."""
         self.source = file.path
+        """The file that is read: `file.path`, or a copy of it."""
         self.decoded = 1
-        """Events that have to be decoded to get at one; known once the file is open."""
+        """Number of events that are decoded to read one. It is known once the file was opened."""
         self._stamp: tuple[int, ...] = ()
         self._targets: Rows = np.empty(0)
         self._places: Places | None = None
@@ -109,14 +123,19 @@ class EventFile:
         self._through: h5py.Dataset | None = None
 
     def energies(self, rows: slice) -> Rows:
-        """Return energies, column 1 of the target, in the type of the file. Raises InputError if it cannot be read."""
+        """Return primary energies in GeV, (rows,), in the type of the file and unchecked.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
         with self._opened():
             return self._targets[rows]
 
     def cells(self, rows: slice, into: npt.NDArray[np.float32]) -> None:
-        """Fill `into`, (rows, 25, 25, 25), with cells in GeV, unchecked. Raises InputError if the file cannot be read.
+        """Fill `into`, (rows, 25, 25, 25), with unchecked cells in GeV. Values too large for float32 become infinite.
 
-        What is too large for float32 becomes infinite.
+        Raises:
+            InputError: the file cannot be read.
         """
         with self._opened(), np.errstate(over="ignore"):
             if self._through is not None:
@@ -126,17 +145,22 @@ class EventFile:
                     into[place] = self._places.read(self._descriptor, row).reshape(SHAPE)
 
     def use(self, source: Path) -> None:
-        """Read from another file that holds the same events from now on."""
+        """From now on, read from `source`, another file with the same events."""
         if source != self.source:
             self.close()
             self.source, self._stamp = source, ()
 
     def open(self) -> None:
-        """Open the file and, where it is new or has changed, look up where its events lie. Raises InputError."""
+        """Open the file. If it is new or has changed, look up where its events lie.
+
+        Raises:
+            InputError: the file cannot be read, or its number of events has changed.
+        """
         with self._opened():
             pass
 
     def close(self) -> None:
+        """Close the file, if it is open."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         if self._through is not None:
@@ -145,6 +169,7 @@ class EventFile:
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
+        """Open the file if it is closed, and turn errors of reading into an InputError."""
         try:
             if self._descriptor is None and self._through is None:
                 self._open()
@@ -155,12 +180,12 @@ class EventFile:
     def _open(self) -> None:
         descriptor = os.open(self.source, os.O_RDONLY)
         try:
-            seen = os.fstat(descriptor)
-            stamp = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+            status = os.fstat(descriptor)
+            stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             if stamp != self._stamp or self._places is None:
                 self._look_up()
-                if os.stat(self.source).st_ino != seen.st_ino:
-                    raise OSError("it was replaced while it was opened")
+                if os.stat(self.source).st_ino != status.st_ino:
+                    raise OSError("another process replaced it at the same time")
                 self._stamp = stamp
             if self._places is not None:
                 self._descriptor, descriptor = descriptor, -1
@@ -169,14 +194,14 @@ class EventFile:
                 os.close(descriptor)
 
     def _look_up(self) -> None:
-        """Read the energies, 0.2 MB in a file of 10,000 events, and the places; leave HDF5 open if it has to read."""
+        """Read all energies (0.2 MB for 10,000 events) and look up the places. Keep HDF5 open if only HDF5 can read."""
         handle = open_file(self.source)
         try:
             cells, target = data_sets(handle, self.file.path)
             if len(cells) != self.file.events:
                 raise InputError(
-                    f"{self.file.path} has {len(cells)} events; {self.file.events} were there at first. "
-                    f"The file was changed meanwhile: start again."
+                    f"{self.file.path} has {len(cells)} events; expected {self.file.events} as at the start. "
+                    "Another program has changed the file: start again."
                 )
             self._targets = target[:, 1]
             self._places = Places.of(cells)
@@ -190,16 +215,19 @@ class EventFile:
 
 
 def _unshuffled(content: bytes, itemsize: int) -> npt.NDArray[np.uint8]:
-    """Put bytes that lie sorted by their place in a number back into numbers."""
+    """Undo HDF5's shuffle filter, which stores the first bytes of all numbers, then the second bytes, and so on."""
     numbers = np.empty((_CELLS, itemsize), dtype=np.uint8)
-    # Byte by byte: three times as fast as NumPy's copy of the transpose.
+    # Copying column by column is three times as fast as NumPy's copy of the transpose.
     for place, column in enumerate(np.frombuffer(content, np.uint8).reshape(itemsize, _CELLS)):
         numbers[:, place] = column
     return numbers
 
 
 def _chunks(cells: h5py.Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Offset and stored bytes of each chunk of whole events; 0 bytes where a chunk is missing or left unfiltered."""
+    """Return the offset and the stored bytes of each chunk of whole events.
+
+    A size of 0 means that the chunk was never written, or was written without the filters.
+    """
     offsets, sizes = (np.zeros(-(-len(cells) // cells.chunks[0]), dtype=np.int64) for _ in range(2))
 
     def note(chunk: Any) -> None:

@@ -1,8 +1,6 @@
-"""Showers in HDF5 files: finding the files, and reading any events from them as one set.
+"""Find HDF5 files of showers and read any of their events, as one set.
 
-What a file must look like is told by `layout` and new ones are written by `writing`; their names are found
-here too. How an event comes out of its file is `reading`'s business; which event is read when and by which rank is
-left to `feeding`.
+`layout` checks files, `reading` reads events from one file, and `feeding` chooses the events of each rank.
 """
 
 from __future__ import annotations
@@ -19,61 +17,42 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gan.data.layout import (
-    CELL_CUT,
-    CELLS,
-    ENERGY_LIMIT,
-    EVENTS_PER_FILE,
-    FILE_NAME,
-    SHAPE,
-    TARGET,
-    ShowerFile,
-    check_file,
-)
+from gan.data.energies import ENERGY_LIMIT
+from gan.data.layout import CELL_CUT, SHAPE, TARGET, ShowerFile, check_file
 from gan.data.reading import EventFile
 from gan.data.unpacking import Copies
-from gan.data.writing import ShowerWriter, pack, write_showers
 from gan.errors import InputError
 
-__all__ = [
-    "CELLS",
-    "CELL_CUT",
-    "ENERGY_LIMIT",
-    "EVENTS_PER_FILE",
-    "FILE_NAME",
-    "SHAPE",
-    "TARGET",
-    "ShowerFile",
-    "ShowerSet",
-    "ShowerWriter",
-    "open_showers",
-    "pack",
-    "write_showers",
-]
+__all__ = ["ShowerSet", "open_showers"]
 
 OPEN_FILES = 64
-"""Well below the 1024 that a process may usually have open."""
+"""Most files that a set keeps open. The usual limit of a process is 1024."""
 
 Cells = npt.NDArray[np.float32]
 
 
 def open_showers(patterns: Sequence[str | os.PathLike[str]]) -> ShowerSet:
-    """Return the showers in all files that match; `~` and globs, `**` too, are expanded.
+    """Return the showers of all files that match a path or a glob. This reads only the headers of the files.
 
-    Files come in natural order (2 before 10), each once. Only their headers are read. Raises InputError for a
-    pattern that matches nothing and for a file that is not in the layout.
+    Files are in natural order (2 before 10), and each file counts once.
+
+    Args:
+        patterns: paths, or globs with `*`, `**`, `?` and `[...]`. A leading `~` is the home folder.
+
+    Raises:
+        InputError: a pattern matches no file, or a file does not follow the layout.
     """
     paths = {os.path.realpath(path): path for pattern in patterns for path in _expand(os.fspath(pattern))}
     if not paths:
-        raise InputError("No data files were named; expected paths or globs of HDF5 files: give at least one.")
+        raise InputError("No data files were given; expected paths or globs of HDF5 files. Give at least one.")
     return ShowerSet([check_file(Path(path)) for path in sorted(paths.values(), key=_natural_order)])
 
 
 class ShowerSet:
-    """The events of several files, numbered through from 0 in the order of the files.
+    """Events of several files, numbered from 0 in the order of the files.
 
-    Files are opened when first read from; the last `OPEN_FILES` stay open until `close`, after which a read opens
-    them again. One read runs at a time, whichever threads ask.
+    A read opens the files that it needs. The `OPEN_FILES` that were used last stay open until `close`; a later read
+    opens them again. Several threads may use a set: their reads run one after the other.
     """
 
     def __init__(self, files: Sequence[ShowerFile]) -> None:
@@ -86,17 +65,17 @@ class ShowerSet:
 
     @property
     def events(self) -> int:
-        """The number of events in all files."""
+        """Number of events in all files."""
         return int(self._starts[-1])
 
     def prepare(self, tell: Callable[[str], None] | None = None, warn: Callable[[str], None] | None = None) -> None:
-        """Do once what makes later reads fast: look up where events lie, unpack files of large chunks on this node.
+        """Make later reads fast: look up where events lie, and unpack files with large chunks once per node.
 
-        To be called by all workers of a node at about the same time: they share the unpacking. Reads work without.
+        All workers of a node call this at about the same time and share the unpacking. Reads also work without it.
 
         Args:
-            tell: is given sentences for the user, where there is something to say that holds for every node.
-            warn: those about this node; as `tell` by default.
+            tell: called with messages for the user that are the same on every node.
+            warn: called with messages about this node; `tell` by default.
 
         Raises:
             InputError: a file cannot be read.
@@ -112,17 +91,23 @@ class ShowerSet:
                     self._opened(reader)
 
     def read(self, events: npt.ArrayLike) -> tuple[Cells, npt.NDArray[np.float32]]:
-        """Return cells (n, 25, 25, 25) and energies (n,), GeV, of the events with these numbers, in order.
+        """Return the cells (n, 25, 25, 25) and energies (n,), both float32 in GeV, of events in the given order.
 
-        Reads nothing but those events, and what lies in a chunk with them. Raises InputError where a file cannot be
-        read, a cell is not finite or an energy is out of range, and IndexError for a number that is no event's.
+        This reads only these events, and the other events of their chunks.
+
+        Args:
+            events: numbers of the events, (n,). A number may occur twice.
+
+        Raises:
+            InputError: a file cannot be read, a cell is not finite, or an energy is out of range.
+            IndexError: no event has such a number.
         """
         wanted, back = np.unique(np.asarray(events, dtype=np.int64), return_inverse=True)
         if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < self.events:
-            raise IndexError(f"events {wanted[0]} to {wanted[-1]} of a set that holds 0 to {self.events - 1}")
+            raise IndexError(f"events {wanted[0]} to {wanted[-1]}; expected numbers from 0 to {self.events - 1}")
         cells = np.empty((len(wanted), *SHAPE), dtype=np.float32)
         energies = np.empty(len(wanted), dtype=np.float32)
-        # What is too large for float32 becomes infinite, and is reported.
+        # A value too large for float32 becomes infinite, and the checks below report it.
         with self._lock, np.errstate(over="ignore"):
             for reader, run, rows in self._runs(wanted):
                 opened = self._opened(reader)
@@ -131,21 +116,25 @@ class ShowerSet:
         self._check_cells(wanted, cells)
         self._check_energies(wanted, energies)
         below = cells < CELL_CUT
-        # Most cells are 0 already, and setting them again is slow.
+        # Most cells are 0 already. Writing them again is slow.
         below &= cells != 0
         cells[below] = 0
         return cells[back], energies[back]
 
     def energies(self) -> npt.NDArray[np.float32]:
-        """Return the energy of every event, GeV. Raises InputError as `read` does."""
+        """Return the primary energies of all events in GeV, (events,).
+
+        Raises:
+            InputError: a file cannot be read, or an energy is out of range.
+        """
         with self._lock, np.errstate(over="ignore"):
-            found = [self._opened(each).energies(slice(0, each.file.events)) for each in self._readers]
-            energies = np.concatenate([part.astype(np.float32) for part in found])
+            parts = [self._opened(each).energies(slice(0, each.file.events)) for each in self._readers]
+            energies = np.concatenate([part.astype(np.float32) for part in parts])
         self._check_energies(np.arange(self.events), energies)
         return energies
 
     def close(self) -> None:
-        """Close all files and give up the copies of unpacked ones."""
+        """Close all files and release the unpacked copies."""
         with self._lock:
             while self._open:
                 self._open.popitem()[0].close()
@@ -162,7 +151,7 @@ class ShowerSet:
         self.close()
 
     def _opened(self, reader: EventFile) -> EventFile:
-        """Open a file, and close the one that was not used for longest if there are too many."""
+        """Open a file. If too many are open, close the one that was unused for the longest time."""
         reader.open()
         self._open[reader] = None
         self._open.move_to_end(reader)
@@ -171,7 +160,10 @@ class ShowerSet:
         return reader
 
     def _runs(self, wanted: npt.NDArray[np.int64]) -> Iterator[tuple[EventFile, slice, slice]]:
-        """Cut sorted numbers into neighbours in one file: its reader, places in `wanted`, rows of the file."""
+        """Split sorted event numbers into runs of neighbours in one file.
+
+        Yield for each run the reader of the file, the slice of `wanted`, and the rows in the file.
+        """
         numbers = np.searchsorted(self._starts, wanted, side="right") - 1
         breaks = np.flatnonzero((np.diff(wanted) != 1) | (np.diff(numbers) != 0)) + 1
         for begin, end in pairwise([0, *breaks.tolist(), len(wanted)]):
@@ -185,38 +177,40 @@ class ShowerSet:
             path, row = self._place(events[np.argmin(finite.all(axis=(1, 2, 3)))])
             raise InputError(
                 f"{path}: event {row} (from 0) has cells that are not finite; expected energies in GeV. "
-                f"Leave the file out or write it again."
+                "Leave the file out, or write it again."
             )
 
     def _check_energies(self, events: npt.NDArray[np.int64], energies: npt.NDArray[np.float32]) -> None:
-        good = (energies > 0) & (energies <= ENERGY_LIMIT)
-        if not good.all():
-            first = np.argmin(good)
+        valid = (energies > 0) & (energies <= ENERGY_LIMIT)
+        if not valid.all():
+            first = np.argmin(valid)
             path, row = self._place(events[first])
             raise InputError(
                 f"{path}: event {row} (from 0) has the energy {energies[first]:g} in column 1 of '{TARGET}'; "
-                f"GeV expected, above 0 and at most {ENERGY_LIMIT:g}; is the file in MeV?"
+                f"expected GeV, above 0 and at most {ENERGY_LIMIT:g}. Convert the file if it is in MeV."
             )
 
     def _place(self, event: np.int64) -> tuple[Path, int]:
-        """The file of an event and its row there."""
+        """Return the file of an event and its row in this file."""
         number = int(np.searchsorted(self._starts, event, side="right")) - 1
         return self.files[number].path, int(event - self._starts[number])
 
 
 def _expand(pattern: str) -> list[str]:
+    """Return the files that match a path or a glob. Raise InputError if there are none."""
     path = os.path.expanduser(pattern)
-    # A name may hold the letters of a glob and still be a file's.
-    found = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
-    files = [name for name in found if not os.path.isdir(name)]
+    # The name of an existing file may contain characters that have a meaning in globs.
+    matches = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
+    files = [name for name in matches if not os.path.isdir(name)]
     if not files:
-        seen = "is a folder" if found else "matches no file"
+        problem = "is a folder" if matches else "matches no file"
         raise InputError(
-            f"'{pattern}' {seen}; expected the path or a glob of HDF5 files: give for example 'FOLDER/*.h5'."
+            f"'{pattern}' {problem}; expected a path or a glob of HDF5 files. Give for example 'FOLDER/*.h5'."
         )
     return files
 
 
 def _natural_order(path: str) -> tuple[list[str | int], str]:
+    """Return a sort key that orders numbers in names by their value."""
     parts = re.split("([0-9]+)", path)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], path

@@ -1,6 +1,6 @@
-"""New HDF5 files of showers, in the form that is read fastest at random: one compressed event a chunk.
+"""Write HDF5 files of showers in the form that is fastest to read at random: one compressed event per chunk.
 
-Reading is left to `gan.data.showers`; what such a file holds is told by `gan.data.layout`.
+`layout` describes the data sets of a file, and `showers` reads files.
 """
 
 from __future__ import annotations
@@ -26,21 +26,32 @@ _COMPRESSION_LEVEL = 1
 
 
 class WriteError(InputError):
-    """The file system refuses what is to be written."""
+    """A file cannot be written: for example, the disk is full or the folder is read-only."""
 
 
 class ShowerWriter:
-    """Writes a file of known length batch by batch: `with ShowerWriter(path, events, attributes) as writer`.
+    """Write a file of known length batch by batch: `with ShowerWriter(path, events, attributes) as writer`.
 
-    The file appears under its name when the block ends well and all events are there; until then, and after
-    an error, whatever had that name before stays. Raises WriteError if the file system refuses.
+    The file appears under its name when the block ends without an error. Until then, and after an error, an older file
+    of that name stays.
 
-    `ECAL` has one event a chunk, compressed by gzip level 1. Simulated showers then take 5 kB instead of
-    63 kB, little enough for the page cache of a node to hold a whole data set, and `gan.data.reading` gets at any one
-    without HDF5; damage is noticed by gzip's checksum. (With the shuffle filter they take 8 kB and longer to decode.)
+    `ECAL` has one event per chunk, compressed with gzip at level 1. A simulated shower then takes 5 kB instead of
+    63 kB: the page cache of a node holds a whole data set, and `gan.data.reading` reads events without HDF5. The
+    checksum of gzip shows damage. (With the shuffle filter an event takes 8 kB and longer to decode.)
+
+    Raises:
+        WriteError: the file cannot be written.
+        ValueError: fewer or more events than announced were written.
     """
 
     def __init__(self, path: str | os.PathLike[str], events: int, attributes: Mapping[str, Any]) -> None:
+        """Prepare a file.
+
+        Args:
+            path: the file. Its folder must exist.
+            events: number of events in the whole file.
+            attributes: attributes of the file, such as the seed.
+        """
         self.path = Path(path)
         self._beside = self.path.with_name(f".{self.path.name}.part")
         self._attributes = attributes
@@ -66,12 +77,21 @@ class ShowerWriter:
         return self
 
     def append(self, packed: Sequence[bytes], energies: npt.ArrayLike, particles: npt.ArrayLike = ELECTRON) -> None:
-        """Add events, cells from `pack`, as many energies in GeV, and PDG ids."""
+        """Add events.
+
+        Args:
+            packed: cells of each event, from `pack`.
+            energies: primary energies in GeV, one per event.
+            particles: PDG ids, one per event or one for all.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
         after = self._written + len(packed)
         self._targets[self._written : after, 0] = particles
         self._targets[self._written : after, 1] = energies
         try:
-            # h5py's lock, which this call alone does not take by itself: HDF5 is not made for several threads.
+            # HDF5 is not thread-safe, and `write_direct_chunk` does not take h5py's lock by itself.
             with phil:
                 for event, chunk in enumerate(packed, start=self._written):
                     self._cells.id.write_direct_chunk((event, 0, 0, 0), chunk)
@@ -83,7 +103,7 @@ class ShowerWriter:
         try:
             if kind is None:
                 self._finish()
-        # HDF5 has no other error than RuntimeError for a disk that is full when it closes a file.
+        # If the disk is full when a file is closed, HDF5 raises a RuntimeError.
         except (OSError, RuntimeError) as error:
             raise self._refused(error) from error
         finally:
@@ -91,36 +111,49 @@ class ShowerWriter:
 
     def _finish(self) -> None:
         if self._written != len(self._targets):
-            raise ValueError(f"{self._written} of {len(self._targets)} events were written to {self.path}")
+            raise ValueError(f"{self._written} of {len(self._targets)} events were appended to {self.path}")
         self._file.create_dataset(TARGET, data=self._targets)
         self._file.close()
-        # On disk before it has its name: a file of that name is whole, also after a node's crash.
+        # Sync before the rename: a file of that name is whole even after a crash of the node.
         with self._beside.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(self._beside, self.path)
 
     def _discard(self) -> None:
-        """Remove what is unfinished; after a success nothing is left to do."""
+        """Close and remove an unfinished file. Do nothing after a success."""
         if self._file is None:
             return
-        # A full disk makes closing fail as well.
+        # Closing fails as well if the disk is full.
         with suppress(OSError, RuntimeError):
             self._file.close()
         self._beside.unlink(missing_ok=True)
 
     def _refused(self, error: Exception) -> WriteError:
-        return WriteError(f"{self.path} cannot be written ({error}). Give a folder with the right and room to write.")
+        return WriteError(
+            f"{self.path} cannot be written ({error}); expected a folder with space where you may write. "
+            "Give another folder, or make space in this one."
+        )
 
 
 def pack(cells: npt.ArrayLike) -> list[bytes]:
-    """Compress cells (n, 25, 25, 25) event by event for ShowerWriter; many processes can share this step."""
+    """Compress cells (n, 25, 25, 25) in GeV event by event, for `ShowerWriter.append`."""
     return [zlib.compress(event, _COMPRESSION_LEVEL) for event in np.ascontiguousarray(cells, dtype="<f4")]
 
 
 def write_showers(
     path: str | os.PathLike[str], cells: npt.ArrayLike, energies: npt.ArrayLike, attributes: Mapping[str, Any]
 ) -> None:
-    """Write a whole file: cells (n, 25, 25, 25) and energies (n,), GeV, and attributes of the file."""
+    """Write a whole file at once.
+
+    Args:
+        path: the file. Its folder must exist.
+        cells: energies in the cells in GeV, (n, 25, 25, 25).
+        energies: primary energies in GeV, (n,).
+        attributes: attributes of the file.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     energies = np.asarray(energies)
     with ShowerWriter(path, len(energies), attributes) as writer:
         writer.append(pack(cells), energies)

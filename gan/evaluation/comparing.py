@@ -19,6 +19,7 @@ from gan.evaluation.pairing import halves, pair
 from gan.evaluation.samples import Sample
 from gan.physics.metrics.bins import ALL, authors_bins, equal_bins
 from gan.physics.metrics.classifier import Judgement, judge_cells, judge_features
+from gan.physics.metrics.distances import standardised
 from gan.physics.metrics.embedding import Estimate
 from gan.physics.metrics.neighbours import memorisation
 from gan.physics.observables import Observables
@@ -162,9 +163,7 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
 
 def _memorised(training: Sample, reference: Sample, sample: Sample) -> Estimate:
     features = [each.observables.features() for each in (training, reference, sample)]
-    mean, width = features[0].mean(axis=0), features[0].std(axis=0)
-    scaled = [(each - mean) / np.where(width > 0, width, 1.0) for each in features]
-    return Estimate(memorisation(*scaled), float("nan"))
+    return Estimate(memorisation(*standardised(*features)), math.nan)
 
 
 def _row(

@@ -29,7 +29,7 @@ from gan.models.registry import ARCHITECTURES
 from gan.ops.blocks import BatchNorm
 from gan.ops.draws import NUMBERS_PER_COUNT, PHILOX
 from gan.physics.formulas import sampling_fraction
-from gan.precision.arithmetic import layer_policy
+from gan.precision.formats import layer_policy
 from gan.run.checkpoint import GENERATOR, read_checkpoint
 
 __all__ = ["Batch", "GeneratorWeights", "Showers", "build_generator", "read_generator"]

@@ -1,15 +1,13 @@
-"""Writes the files of a production of generated showers: which events, with which energies, where, and what they tell.
+"""Generates showers and writes them to files: chooses the energies, plans the files, and records their origin.
 
-How a shower is computed is told in `generation`, which is loaded, with TensorFlow, when there is something to compute;
-the format in `writing`.
+`network` computes the showers. It is imported late, because it loads TensorFlow.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,132 +17,143 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gan.data.layout import ENERGY_LIMIT, EVENTS_PER_FILE, FILE_NAME
+from gan.data.energies import ENERGY_LIMIT, check_energy_range, draw_energies
+from gan.data.energies import LOWEST_ENERGY as LOWEST_POSSIBLE
+from gan.data.layout import EVENTS_PER_FILE
+from gan.data.production import check_counts, check_seed, pieces, plan_files, prepare_folder, provenance
 from gan.data.showers import open_showers
 from gan.data.writing import ShowerWriter
 from gan.errors import InputError
 from gan.models.latent import ENERGY_UNIT
 from gan.models.registry import DEFAULT
 from gan.physics.formulas import geant4_ecal
-from gan.quiet import remarks_held_back
+from gan.quiet import startup_messages_hidden
 from gan.run.folder import find_checkpoint
-from gan.simulation.gflash import draw_energies
-from gan.simulation.production import LOWEST_ENERGY as LOWEST_POSSIBLE
 
 if TYPE_CHECKING:
     from gan.generation.network import GeneratorWeights
 
-__all__ = ["HIGHEST_ENERGY", "LOWEST_ENERGY", "Order", "Summary", "generate"]
+__all__ = ["HIGHEST_ENERGY", "LOWEST_ENERGY", "GenerationRequest", "Summary", "generate"]
 
 Energies = npt.NDArray[np.float64]
 
 LOWEST_ENERGY, HIGHEST_ENERGY = (ENERGY_UNIT * limit for limit in DEFAULT.latent.energies)
 """GeV. Range of the energies that the training draws for generated showers."""
 MOST_STREAMS = 4
-"""More have not been seen to pay, on 48 cores either (1.25, 0.93, 0.85 ms a shower with 1, 2, 4)."""
+"""Limit of the default. On 48 cores 1, 2 and 4 streams take 1.25, 0.93 and 0.85 ms per shower, more gain nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """What is to be generated and where it goes. Raises InputError for values that cannot be used."""
+class GenerationRequest:
+    """What to generate, and where to write it.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
 
     source: Path
-    """A run's folder or a checkpoint."""
+    """Folder of a run, or a checkpoint."""
     out: Path
-    """Folder of the files."""
+    """Folder for the files."""
     events: int | None = None
-    """All energies of the file where there is one, else those of one file."""
+    """Number of showers. None: as many as `energies_from` has energies, or one full file."""
     energy_min: float = LOWEST_ENERGY
-    """GeV."""
+    """Lowest primary energy, GeV."""
     energy_max: float = HIGHEST_ENERGY
-    """GeV; energies are uniform between the two."""
+    """Highest primary energy, GeV. Energies are drawn uniformly."""
     energies_from: Path | None = None
-    """Showers (HDF5) whose energies are taken in their order, or a text file with an energy in GeV a line."""
+    """File with the primary energies to use, in order: showers (HDF5), or text with one energy in GeV per line."""
     precision: str | None = None
-    """fp32 or bf16; as in the training where it is None."""
+    """`fp32` or `bf16`. None: the precision of the training."""
     batch_size: int = 128
+    """Showers per call of the network."""
     seed: int = 1
     threads: int = 1
-    """Cores that are computed on."""
+    """Number of threads that compute."""
     streams: int | None = None
-    """Batches computed at the same time."""
+    """Batches that are computed at the same time. None: one per thread, at most MOST_STREAMS."""
     events_per_file: int = EVENTS_PER_FILE
+    """Showers per file. The last file may hold fewer."""
 
     def __post_init__(self) -> None:
-        for name in ("events", "batch_size", "threads", "streams", "events_per_file"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {value}; expected 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed is {self.seed}; expected a whole number from 0 to {2**32 - 1}")
-        if not LOWEST_POSSIBLE <= self.energy_min <= self.energy_max <= ENERGY_LIMIT:
-            raise InputError(
-                f"--energy-min is {self.energy_min:g} and --energy-max {self.energy_max:g}; expected GeV, "
-                f"{LOWEST_POSSIBLE:g} to {ENERGY_LIMIT:g} and the minimum not above the maximum"
-            )
+        names = ("events", "batch_size", "threads", "streams", "events_per_file")
+        check_counts({name: getattr(self, name) for name in names})
+        check_seed(self.seed, largest=2**32 - 1)
+        check_energy_range(self.energy_min, self.energy_max)
 
     @property
     def parallel(self) -> tuple[int, int]:
-        """Streams, and threads for each."""
+        """Number of streams, and threads per stream."""
         streams = min(self.threads, MOST_STREAMS) if self.streams is None else self.streams
         return streams, max(1, self.threads // streams)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What was written."""
+    """Result of `generate`."""
 
     files: tuple[Path, ...]
+    """Files in the order of their events."""
     events: int
+    """Number of showers."""
     seconds: float
-    """Wall time of generating and writing, without loading and compiling."""
+    """Seconds of generating and writing, without loading and compiling."""
     generator_seconds: float
-    """Spent in the network, over the number of streams."""
+    """Seconds in the network, divided by the number of streams."""
     sampling_fraction: float
-    """Mean over the events."""
+    """Mean sampling fraction of the showers."""
     geant4_sampling_fraction: float
-    """What the fit to Geant4 gives for the same energies."""
+    """Mean sampling fraction of the Geant4 fit at the same energies."""
     checkpoint: Path
+    """Checkpoint that was used."""
     precision: str
+    """Precision that was used."""
 
     @property
     def milliseconds_per_shower(self) -> float:
+        """Milliseconds in the network per shower."""
         return 1e3 * self.generator_seconds / self.events
 
 
-def generate(order: Order, report: Callable[[int], None] = lambda events: None) -> Summary:
-    """Generate and write all files; `report` is told of every further number of events that is done.
+def generate(request: GenerationRequest, report: Callable[[int], None] = lambda events: None) -> Summary:
+    """Generate showers and write them. A file gets its name when it is complete.
 
-    A file appears under its name when it is complete.
+    Args:
+        request: what to generate.
+        report: called with the number of showers after each batch.
 
     Raises:
-        InputError: no usable checkpoint or energies, files in the way, showers that are not finite, or a file system
-            that refuses.
+        InputError: there is no usable checkpoint or energy, the folder holds showers already, a cell is not finite, or
+            a file cannot be written.
     """
-    with remarks_held_back():
+    with startup_messages_hidden():
         from gan.generation.network import Showers, build_generator, read_generator
 
-    weights = read_generator(find_checkpoint(order.source))
-    # The full form differs in how weights are updated, which is behind them.
-    precision = order.precision or str(weights.settings.get("precision", "fp32")).removesuffix("-full")
-    energies = _energies(order)
-    files = _files(order, len(energies))
+    weights = read_generator(find_checkpoint(request.source))
+    # `bf16-full` differs from `bf16` only in the updates of the weights, which the training has done.
+    precision = request.precision or str(weights.settings.get("precision", "fp32")).removesuffix("-full")
+    energies = _energies(request)
+    files = plan_files(request.out, len(energies), request.events_per_file)
+    prepare_folder(request.out, files)
     showers = Showers(
         build_generator(weights, precision),
         weights.architecture.latent,
-        batch_size=order.batch_size,
-        seed=order.seed,
-        streams=order.parallel[0],
+        batch_size=request.batch_size,
+        seed=request.seed,
+        streams=request.parallel[0],
     )
     showers.compile()
     began = time.monotonic()
     in_network = fractions = 0.0
-    spans = {path: list(_spans(first, last, order.batch_size)) for path, (first, last) in files.items()}
-    all_spans = ((start, energies[start:stop]) for cut in spans.values() for start, stop in cut)
-    with closing(showers.batches(all_spans)) as batches:
-        for path, (first, last) in files.items():
-            with ShowerWriter(path, last - first, _attributes(order, weights, precision, first)) as writer:
-                for _, batch in zip(spans[path], batches, strict=False):
+    spans = (
+        (span.start, energies[span.start : span.stop])
+        for events in files.values()
+        for span in pieces(events, request.batch_size)
+    )
+    with closing(showers.batches(spans)) as batches:
+        for path, events in files.items():
+            with ShowerWriter(path, len(events), _attributes(request, weights, precision, events.start)) as writer:
+                for _, batch in zip(pieces(events, request.batch_size), batches, strict=False):
                     writer.append(batch.packed, batch.energies)
                     in_network += batch.seconds
                     fractions += float(batch.sampling_fractions.sum())
@@ -153,7 +162,7 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
         files=tuple(files),
         events=len(energies),
         seconds=time.monotonic() - began,
-        generator_seconds=in_network / order.parallel[0],
+        generator_seconds=in_network / request.parallel[0],
         sampling_fraction=fractions / len(energies),
         geant4_sampling_fraction=float(np.mean(geant4_ecal(energies / ENERGY_UNIT) / energies)),
         checkpoint=weights.path,
@@ -161,29 +170,25 @@ def generate(order: Order, report: Callable[[int], None] = lambda events: None) 
     )
 
 
-def _spans(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + size, last)) for start in range(first, last, size))
-
-
-def _energies(order: Order) -> Energies:
-    """Primary energies of all events, GeV."""
-    if order.energies_from is None:
+def _energies(request: GenerationRequest) -> Energies:
+    """Return the primary energies of all events, GeV, (n,)."""
+    if request.energies_from is None:
         return draw_energies(
-            EVENTS_PER_FILE if order.events is None else order.events,
-            seed=order.seed, first_event=0, energy_min=order.energy_min, energy_max=order.energy_max,
+            EVENTS_PER_FILE if request.events is None else request.events,
+            seed=request.seed, first_event=0, energy_min=request.energy_min, energy_max=request.energy_max,
         )  # fmt: skip
-    path = order.energies_from
-    found = _energies_in(path)
-    wanted = len(found) if order.events is None else order.events
-    if not 1 <= wanted <= len(found):
-        raise InputError(f"--energies-from {path} holds {len(found)} energies; expected at least {max(wanted, 1)}")
-    outside = (found < LOWEST_POSSIBLE) | (found > ENERGY_LIMIT) | ~np.isfinite(found)
+    path = request.energies_from
+    energies = _energies_in(path)
+    wanted = len(energies) if request.events is None else request.events
+    if not 1 <= wanted <= len(energies):
+        raise InputError(f"--energies-from {path} holds {len(energies)} energies; expected at least {max(wanted, 1)}")
+    outside = (energies < LOWEST_POSSIBLE) | (energies > ENERGY_LIMIT) | ~np.isfinite(energies)
     if outside[:wanted].any():
         raise InputError(
-            f"--energies-from {path}: energy {int(np.argmax(outside))} (from 0) is {found[np.argmax(outside)]:g}; "
+            f"--energies-from {path}: energy {int(np.argmax(outside))} (from 0) is {energies[np.argmax(outside)]:g}; "
             f"expected GeV, {LOWEST_POSSIBLE:g} to {ENERGY_LIMIT:g}"
         )
-    return found[:wanted]
+    return energies[:wanted]
 
 
 def _energies_in(path: Path) -> Energies:
@@ -201,41 +206,18 @@ def _energies_in(path: Path) -> Energies:
         ) from error
 
 
-def _files(order: Order, events: int) -> dict[Path, tuple[int, int]]:
-    """The files with their first event and the one after their last; the folder is made."""
-    try:
-        order.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {order.out} cannot be made ({error}); give another --out") from error
-    # Files of two productions in one folder would be read as one data set.
-    present = sorted(order.out.glob(FILE_NAME.format(k="*", n="*")))
-    if present:
-        raise InputError(
-            f"{present[0]} exists already ({len(present)} such files in all); expected a folder without showers. Give "
-            "another --out, or remove them"
-        )
-    cuts = enumerate(_spans(0, events, order.events_per_file), start=1)
-    return {order.out / FILE_NAME.format(k=1, n=n): span for n, span in cuts}
-
-
-def _attributes(order: Order, weights: GeneratorWeights, precision: str, first: int) -> dict[str, Any]:
-    try:
-        version = importlib.metadata.version("3dgan-scaling")
-    except importlib.metadata.PackageNotFoundError:
-        version = "unknown"
-    drawn = {"energy_min_GeV": order.energy_min, "energy_max_GeV": order.energy_max}
-    taken = {"energies_from": str(order.energies_from)}
+def _attributes(request: GenerationRequest, weights: GeneratorWeights, precision: str, first: int) -> dict[str, Any]:
+    uniform = {"energy_min_GeV": request.energy_min, "energy_max_GeV": request.energy_max}
+    from_file = {"energies_from": str(request.energies_from)}
     return {
-        "generator": "3dgan-scaling, python -m gan generate",
-        "method": "generative adversarial network, 3DGAN",
-        "version": version,
+        **provenance("generate", "generative adversarial network, 3DGAN"),
         "checkpoint": str(weights.path.absolute()),
         "checkpoint_epochs": weights.epochs,
         "checkpoint_steps": weights.steps,
         "weights_sha256": weights.fingerprint,
         "training": json.dumps(dict(weights.settings)),
         "precision": precision,
-        "seed": order.seed,
+        "seed": request.seed,
         "first_event": first,
-        **(drawn if order.energies_from is None else taken),
+        **(uniform if request.energies_from is None else from_file),
     }

@@ -1,1 +1,1 @@
-"""TensorFlow operations that the networks are made of: convolutions, what follows them, random numbers."""
+"""TensorFlow operations of the networks: convolutions, what follows a convolution, random numbers."""

@@ -1,7 +1,7 @@
-"""What follows a convolution: bias, LeakyReLU, batch normalization and dropout, each chain one loop over the cells.
+"""Bias, LeakyReLU, batch normalization and dropout after a convolution; each chain is one loop over the cells.
 
-Cells are (batch, x, y, depth, channels) in the format that layers compute in; everything is computed in float32, and
-only the result is rounded. Variables and moving averages are the business of `layers`.
+Cells are (batch, x, y, depth, channels) in the format of the layers. The chains compute in float32 and round only their
+result. Variables and moving averages are in `blocks`.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from gan.ops.fusion import fused
 __all__ = ["EPSILON", "activated", "local_moments", "normalized", "normalized_by", "scaled"]
 
 EPSILON = 1e-3
-"""Added to variances, as Keras does."""
+"""Number added to variances; Keras' default."""
 
 Moments = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def local_moments(cells: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and variance of every channel over the batch at hand, (channels,) each."""
+    """Return mean and variance of every channel over this rank's batch, (channels,) each."""
     mean = tf.reduce_mean(cells, axis=[0, 1, 2, 3])
     return mean, tf.reduce_mean(tf.square(cells - mean), axis=[0, 1, 2, 3])
 
 
 @fused
 def activated(cells: tf.Tensor, bias: tf.Tensor, seeds: tf.Tensor, *, slope: float, rate: float) -> tf.Tensor:
-    """Bias, LeakyReLU and dropout.
+    """Apply bias, LeakyReLU and dropout.
 
     Args:
-        cells: what a convolution gave.
+        cells: result of a convolution.
         bias: float32 (channels,).
-        seeds: uint32 (batch, 2) for the dropout mask, see `draws.keep`.
-        slope: of LeakyReLU below zero.
-        rate: share of cells that is dropped; with 0 `seeds` is not looked at.
+        seeds: uint32 (batch, 2) for the dropout mask, see `draws.keep`; ignored if `rate` is 0.
+        slope: slope of LeakyReLU below zero.
+        rate: probability that a cell is dropped.
     """
     return _dropped(_leaky(cells, bias, slope), seeds, rate, cells.dtype)
 
@@ -55,7 +55,14 @@ def scaled(
     slope: float,
     rate: float,
 ) -> tf.Tensor:
-    """As `activated`, with a scale and a shift of every channel before the dropout: a normalization that is fixed."""
+    """Apply bias, LeakyReLU, a fixed scale and shift per channel, and dropout.
+
+    Args:
+        scale: float32 (channels,), from the moving statistics of a batch normalization.
+        shift: as `scale`.
+
+    The other arguments are those of `activated`.
+    """
     return _dropped(_leaky(cells, bias, slope) * scale + shift, seeds, rate, cells.dtype)
 
 
@@ -70,7 +77,18 @@ def normalized_by(
     slope: float,
     rate: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """As `activated`, with a batch normalization before the dropout; gives the batch's means and variances as well."""
+    """Apply bias, LeakyReLU, batch normalization and dropout.
+
+    Args:
+        moments: function that returns mean and variance of every channel.
+        gamma: scale of the normalized cells, float32 (channels,).
+        beta: shift of the normalized cells, float32 (channels,).
+
+    The other arguments are those of `activated`.
+
+    Returns:
+        The cells, and the mean and variance of every channel, float32 (channels,) each.
+    """
     active = _leaky(cells, bias, slope)
     mean, variance = moments(active)
     normal = (active - mean) * (gamma * tf.math.rsqrt(variance + EPSILON)) + beta
@@ -87,10 +105,10 @@ def normalized(
     slope: float,
     rate: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`normalized_by` the batch at hand. The batch's means and variances are for moving averages: without gradient.
+    """Apply `normalized_by` with the moments of this rank's batch.
 
-    With its gradient written out (Ioffe and Szegedy, ICML 2015, section 3), since the automatic one goes over the cells
-    seven times instead of three.
+    The gradient is written out (Ioffe and Szegedy, ICML 2015, section 3), since the automatic one reads the cells seven
+    times instead of three. The returned means and variances are for moving averages and have no gradient.
     """
 
     @tf.custom_gradient
@@ -123,7 +141,7 @@ def _normalized_gradient(
     slope: float,
     rate: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Gradients of cells, bias, gamma and beta."""
+    """Return the gradients of cells, bias, gamma and beta."""
     axes = [0, 1, 2, 3]
     number = float(math.prod(cells.shape[:4]))
     active = _leaky(cells, bias, slope)
@@ -132,7 +150,7 @@ def _normalized_gradient(
     of_result = _dropped(tf.cast(upstream, tf.float32), seeds, rate, tf.float32)
     of_beta, of_gamma = tf.reduce_sum(of_result, axes), tf.reduce_sum(of_result * normal, axes)
     of_active = gamma * inverse * (of_result - of_beta / number - normal * (of_gamma / number))
-    # The sign of a LeakyReLU's result is that of its input, as long as the slope is positive.
+    # LeakyReLU keeps the sign of its input if the slope is positive.
     of_biased = tf.where(active > 0, of_active, slope * of_active)
     return tf.cast(of_biased, cells.dtype), tf.reduce_sum(of_biased, axes), of_gamma, of_beta
 

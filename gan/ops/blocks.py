@@ -1,7 +1,6 @@
-"""The layer that the networks are made of: a convolution with all that follows it.
+"""The layer of all networks: a convolution with its activation, batch normalization and dropout.
 
-How convolutions are computed is in `convolutions`, how the rest is in `activations`, what the networks are in
-`architectures`; how numbers travel between ranks is the communicator's business.
+Module `convolutions` computes the convolution and `activations` the rest. The networks are in `gan.models`.
 """
 
 from __future__ import annotations
@@ -24,13 +23,16 @@ __all__ = ["BatchNorm", "ConvolutionBlock", "Masks", "frozen"]
 TensorMean = Callable[[tf.Tensor], tf.Tensor]
 
 MOMENTUM = 0.99
-"""Of the moving averages, as Keras has it."""
+"""Weight of the old value in moving averages; Keras' default."""
 
 
 class Masks:
-    """Where blocks take their dropout masks from while a step is traced: the draws and the use they are for.
+    """Source of dropout masks for all blocks of a network while a step is traced.
 
-    Outside `drawn` nothing is dropped.
+    Blocks drop nothing outside `drawn`.
+
+    Args:
+        rate: probability that a cell is dropped.
     """
 
     def __init__(self, rate: float) -> None:
@@ -39,6 +41,7 @@ class Masks:
 
     @contextmanager
     def drawn(self, draws: Draws, use: str) -> Iterator[None]:
+        """Take the masks from these draws; `use` names the update and makes its masks differ from other updates'."""
         self._current = (draws, use)
         try:
             yield
@@ -46,7 +49,7 @@ class Masks:
             self._current = None
 
     def of(self, layer: str) -> tuple[float, tf.Tensor]:
-        """The share to drop in a layer and the seeds of its mask, see `draws.keep`."""
+        """Return the dropout rate of a layer and the seeds of its mask, uint32 (batch, 2); see `draws.keep`."""
         if self._current is None:
             return nothing_dropped()
         draws, use = self._current
@@ -54,16 +57,20 @@ class Masks:
 
 
 def nothing_dropped() -> tuple[float, tf.Tensor]:
-    """As `Masks.of`, of a layer without dropout."""
+    """Return what `Masks.of` returns for a layer without dropout."""
     return 0.0, tf.zeros((1, 2), tf.uint32)
 
 
 class BatchNorm:
-    """Batch normalization over each rank's own batch, or over the global one where a mean over ranks is given."""
+    """Batch normalization over each rank's own batch, or over the global batch.
+
+    Args:
+        mean_over_ranks: function that averages a tensor (n,) over the ranks, for statistics of the global batch.
+    """
 
     def __init__(self, mean_over_ranks: TensorMean | None = None) -> None:
         self._mean_over_ranks = mean_over_ranks
-        # The exchange between ranks cannot be part of a fused loop.
+        # A fused loop cannot contain an exchange between ranks.
         self.normalized = partial(normalized_by, self._moments) if mean_over_ranks else normalized
 
     def _moments(self, cells: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,7 +80,7 @@ class BatchNorm:
         return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
 
     def _average(self, local: tf.Tensor) -> tf.Tensor:
-        # The mean over ranks is its own adjoint, so the gradient of the average is the average of the gradients.
+        # The mean over ranks is its own adjoint: the gradient of the average is the average of the gradients.
         @tf.custom_gradient
         def average(values: tf.Tensor) -> tuple[tf.Tensor, TensorMean]:
             assert self._mean_over_ranks is not None
@@ -83,10 +90,20 @@ class BatchNorm:
 
 
 class ConvolutionBlock(keras.layers.Layer):
-    """Upsampling, zero padding, convolution; with a slope also bias, LeakyReLU, batch normalization and dropout.
+    """Upsampling, zero padding and convolution, then bias, LeakyReLU, batch normalization and dropout.
 
-    Variables have the names, shapes and order of Keras' own layers; all are float32, and the kernel is not cast as a
-    whole, since taps that fall on the same cell are added first.
+    Variables have the names, shapes and order of Keras' own layers. All are float32. The kernel is not cast to the
+    compute format as a whole, since taps that meet the same cell are added before.
+
+    Args:
+        filters: number of output channels.
+        size: taps of the kernel along x, y and depth.
+        padding: zeros before and after, for each axis.
+        upsampling: factors along x, y and depth by which cells are repeated before the padding.
+        slope: slope of LeakyReLU below zero; without one, the block is a convolution without bias and activation.
+        norm: batch normalization after the activation.
+        masks: source of dropout masks.
+        initializer: Keras initializer of the kernel.
     """
 
     def __init__(
@@ -147,7 +164,7 @@ class ConvolutionBlock(keras.layers.Layer):
 
 @contextmanager
 def frozen(network: keras.Model) -> Iterator[None]:
-    """While a step is traced: the network's batch normalization uses and keeps its moving statistics."""
+    """While a step is traced, make batch normalization use its moving statistics and leave them unchanged."""
     network.trainable = False
     try:
         yield

@@ -1,18 +1,18 @@
-"""Three-dimensional convolutions of few channels, computed in forms that suit a processor; the results are the same.
+"""Three-dimensional convolutions of few channels, rewritten to suit vector and matrix units.
 
-The networks convolve 1 to 64 channels into 1 to 64, while a vector unit multiplies 16 at a time and a matrix unit 32 by
-16. Three rewritings make better use of them, each exact but for the order of the sums:
+The networks have 1 to 64 channels, while a vector unit multiplies 16 numbers at a time and a matrix unit 32 by 16.
+Three rewritings use these units better. Each changes only the order of the sums:
 
-- folded: neighbours in depth become channels, so that 8 channels out are 16; a kernel of 5 then has 6 taps, one of
-  them 0;
-- upsampled: copies of a cell are multiplied once, by the sum of the kernel's taps that fall on it, with one such kernel
-  for each place among the copies (its phase, as in sub-pixel convolution, Shi et al., CVPR 2016);
-- unfolded: the gradient of a single input channel is that of its shifted copies, added up.
+- Folded: neighbours in depth become channels, for example 8 output channels become 16. A kernel of 5 taps in depth then
+  has 6, and one of them is 0.
+- Upsampled: the copies of a cell are multiplied once, by the sum of the kernel's taps that meet them. There is one such
+  kernel per position among the copies (its phase, as in sub-pixel convolution, Shi et al., CVPR 2016).
+- Unfolded: the gradient of a single input channel is the sum of the gradients of its shifted copies.
 
-And the gradient of the cells is a convolution of the upstream gradient without what falls into the padding.
+The gradient of the cells is a convolution of the upstream gradient, without the part that falls into the padding.
 
-Tensors are channels-last, (batch, x, y, depth, channels), kernels float32 (x, y, depth, in, out). How numbers are
-multiplied is told in `precision`; `make bench` measures what all this is worth.
+Tensors are channels-last, (batch, x, y, depth, channels); kernels are float32 (x, y, depth, in, out). Module
+`gan.precision.arithmetic` multiplies the numbers; `make bench` measures the gain.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from gan.precision.arithmetic import Arithmetic
 __all__ = ["Padding", "convolve", "convolve_upsampled", "same"]
 
 Padding = Sequence[tuple[int, int]]
-"""Zeros before and after, for each of the three axes."""
+"""Number of zeros before and after, for each of the three axes."""
 Gradients = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def same(kernel: Sequence[int]) -> Padding:
-    """The padding that keeps the shape; an odd zero comes after."""
+    """Return the padding that keeps the shape; an odd zero comes after the cells."""
     return [((size - 1) // 2, size // 2) for size in kernel]
 
 
 def convolve(cells: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: Arithmetic) -> tf.Tensor:
-    """Convolution with stride 1.
+    """Convolve cells with stride 1.
 
     Args:
         cells: (batch, x, y, depth, in), in the arithmetic's format.
         kernel: float32 (x, y, depth, in, out).
-        padding: on each side less than the kernel's size.
-        arithmetic: how numbers are multiplied.
+        padding: zeros around the cells, on each side fewer than the kernel has taps.
+        arithmetic: how the processor multiplies numbers.
 
     Returns:
-        In the arithmetic's format; all axes longer by their padding and shorter by the kernel's size less 1.
+        (batch, x', y', depth', out) in the arithmetic's format; each axis has length + padding - taps + 1 cells.
     """
-    # A single channel is not worth a fold: unfolded, its gradient is cheaper.
+    # A single channel is not folded, since the unfolded gradient is cheaper.
     single = kernel.shape[3] == 1
     fold = _Fold(tuple(kernel.shape), cells.shape[3] + sum(padding[2]), 1 if single else _factor(kernel, arithmetic))
 
@@ -72,7 +72,10 @@ def convolve(cells: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: 
 def convolve_upsampled(
     cells: tf.Tensor, kernel: tf.Tensor, factors: Sequence[int], padding: Padding, arithmetic: Arithmetic
 ) -> tf.Tensor:
-    """What repeating every cell by whole factors, padding and `convolve` give, from fewer products."""
+    """Repeat every cell `factors` times along x, y and depth, pad and convolve, with fewer products than that takes.
+
+    Returns what `convolve` of the repeated cells returns. The other arguments are those of `convolve`.
+    """
     axes = [
         _Upsampled(length, taps, factor, *around)
         for length, taps, factor, around in zip(cells.shape[1:4], kernel.shape[:3], factors, padding, strict=True)
@@ -99,7 +102,7 @@ def convolve_upsampled(
 
 @fused
 def _interleaved(places: tf.Tensor, *, factors: tuple[int, ...], lengths: tuple[int, ...]) -> tf.Tensor:
-    """Cells whose phases are channels (batch, x, y, depth, phases * out) as the cells they are, cut to `lengths`."""
+    """Turn cells whose phases are channels, (batch, x, y, depth, phases * out), into single cells, cut to `lengths`."""
     outputs = places.shape[4] // math.prod(factors)
     phases = tf.reshape(places, [-1, *places.shape[1:4], *factors, outputs])
     whole = tf.transpose(phases, [0, 1, 4, 2, 5, 3, 6, 7])
@@ -108,16 +111,16 @@ def _interleaved(places: tf.Tensor, *, factors: tuple[int, ...], lengths: tuple[
 
 
 def _factor(kernel: tf.Tensor, arithmetic: Arithmetic) -> int:
-    """How many neighbours make enough channels to fill the multiplier."""
+    """Return how many neighbours in depth make enough channels to fill the multiplier."""
     inputs, outputs = kernel.shape[3:]
     rows, columns = arithmetic.multiplier
     return max(math.ceil(rows / inputs), math.ceil(columns / outputs))
 
 
 def _cells_gradient(upstream: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: Arithmetic) -> tf.Tensor:
-    """The adjoint of `convolve`: a convolution with the kernel mirrored, from its outputs to its inputs.
+    """Return the gradient of the cells: the upstream gradient convolved with the mirrored kernel.
 
-    From many channels to few, which only the generator's first layer does, TensorFlow's own form is twice as fast.
+    With more output than input channels, as in the generator's first layer, TensorFlow's own form is twice as fast.
     """
     if kernel.shape[4] > kernel.shape[3]:
         return _cut(arithmetic.input_gradient(_input_shape(upstream, kernel), kernel, upstream), padding)
@@ -132,7 +135,10 @@ def _cells_gradient(upstream: tf.Tensor, kernel: tf.Tensor, padding: Padding, ar
 def _single_channel_gradient(
     upstream: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: Arithmetic
 ) -> tf.Tensor:
-    """As `_cells_gradient`, for one channel of cells: first of its copies shifted in y and depth, as if channels."""
+    """Return the gradient of cells with one channel.
+
+    The copies of the cells, shifted in y and depth, serve as channels. Their gradients are added at the end.
+    """
     x, y, depth, _, outputs = kernel.shape
     across = tf.reshape(kernel, [x, 1, 1, y * depth, outputs])
     copies = arithmetic.input_gradient(_input_shape(upstream, across), across, upstream)
@@ -141,7 +147,7 @@ def _single_channel_gradient(
 
 @fused
 def _overlapped(copies: tf.Tensor, *, y: int, depth: int) -> tf.Tensor:
-    """The sum of copies (batch, x, y, depth, shifts), each shifted in y and depth, as one channel."""
+    """Shift copies (batch, x, y, depth, shifts) in y and depth and add them up, as one channel."""
     apart = tf.reshape(copies, [*copies.shape[:4], y, depth])
     rows = [tf.pad(apart[:, :, :, :, n], _shift(2, n, y)) for n in range(y)]
     cells = [tf.pad(copy, _shift(3, n, depth)) for n, copy in enumerate(tf.split(tf.add_n(rows), depth, axis=4))]
@@ -149,31 +155,32 @@ def _overlapped(copies: tf.Tensor, *, y: int, depth: int) -> tf.Tensor:
 
 
 def _shift(axis: int, number: int, size: int) -> list[tuple[int, int]]:
-    """The padding that shifts copy `number` of `size` along an axis."""
+    """Return the padding that shifts copy `number` of `size` along an axis."""
     return [(number, size - 1 - number) if n == axis else (0, 0) for n in range(5)]
 
 
 def _input_shape(upstream: tf.Tensor, kernel: tf.Tensor) -> list[int]:
-    """Of what a convolution without padding made `upstream`'s shape of."""
+    """Return the input shape of a convolution without padding whose result has the shape of `upstream`."""
     lengths = (n + size - 1 for n, size in zip(upstream.shape[1:4], kernel.shape[:3], strict=True))
     return [upstream.shape[0], *lengths, kernel.shape[3]]
 
 
 def _cut(padded: tf.Tensor, padding: Padding) -> tf.Tensor:
-    """Without the padding."""
+    """Remove the padding."""
     lengths = (n - sum(zeros) for n, zeros in zip(padded.shape[1:4], padding, strict=True))
     return tf.slice(padded, [0, *(before for before, _ in padding), 0], [-1, *lengths, -1])
 
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """A convolution of `factor` neighbours in depth at once."""
+    """A convolution with groups of `factor` neighbours in depth as channels."""
 
     shape: tuple[int, ...]
-    """Of the kernel."""
+    """Shape of the kernel."""
     depth: int
-    """Of the cells with their zeros."""
+    """Depth of the cells with their padding."""
     factor: int
+    """Cells per group."""
 
     @property
     def outputs(self) -> int:
@@ -186,7 +193,7 @@ class _Fold:
 
     @property
     def taps(self) -> int:
-        """Groups of neighbours that a group of results depends on."""
+        """Groups of cells that a group of results depends on."""
         return 1 + math.ceil((self.shape[2] - 1) / self.factor)
 
     @property
@@ -195,31 +202,31 @@ class _Fold:
         return [x, y, self.taps, self.factor * inputs, self.factor * outputs]
 
     def padded(self, cells: tf.Tensor, padding: Padding) -> tf.Tensor:
-        """Cells with zeros around them, (batch, x, y, groups, factor * in)."""
+        """Pad cells and group them, (batch, x, y, groups, factor * in)."""
         groups = self.output_groups + self.taps - 1
         before, after = padding[2]
         padded = tf.pad(cells, [(0, 0), *padding[:2], (before, after + groups * self.factor - self.depth), (0, 0)])
         return tf.reshape(padded, [-1, *padded.shape[1:3], groups, self.factor * cells.shape[4]])
 
     def folded(self, results: tf.Tensor) -> tf.Tensor:
-        """The shape that `forward` gives, from the one that `flat` gives."""
+        """Group results, the inverse of `flat`; missing results are 0."""
         missing = self.output_groups * self.factor - self.outputs
         whole = tf.pad(results, [(0, 0), (0, 0), (0, 0), (0, missing), (0, 0)]) if missing else results
         return tf.reshape(whole, [-1, *whole.shape[1:3], self.output_groups, self.factor * self.shape[4]])
 
     def flat(self, results: tf.Tensor) -> tf.Tensor:
-        """(batch, x, y, depth, out) from what the folded convolution gives."""
+        """Return the results of the folded convolution as (batch, x, y, depth, out)."""
         depth = self.output_groups * self.factor
         return tf.reshape(results, [-1, *results.shape[1:3], depth, self.shape[4]])[:, :, :, : self.outputs]
 
     def kernel(self, kernel: tf.Tensor) -> tf.Tensor:
-        """Its taps, laid out for groups."""
+        """Lay out the kernel's taps for groups."""
         if self.factor == 1:
             return kernel
         return tf.reshape(tf.einsum("xydio,dgsr->xygsiro", kernel, tf.constant(self._places())), self.kernel_shape)
 
     def kernel_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
-        """The adjoint of `kernel`."""
+        """Return the gradient of the kernel from the gradient of its layout for groups."""
         if self.factor == 1:
             return gradient
         x, y, _, inputs, outputs = self.shape
@@ -227,7 +234,7 @@ class _Fold:
         return tf.einsum("xygsiro,dgsr->xydio", apart, tf.constant(self._places()))
 
     def _places(self) -> np.ndarray:
-        """1 where result r of a group meets cell s of group g through tap d, (d, g, s, r)."""
+        """Return 1 if result r of a group meets cell s of group g through tap d, else 0; (d, g, s, r)."""
         tap, group, cell, result = np.ogrid[: self.shape[2], : self.taps, : self.factor, : self.factor]
         return (group * self.factor + cell - result == tap).astype(np.float32)
 
@@ -236,28 +243,34 @@ class _Fold:
 class _Upsampled:
     """One axis of a convolution over repeated cells.
 
-    Result `factor * q + r` meets, through tap t, the repeated cell `factor * q + r + t - before`, which is a copy of
-    cell `q + (r + t - before) // factor`; so all taps with the same quotient meet the same cell.
+    Through tap t, result `factor * q + r` meets the repeated cell `factor * q + r + t - before`. That is a copy of cell
+    `q + (r + t - before) // factor`, so all taps with the same quotient meet the same cell.
     """
 
     cells: int
+    """Cells before they are repeated."""
     kernel: int
+    """Taps over repeated cells."""
     factor: int
+    """Copies of each cell."""
     before: int
+    """Zeros before the repeated cells."""
     after: int
+    """Zeros after the repeated cells."""
 
     @property
     def outputs(self) -> int:
+        """Number of results."""
         return self.cells * self.factor + self.before + self.after - self.kernel + 1
 
     @property
     def size(self) -> int:
-        """Taps over cells."""
+        """Taps over cells that are not repeated."""
         return self._reach(self.factor - 1, self.kernel - 1) - self._reach(0, 0) + 1
 
     @property
     def taps(self) -> np.ndarray:
-        """1 where tap t of result r falls on cell l, (t, l, r)."""
+        """1 if tap t of result r meets cell l, else 0; (t, l, r)."""
         falls = np.zeros((self.kernel, self.size, self.factor), np.float32)
         for tap, result in np.ndindex(self.kernel, self.factor):
             falls[tap, self._reach(result, tap) - self._reach(0, 0), result] = 1.0
@@ -265,10 +278,11 @@ class _Upsampled:
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Zeros around the cells; a part of the cells may be beyond what the results depend on, which is no harm."""
+        """Zeros before and after the cells. The results may not depend on the last cells; this does no harm."""
         before = -self._reach(0, 0)
         needed = math.ceil(self.outputs / self.factor) + self.size - 1
         return before, max(0, needed - before - self.cells)
 
     def _reach(self, result: int, tap: int) -> int:
+        """Return the index of the cell that a result meets through a tap; negative in the padding."""
         return (result + tap - self.before) // self.factor

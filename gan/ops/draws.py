@@ -1,9 +1,10 @@
-"""Random numbers of a training step, drawn from counters instead of a state.
+"""Random numbers of a training step, computed from counters instead of a state.
 
 Every number is a function of the seed, a purpose ("real/flip"), the position in the training (epoch and step) and the
-place of the event in the global batch. So nothing has to be saved for a resume, and one rank with a batch of 16 draws
-the same numbers as two ranks with 8 each: a rank starts its counter at its own part of the global batch.
-The generator is Philox 4x32-10 (Salmon et al., SC'11) of TensorFlow; four numbers come out of one count.
+index of the event in the global batch. So a checkpoint needs no random state, and one rank with a batch of 16 draws the
+same numbers as two ranks with 8 each: a rank starts its counter at its own part of the global batch.
+
+The generator is TensorFlow's Philox 4x32-10 (Salmon et al., SC'11), which makes four numbers per count.
 """
 
 from __future__ import annotations
@@ -23,22 +24,24 @@ NUMBERS_PER_COUNT = 4
 
 
 def position(epoch: int, step: int) -> np.uint64:
-    """The position of a step as the uint64 that `Draws` takes: epoch in the high half, step within it in the low."""
+    """Return the position of a step for `Draws`: the epoch in the high 32 bits, the step within it in the low ones."""
     return np.uint64((epoch << 32) | step)
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """The random numbers of one step for `batch` events that start at event `first` of the global batch."""
+    """Random numbers of one step for the events of one rank."""
 
     seed: int
     first: int
+    """Index of the rank's first event in the global batch."""
     batch: int
+    """Events of the rank."""
     position: tf.Tensor
-    """uint64 scalar, see `position`."""
+    """Position of the step, uint64 scalar; see the function `position`."""
 
     def normal(self, purpose: str, per_event: int) -> tf.Tensor:
-        """Standard normal numbers, float32 (batch, per_event)."""
+        """Return standard normal numbers, float32 (batch, per_event)."""
         padded = _padded(per_event)
         values = tf.raw_ops.StatelessRandomNormalV2(
             shape=[self.batch, padded], **self._source(purpose, padded), dtype=tf.float32
@@ -46,7 +49,7 @@ class Draws:
         return values[:, :per_event]
 
     def uniform(self, purpose: str, low: float, high: float) -> tf.Tensor:
-        """Uniform numbers in [low, high), one an event, float32 (batch, 1)."""
+        """Return one uniform number in [low, high) per event, float32 (batch, 1)."""
         values = tf.raw_ops.StatelessRandomUniformV2(
             shape=[self.batch, NUMBERS_PER_COUNT],
             **self._source(purpose, NUMBERS_PER_COUNT),
@@ -55,7 +58,7 @@ class Draws:
         return low + (high - low) * values[:, :1]
 
     def words(self, purpose: str, per_event: int) -> tf.Tensor:
-        """Random bits, uint32 (batch, per_event)."""
+        """Return random bits, uint32 (batch, per_event)."""
         padded = _padded(per_event)
         values = tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=[self.batch, padded], **self._source(purpose, padded), dtype=tf.uint32
@@ -63,7 +66,10 @@ class Draws:
         return values[:, :per_event]
 
     def _source(self, purpose: str, per_event: int) -> dict[str, object]:
-        """Key and counter: one key a purpose; the counter's high word is the position, its low word the event."""
+        """Return key and counter of the generator.
+
+        The key holds the purpose and the seed. The counter's high word is the position, its low word counts events.
+        """
         key = (zlib.crc32(purpose.encode()) << 32) | self.seed
         first_count = self.first * (per_event // NUMBERS_PER_COUNT)
         return {
@@ -74,14 +80,16 @@ class Draws:
 
 
 def keep(seeds: tf.Tensor, shape: Sequence[int], rate: float) -> tf.Tensor:
-    """A dropout mask, bool (batch, *shape), False with probability `rate`.
+    """Return a dropout mask, bool (batch, *shape): False, with probability `rate`, for cells to drop.
 
-    Philox for every cell would cost as much as a small convolution. It draws two words an event and layer instead, and
-    each cell's number is mixed with them, by the two multiplications and three shifts that Wellons' search found to mix
-    32 bits best ("lowbias32", 2018). So a mask needs no memory: loops over cells compute it anew.
+    Philox for every cell would cost as much as a small convolution. So Philox draws two words per event and layer, and
+    a hash mixes them with the index of each cell: the two multiplications and three shifts of "lowbias32", the best
+    32-bit mixer of Wellons' search (2018). A mask needs no memory, since loops over cells recompute it.
 
     Args:
         seeds: uint32 (batch, 2), from `Draws.words`.
+        shape: shape of the cells of one event.
+        rate: probability of a cell to be dropped.
     """
     cells = tf.cast(tf.range(math.prod(shape), dtype=tf.int32), tf.uint32)
     first, second = seeds[:, :1], seeds[:, 1:]
@@ -96,5 +104,5 @@ def _xor_shifted(words: tf.Tensor, bits: int) -> tf.Tensor:
 
 
 def _padded(count: int) -> int:
-    """Numbers to draw per event so that every event starts on a whole count."""
+    """Return how many numbers to draw per event so that every event starts at a whole count."""
     return NUMBERS_PER_COUNT * math.ceil(count / NUMBERS_PER_COUNT)

@@ -1,7 +1,8 @@
-"""Chains of cheap operations, compiled into one loop over the cells where TensorFlow would run a loop for each.
+"""Compile chains of cheap operations into one loop over the cells.
 
-Convolutions stay with oneDNN, which XLA's own are ten times slower than. What lies between them (bias, LeakyReLU, batch
-normalization, dropout with its random numbers) is bound by memory: fused, it is read and written once.
+TensorFlow runs one loop per operation. The operations between convolutions (bias, LeakyReLU, batch normalization,
+dropout) are bound by memory, and a fused loop reads and writes the cells once. Convolutions are not fused: XLA's are
+ten times slower than oneDNN's.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ __all__ = ["fused"]
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function of tensors, and its gradient, with XLA.
+    """Compile a function of tensors and its gradient with XLA.
 
-    The gradient computes what it needs again from the function's inputs: cheaper than to keep and to read it. Keyword
-    arguments are constants of the compilation. Inputs that are no floating-point numbers have no gradient.
+    The gradient recomputes intermediate values from the inputs, which is cheaper than to store and read them. Keyword
+    arguments are constants of the compilation. Integer inputs have no gradient.
     """
 
     @functools.wraps(function)
@@ -41,7 +42,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         with tf.GradientTape() as tape:
             tape.watch(floating)
             outputs = tf.nest.flatten(function(*inputs, **constants))
-        found = iter(tape.gradient(outputs, floating, list(upstream), tf.UnconnectedGradients.ZERO))
-        return [next(found) if value.dtype.is_floating else None for value in inputs]
+        gradients = iter(tape.gradient(outputs, floating, list(upstream), tf.UnconnectedGradients.ZERO))
+        return [next(gradients) if value.dtype.is_floating else None for value in inputs]
 
     return call

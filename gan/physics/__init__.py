@@ -1,1 +1,1 @@
-"""Formulas and measures for showers."""
+"""Physics of showers: formulas and measures."""

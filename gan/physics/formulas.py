@@ -1,6 +1,6 @@
-"""Formulas for the physics of a shower, shared by training, validation and tests; binning is left to them.
+"""Formulas for the physics of a shower, shared by training, validation, generation and tests.
 
-Cells are arrays of shape (n, X, Y, Z) in GeV with the depth as the last axis.
+Cells are arrays of shape (n, X, Y, Z) in GeV; the last axis is the depth. Callers choose the energy bins.
 """
 
 from __future__ import annotations
@@ -17,31 +17,42 @@ Array = npt.NDArray[np.floating[Any]]
 
 
 def geant4_ecal(energy: Any) -> Any:
-    """Return the visible energy, GeV, that GEANT4 gives on average for primary energies in units of 100 GeV.
+    """Return GEANT4's mean visible energy in GeV for primary energies in units of 100 GeV.
 
-    The fit by the authors of 3DGAN for the CLIC calorimeter, made for 0.02 to 5 (2-500 GeV). Plain arithmetic
-    only: floats, NumPy arrays and TensorFlow tensors of any shape go in, and the same comes out.
+    A fit by the authors of 3DGAN for the CLIC calorimeter, valid from 0.02 to 5 (2 to 500 GeV). It uses plain
+    arithmetic only, so it takes a float, a NumPy array or a TensorFlow tensor of any shape and returns the same type.
     """
     percent = 2.21 + energy * (-0.28 + energy * (0.11 + energy * (-0.023 + energy * 0.0018)))
     return energy * percent
 
 
 def sampling_fraction(cells: Array, energies: Array) -> Array:
-    """Return the visible over the primary energy of every event; `energies` are n values in GeV."""
+    """Return visible energy / primary energy of every event, shape (n,).
+
+    Args:
+        cells: (n, X, Y, Z), GeV.
+        energies: primary energies, GeV, (n,) or a shape that broadcasts to it.
+    """
     return cells.sum(axis=(1, 2, 3), dtype=np.float64) / energies
 
 
 def profiles(cells: Array) -> tuple[Array, Array, Array]:
-    """Return the energy along x, y and z of every event, shapes (n, X), (n, Y) and (n, Z), GeV."""
+    """Return the energy of every event along x, y and z in GeV: shapes (n, X), (n, Y) and (n, Z)."""
     along_z = cells.sum(axis=(1, 2), dtype=np.float64)
     over_z = cells.sum(axis=3, dtype=np.float64)
     return over_z.sum(axis=2), over_z.sum(axis=1), along_z
 
 
 def moments(profile: Array) -> tuple[Array, Array]:
-    """Return M1 = sum(i E_i)/E and M2 = sum((i - M1)^2 E_i)/E, i from 0, of profiles of shape (n, cells).
+    """Return the mean position and the variance of every shower along one axis, in cells and cells squared.
 
-    A shower without energy has no place and no width: both are NaN.
+    M1 = sum(i E_i) / E and M2 = sum((i - M1)^2 E_i) / E, with cells counted from 0.
+
+    Args:
+        profile: energy along the axis, (n, cells).
+
+    Returns:
+        M1 and M2, (n,) each. Both are NaN for a shower without energy.
     """
     place = np.arange(profile.shape[1])
     with np.errstate(invalid="ignore"):
@@ -52,11 +63,14 @@ def moments(profile: Array) -> tuple[Array, Array]:
 
 
 def profile_error(mc: Sequence[Array], gan: Sequence[Array]) -> float:
-    """Return the mean over the axes of the mean over an axis's cells of |E_MC - E_GAN|/E_MC.
+    """Return the 3DGAN authors' profile error in one energy bin: |E_MC - E_GAN| / E_MC, averaged over cells, then axes.
 
-    One energy bin of the 3DGAN authors' profile error. Each argument holds a profile per axis, summed over
-    the events of the bin; both sums are over the same primary energies. Cells that no Monte Carlo event
-    reached have no relative error and are left out; an axis without any other cell gives NaN.
+    Cells without energy in the Monte Carlo have no relative error and do not count. An axis with no other cells makes
+    the result NaN.
+
+    Args:
+        mc: one profile per axis, summed over the simulated events of the bin.
+        gan: the same for generated events with the same primary energies.
     """
     return float(np.mean([_mean_relative_error(m, g) for m, g in zip(mc, gan, strict=True)]))
 

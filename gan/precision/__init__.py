@@ -1,1 +1,1 @@
-"""Number formats: what the layers compute in and how they multiply."""
+"""Number formats of a training, and how convolutions multiply them."""

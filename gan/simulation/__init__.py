@@ -1,1 +1,1 @@
-"""Parametrised simulation of electron showers: the GFlash formulas, and the production of files from them."""
+"""Parametrised simulation of electron showers: the GFlash formulas, and the production of shower files."""

@@ -1,14 +1,13 @@
-"""Electron showers in the CLIC electromagnetic calorimeter from a parametrised simulation; no Geant4 needed.
+"""Parametrised simulation of electron showers in the CLIC electromagnetic calorimeter, without Geant4.
 
-The formulas are those of Grindhammer and Peters (hep-ex/0001020), known as GFlash, for sampling calorimeters:
-in depth a Gamma profile whose shape differs from shower to shower, around the axis a core and a tail from
-which energy spots are drawn. The module only computes: files and processes are left to `gan.simulation.production`.
+The formulas are those of Grindhammer and Peters (hep-ex/0001020), known as GFlash, for sampling calorimeters. Along the
+depth, the energy follows a Gamma profile whose shape differs from shower to shower. Around the axis, energy spots are
+drawn from a core and a tail. This module only computes; `gan.simulation.production` writes files and starts processes.
 
-Every event is computed by itself, with random streams of its own made from the seed and the event's global
-number. So an event does not depend, to the last bit, on which others are computed along with it, in which
-process or in what order. That is why NumPy runs over the layers and the thousands of spots of an event here,
-and never over events. (Another kind of processor may round a sine differently and so move a spot to the next
-cell.)
+Each event is computed alone, with random streams made from the seed and the number of the event. So an event does not
+change, not even in its last bit, if it is computed with other events, in another process or in another order. For this
+reason NumPy works on the layers and the thousands of spots of one event, never on several events. (A processor of
+another type may round a sine differently, and so move a spot to the next cell.)
 """
 
 from __future__ import annotations
@@ -21,50 +20,51 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammainc
 
-__all__ = ["CLIC_ECAL", "Detector", "Layers", "Section", "draw_energies", "layers", "simulate"]
+from gan.data.energies import SHOWER_STREAM, event_stream
+
+__all__ = ["CLIC_ECAL", "Detector", "Layers", "Section", "layers", "simulate"]
 
 Floats = npt.NDArray[np.float64]
-
-_ENERGY_STREAM, _SHOWER_STREAM = range(2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """Layers of equal build, one behind the other."""
+    """Consecutive layers of the same thickness and materials."""
 
     layers: int
+    """Number of layers."""
     depth: float
-    """Depth of one layer, radiation lengths."""
+    """Depth of one layer in radiation lengths."""
     moliere_radius: float
-    """Effective Moliere radius, cm."""
+    """Effective Moliere radius in cm."""
     visible_fraction: float
-    """Part of the deposited energy that the silicon sees, before calibration."""
+    """Fraction of the deposited energy that the silicon measures, before calibration."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Detector:
-    """A sampling calorimeter with square cells; the materials of a section count as one effective medium."""
+    """A sampling calorimeter with square cells. The materials of a section count as one effective medium."""
 
     sections: tuple[Section, ...]
-    """From the front to the back."""
+    """Sections from the front to the back."""
     cells_across: int
-    """Cells along x, and along y; odd, so that one cell lies in the middle."""
+    """Number of cells along x and along y. It must be odd: the electrons hit the cell in the middle."""
     cell_size: float
-    """Edge of a cell, cm."""
+    """Edge of a cell in cm."""
     atomic_number: float
-    """Effective Z."""
+    """Effective atomic number Z."""
     critical_energy: float
-    """GeV."""
+    """Effective critical energy in GeV."""
     sampling_frequency: float
-    """Fs, the layers in a radiation length, averaged over the sections."""
+    """Fs: layers per radiation length, mean over the sections."""
     e_mip: float
-    """e-hat, the response to electrons over that to minimum ionising particles."""
+    """e-hat: response to electrons over response to minimum ionising particles."""
     noise: float
-    """c of the sampling noise sigma(E) = c sqrt(E), square root of GeV; also sets the number of spots."""
+    """Factor c of the sampling noise c sqrt(E), in the square root of GeV. It also sets the number of spots."""
     calibration: float
-    """One factor on the visible fraction of all sections."""
+    """Factor on the visible fraction of all sections."""
     calibration_reason: str
-    """Where the factor comes from, for the attributes of files."""
+    """Source of the calibration factor, for the attributes of files."""
 
 
 CLIC_ECAL = Detector(
@@ -85,29 +85,29 @@ CLIC_ECAL = Detector(
         "at 2, 10, 50, 100, 200 and 500 GeV (uncalibrated: between -1.6% at 50 GeV and +2.4% at 2 GeV)"
     ),
 )
-"""The barrel of CLIC_o2_v04: 17 layers with 2.4 mm of tungsten and 8 with 4.8 mm, 0.5 mm of silicon each.
+"""Barrel calorimeter of CLIC_o2_v04: 17 layers with 2.4 mm of tungsten and 8 with 4.8 mm, each with 0.5 mm of silicon.
 
-The effective values follow from the materials; c is the default of GFlash.
+The effective values follow from the materials. The noise factor c is the default of GFlash.
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layers:
-    """A detector layer by layer, front to back; read-only arrays of L values."""
+    """Properties of the L layers of a detector, from front to back. The arrays are read-only."""
 
     edges: Floats
-    """Where the layers begin and end, L + 1 values, radiation lengths."""
+    """Depths at which the layers begin and end, in radiation lengths, (L + 1,)."""
     centres: Floats
-    """Radiation lengths."""
+    """Depths of the centres of the layers in radiation lengths, (L,)."""
     moliere_radius: Floats
-    """In cells."""
+    """Effective Moliere radius in units of the cell size, (L,)."""
     visible_fraction: Floats
-    """With the calibration."""
+    """Fraction of the deposited energy that the silicon measures, after calibration, (L,)."""
 
 
 @cache
 def layers(detector: Detector) -> Layers:
-    """Return the layers of a detector."""
+    """Return the properties of a detector layer by layer."""
 
     def each(field: str) -> Floats:
         return np.repeat([getattr(s, field) for s in detector.sections], [s.layers for s in detector.sections])
@@ -124,36 +124,29 @@ def layers(detector: Detector) -> Layers:
     return table
 
 
-def draw_energies(count: int, *, seed: int, first_event: int, energy_min: float, energy_max: float) -> Floats:
-    """Return `count` primary energies, GeV, uniform in [energy_min, energy_max), from `first_event` on.
-
-    Each comes from a stream of its own event, apart from that of the shower.
-    """
-    draws = [_stream(seed, first_event + i, _ENERGY_STREAM).random() for i in range(count)]
-    return energy_min + (energy_max - energy_min) * np.array(draws)
-
-
 def simulate(
     energies: npt.ArrayLike, *, seed: int, first_event: int = 0, detector: Detector = CLIC_ECAL
 ) -> npt.NDArray[np.float32]:
-    """Return the visible energy in every cell, GeV, shape (n, across, across, layers), the depth last.
+    """Return the visible energy in each cell in GeV, float32, (n, x, y, depth).
 
-    `energies` are n primary energies in GeV, `first_event` the global number of the first one. The electrons
-    come straight from the front and hit the cell in the middle, anywhere on its face.
+    The electrons fly along the axis and hit the front of the middle cell at a random point.
+
+    Args:
+        energies: primary energies in GeV, (n,).
+        seed: seed of the whole production.
+        first_event: number of the first event, from 0.
+        detector: the calorimeter.
     """
     energies = np.asarray(energies, dtype=np.float64)
     depth = len(layers(detector).centres)
     cells = np.empty((len(energies), detector.cells_across, detector.cells_across, depth), dtype=np.float32)
     for i, energy in enumerate(energies.tolist()):
-        cells[i] = _shower(energy, _stream(seed, first_event + i, _SHOWER_STREAM), detector)
+        cells[i] = _shower(energy, event_stream(seed, first_event + i, SHOWER_STREAM), detector)
     return cells
 
 
-def _stream(seed: int, event: int, purpose: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(event, purpose)))
-
-
 def _shower(energy: float, rng: np.random.Generator, detector: Detector) -> npt.NDArray[np.float64]:
+    """Return the visible energy of one shower in each cell in GeV, (x, y, depth)."""
     table = layers(detector)
     peak, shape, mean_shape = _longitudinal_shape(energy, rng, detector)
 
@@ -164,20 +157,23 @@ def _shower(energy: float, rng: np.random.Generator, detector: Detector) -> npt.
     z = detector.atomic_number
     spots_per_layer = _layer_fractions(peak * (0.813 + 0.0019 * z), shape * (0.844 + 0.0026 * z), table)
     spots = rng.poisson(10.3 / detector.noise * energy**0.959 * spots_per_layer)
-    # A layer with energy but no spot would lose it.
+    # A layer that has energy but no spot would lose the energy.
     spots = np.maximum(spots, 1)
 
     tau = table.centres / peak * (shape - 1) / shape * mean_shape / (mean_shape - 1)
     core_radius, tail_radius, core_weight = _radial_shape(energy, tau, detector)
     in_core = rng.binomial(spots, core_weight)
     radii = np.stack([core_radius, tail_radius], axis=1) * table.moliere_radius[:, np.newaxis]
-    # All spots of a layer carry the same energy, so counting them is enough.
+    # All spots of a layer carry the same energy, so it is enough to count them.
     counts = _count_spots(np.stack([in_core, spots - in_core], axis=1), radii, rng, detector.cells_across)
     return counts * (visible / spots)
 
 
 def _longitudinal_shape(energy: float, rng: np.random.Generator, detector: Detector) -> tuple[float, float, float]:
-    """Draw a shower's T (radiation lengths) and alpha; the third value is exp of the mean of ln alpha."""
+    """Draw the depth of the maximum T (in radiation lengths) and the shape alpha of a shower.
+
+    The third value is exp(mean of ln alpha).
+    """
     fs, e_mip = detector.sampling_frequency, detector.e_mip
     ln_y = math.log(energy / detector.critical_energy)
     mean_peak = max(ln_y - 0.812 - 0.55 / fs - 0.69 * (1 - e_mip), 1.0)
@@ -193,17 +189,24 @@ def _longitudinal_shape(energy: float, rng: np.random.Generator, detector: Detec
 
 
 def _clamped_sigma(inverse: float) -> float:
-    """Return 1/inverse, at most 0.5: the fits of the fluctuations diverge at low energy."""
+    """Return 1/inverse, but at most 0.5, since the fits of the fluctuations diverge at low energy."""
     return 1 / max(inverse, 2.0)
 
 
 def _layer_fractions(peak: float, shape: float, table: Layers) -> Floats:
-    """Integrate the Gamma profile with its maximum at `peak` over every layer; the rest to 1 leaks out."""
+    """Return the fraction of the energy in each layer, (L,): the integral of the Gamma profile. The rest leaks out.
+
+    The maximum of the profile is at `peak` radiation lengths, and `shape` is its alpha.
+    """
     return np.diff(gammainc(shape, (shape - 1) / peak * table.edges))
 
 
 def _radial_shape(energy: float, tau: Floats, detector: Detector) -> tuple[Floats, Floats, Floats]:
-    """Return the radii of core and tail, Moliere radii, and the core's part of the spots, at depths `tau`."""
+    """Return the radii of core and tail, in Moliere radii, and the fraction of spots in the core, each (L,).
+
+    `tau` is the depth of each layer in units of the depth of the shower maximum, as the paper defines it for single
+    showers.
+    """
     z, fs, ln_e = detector.atomic_number, detector.sampling_frequency, math.log(energy)
     missing = 1 - detector.e_mip
 
@@ -225,10 +228,16 @@ def _radial_shape(energy: float, tau: Floats, detector: Detector) -> tuple[Float
 def _count_spots(
     spots: npt.NDArray[np.int64], radii: Floats, rng: np.random.Generator, across: int
 ) -> npt.NDArray[np.int64]:
-    """Draw spots around the axis and count them, shape (across, across, L).
+    """Draw spots around the axis and return their number in each cell, (x, y, L).
 
-    `spots` and `radii` (in cells) have the shape (L, 2): core and tail of every layer. A radius r follows
-    2 r R^2/(r^2 + R^2)^2. Single precision is enough: a spot lands in one of 25 cells.
+    The density of a spot's distance r from the axis is 2 r R^2/(r^2 + R^2)^2. Single precision is enough to choose one
+    of 25 cells.
+
+    Args:
+        spots: number of spots in the core and the tail of each layer, (L, 2).
+        radii: the R of the core and the tail of each layer, in units of the cell size, (L, 2).
+        rng: random stream of the shower.
+        across: number of cells along x and along y.
     """
     depth = len(spots)
     radius = np.repeat(radii.astype(np.float32).ravel(), spots.ravel())
@@ -238,7 +247,7 @@ def _count_spots(
     phi = rng.random(len(radius), dtype=np.float32) * np.float32(2 * math.pi)
     impact = across // 2 + rng.random(2, dtype=np.float32)
 
-    # A rim of one cell on each side collects what falls outside.
+    # A border of one cell on each side collects the spots outside the detector.
     padded = across + 2
     x = _cell(impact[0] + radius * np.cos(phi), across)
     y = _cell(impact[1] + radius * np.sin(phi), across)
@@ -247,6 +256,6 @@ def _count_spots(
 
 
 def _cell(position: npt.NDArray[np.float32], across: int) -> npt.NDArray[np.int32]:
-    """Return the index, in the padded grid, of the cell at a position in cells."""
-    # Positions are positive after the shift, so that cutting the fraction off rounds down.
+    """Return the index of a cell in the grid with the border. `position` is in units of the cell size."""
+    # Shifted positions inside the detector are positive, so the conversion to integers rounds down.
     return np.clip(position + 1, 0, across + 1).astype(np.int32)

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import tensorflow as tf
 
-from gan.precision.arithmetic import describe
+from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.training.progress import log_to
 from gan.training.validation import PROFILE_ERROR

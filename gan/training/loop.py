@@ -13,17 +13,18 @@ from contextlib import closing, nullcontext
 import numpy as np
 import tensorflow as tf
 
-from gan.data.feeding import Feeder, Part, split_events
+from gan.data.feeding import Feeder
 from gan.data.showers import ShowerSet
 from gan.errors import TrainingDiverged
 from gan.ops.draws import position
 from gan.parallel import Communicator, Worker, agree, average_variables, verify_equal
-from gan.precision.arithmetic import describe
+from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
 from gan.training.interruption import Interruption
 from gan.training.journal import Journal, now
 from gan.training.measure import EpochMeasure, summarize
+from gan.training.partition import partition
 from gan.training.progress import EpochProgress
 from gan.training.schedule import LearningRate
 from gan.training.state import Progress, State
@@ -54,15 +55,7 @@ class Training:
         self.communicator = communicator
         self._showers = showers
         self._feeder = Feeder(showers)
-        self._split = split_events(showers.events, settings)
-        self._part = Part(
-            train=self._split.train,
-            batch_size=settings.batch_size,
-            rank=communicator.rank,
-            size=communicator.size,
-            seed=settings.seed,
-        )
-        self._part.check()
+        self._split, self._part = partition(showers.events, settings, rank=communicator.rank, size=communicator.size)
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.networks = Networks(settings, communicator)

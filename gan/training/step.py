@@ -20,7 +20,7 @@ from gan.models.registry import architecture
 from gan.ops.blocks import BatchNorm, Masks, frozen
 from gan.ops.draws import Draws
 from gan.parallel import Communicator
-from gan.precision.arithmetic import layer_policy, round_weights
+from gan.precision.formats import layer_policy, round_weights
 from gan.settings import TrainingSettings
 from gan.training.losses import flipped_labels, judgement_loss, targets
 

@@ -1,1 +1,1 @@
-"""Batch jobs: everything before the ranks of a training exist, from a machine's data file to ranks on its nodes."""
+"""Batch jobs: job scripts, submission to Slurm, scaling studies, and the program that starts the ranks inside a job."""

@@ -1,7 +1,7 @@
-"""Which MPI library this environment's ranks load: it decides how mpirun and srun are called.
+"""Find out which MPI library the ranks load. It decides how mpirun and srun are called.
 
-Asked of mpi4py in a process of its own, since MPI can be joined only once and a library that is not there must not end
-the caller. What follows from the answer is `run`'s business.
+A new process loads MPI through mpi4py: MPI can be initialized only once per process, and a missing library must not end
+the caller.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import subprocess
 import sys
 
 from launcher.errors import LaunchError
+from launcher.mpi_library import identify
 
 __all__ = ["family_of", "mpi_family"]
-
-MARKS = (("open_mpi", "open mpi"), ("intel_mpi", "intel(r) mpi"), ("mpich", "mpich"), ("mpich", "mvapich"))
-"""Families by the names of `commands.STARTERS`, and what their version texts hold."""
 
 ASK = """
 import mpi4py
@@ -27,26 +25,28 @@ print(MPI.Get_library_version())
 
 def family_of(library: str) -> str | None:
     """open_mpi, intel_mpi or mpich from what MPI_Get_library_version says; None for another."""
-    return next((family for family, mark in MARKS if mark in library.lower()), None)
+    known = identify(library)
+    return known.starter if known else None
 
 
 def mpi_family() -> str:
-    """The family of the MPI that this Python's mpi4py loads.
+    """Return the family of the MPI that mpi4py loads: open_mpi, intel_mpi or mpich.
 
-    Raises LaunchError where MPI cannot be loaded or is of an unknown family.
+    Raises:
+        LaunchError: MPI cannot be loaded, or its family is unknown.
     """
-    # Alone and under no starter's eyes: what an MPI inherits here would make it look for companions.
+    # With the variables of a starter, MPI would try to contact other ranks.
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI_COMM", "SLURM_"))}
     try:
         done = subprocess.run([sys.executable, "-c", ASK], env=clean, capture_output=True, text=True, timeout=300)
-        library, said = done.stdout.strip("\0\n "), done.stderr.strip()
+        library, errors = done.stdout.strip("\0\n "), done.stderr.strip()
     except subprocess.TimeoutExpired:
-        library, said = "", "no answer for 300 s"
+        library, errors = "", "no answer within 300 s"
     family = family_of(library)
     if family is None:
-        seen = (library.splitlines() or said.splitlines()[-1:] or ["nothing was said"])[0]
+        seen = (library.splitlines() or errors.splitlines()[-1:] or ["no output"])[0]
         raise LaunchError(
-            f"the MPI that Python loads here is unknown ({seen}); expected Open MPI, Intel MPI or MPICH: "
-            "load the module that 'make env MPI=site' was run with"
+            f"the MPI library of this Python is unknown ({seen}); expected Open MPI, Intel MPI or MPICH: "
+            "load the module that was loaded for 'make env MPI=site'"
         )
     return family

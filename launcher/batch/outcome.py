@@ -1,4 +1,8 @@
-"""What a run came to, as its record tells it: starters' exit statuses say little, srun's may be 0 after a node died."""
+"""Decide the exit status of `launcher run` from the record of the run.
+
+The exit status of a starter is not reliable: srun may end with 0 after a node has died, and an MPI library may crash
+after the training has ended.
+"""
 
 from __future__ import annotations
 
@@ -7,59 +11,70 @@ from pathlib import Path
 
 from scaling.records import RecordError, Run, read_run
 
-__all__ = ["COMPLETE", "FAILED", "INTERRUPTED", "NODE_DIED", "Target", "outcome"]
+__all__ = ["COMPLETE", "FAILED", "INTERRUPTED", "NODE_DIED", "TargetRun", "exit_status"]
 
 COMPLETE = 0
 FAILED = 1
 INTERRUPTED = 75
-"""A checkpoint is written and the same command goes on (EX_TEMPFAIL of sysexits.h)."""
+"""The training wrote a checkpoint, and the same command continues it. The number is EX_TEMPFAIL of sysexits.h."""
 NODE_DIED = 76
+"""A node stopped answering, and the ranks were ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """The training that is to be complete in the end; empty for other commands, which leave no record."""
+class TargetRun:
+    """The run that the ranks should complete. The default stands for a command without a record, such as `exec`."""
 
     out: Path | None = None
+    """Run folder; None for a command without a record."""
     epochs: int = 0
+    """Epochs in total, including those before a resume."""
     resume: bool = True
+    """False if the training sets an earlier run aside and starts from the beginning."""
 
     def record(self) -> Run | None:
-        """The record of the run, or None where there is none that can be read."""
+        """Read the record of the run. Return None if there is no record or it cannot be read."""
         try:
             return None if self.out is None else read_run(self.out)
         except RecordError:
             return None
 
     def already_complete(self) -> bool:
-        """Whether nothing is left to train, so that no rank need be started."""
-        found = self.record() if self.resume else None
-        return found is not None and found.complete and found.end is not None and found.end.epochs >= self.epochs
+        """Return True if all epochs are trained, so that no rank has to start."""
+        run = self.record() if self.resume else None
+        return run is not None and run.complete and run.end is not None and run.end.epochs >= self.epochs
 
-    def size(self) -> int:
-        """Bytes of the record, to tell later whether a new part of the run has written to it."""
+    def record_size(self) -> int:
+        """Return the size of the record file in bytes, or 0 without a file."""
         path = None if self.out is None else self.out / "run.jsonl"
         return path.stat().st_size if path is not None and path.exists() else 0
 
-    def ended(self, before: int) -> bool:
-        """Whether a part of the run that began at a size of `before` wrote its end; True where nothing is written."""
-        found = self.record()
-        return self.out is None or (found is not None and found.end is not None and self.size() != before)
+    def wrote_end(self, size_before: int) -> bool:
+        """Return True if the ranks wrote an end line to the record. For a command without a record, return True.
+
+        Args:
+            size_before: size of the record in bytes when the ranks started.
+        """
+        run = self.record()
+        return self.out is None or (run is not None and run.end is not None and self.record_size() != size_before)
 
 
-def outcome(status: int, target: Target, before: int = 0) -> int:
-    """The exit status of `launcher run`: what the record says, and where it says nothing new the starter's.
+def exit_status(starter_status: int, target: TargetRun, size_before: int = 0) -> int:
+    """Return the exit status of `launcher run`.
 
-    A record wins: ranks that ended in good order may leave a starter that did not, and the other way round.
+    The record has precedence over the exit status of the starter, in both directions.
 
     Args:
-        before: size of the record when the ranks were started.
+        starter_status: exit status of the starter; negative if a signal ended it.
+        target: the run that the ranks should complete.
+        size_before: size of the record in bytes when the ranks started.
     """
-    found = target.record()
-    if found is not None and found.end is not None:
-        if found.complete and found.end.epochs >= target.epochs:
+    run = target.record()
+    if run is not None and run.end is not None:
+        if run.complete and run.end.epochs >= target.epochs:
             return COMPLETE
-        if found.end.status == "interrupted" and target.size() != before:
+        if run.end.status == "interrupted" and target.record_size() != size_before:
             return INTERRUPTED
-    failed = status if 0 < status < 256 else FAILED
-    return status if target.out is None and 0 <= status < 256 else failed
+    if target.out is None and starter_status == 0:
+        return COMPLETE
+    return starter_status if 0 < starter_status < 256 else FAILED

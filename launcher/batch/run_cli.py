@@ -1,63 +1,78 @@
-"""The command `run`: parses, and finds out from the ranks' own arguments which training they will make complete."""
+"""The command `run`. It parses its options, and the arguments of the ranks to learn which run they should complete."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
 
 import click
 
-if TYPE_CHECKING:
-    from launcher.batch.outcome import Target
+from launcher.batch.outcome import TargetRun
+from launcher.options import machine_option, workers_option
+from launcher.train_cli import train
 
 __all__ = ["run", "target_of"]
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--machine", help="A known machine, or a TOML file that describes one.")
-@click.option("--nodes", type=click.IntRange(1), default=None, help="Use so many nodes.  [default: all of the job]")
-@click.option(
-    "--workers-per-node",
-    type=click.IntRange(1),
-    default=None,
-    help="Ranks on each node.  [default: the machine's, or the tuned, or 4]",
-)
+@machine_option
+@click.option("--nodes", type=click.IntRange(1), default=None, help="Number of nodes.  [default: all of the job]")
+@workers_option
 @click.option(
     "--starter",
     type=click.Choice(("auto", "srun", "ibrun", "mpirun")),
     default="auto",
-    help="What starts the ranks; auto: the machine's, or the first that is there.",
+    show_default=True,
+    help="Program that starts the ranks. auto: the starter of the machine, else the first one on PATH.",
 )
-@click.option("--stage-env", is_flag=True, help="Copy the Python environment to the nodes' own disks first.")
-@click.option("--restarts", type=click.IntRange(0), default=0, help="How often the job may requeue itself.")
+@click.option(
+    "--stage-env",
+    is_flag=True,
+    help="Copy the Python environment to the local disk of each node first.  [default: off]",
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="How often the job may requeue itself after an interruption or the death of a node.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(arguments: tuple[str, ...], **options: object) -> None:
-    """Start the ranks from inside a job, with the machine's starter and the plan's binding, and see them to their end.
+@click.pass_context
+def run(context: click.Context, arguments: tuple[str, ...], **options: object) -> None:
+    """Start the ranks from inside a job, and stay until they end.
 
-    ARGUMENTS are those of 'python -m launcher' on every rank: train options, or another command such as exec.
-    Ends with status 0 when the training is complete, 75 when it was interrupted and can go on, 76 when a node died.
+    The ranks are started by the starter of the machine and bound as 'launcher plan' shows. ARGUMENTS are the arguments
+    of 'python -m launcher' on every rank: options of train, or another command such as exec.
+
+    Exit status: 0 if the training is complete, 75 if it was interrupted and can continue, 76 if a node died. Otherwise
+    the exit status of the starter, or 1.
     """
+    # Loads multiprocessing, which other commands do not need.
     from launcher.batch.run import RunSettings
     from launcher.batch.run import run as run_job
 
-    settings = RunSettings(arguments=arguments, target=target_of(arguments), **options)  # type: ignore[arg-type]
+    group = context.find_root().command
+    target = target_of(arguments, group.commands if isinstance(group, click.Group) else ())
+    settings = RunSettings(arguments=arguments, target=target, **options)  # type: ignore[arg-type]
     sys.exit(run_job(settings, os.environ))
 
 
-def target_of(arguments: Sequence[str]) -> Target:
-    """The training that these arguments of `python -m launcher` make; empty for other commands and dry runs.
+def target_of(arguments: Sequence[str], commands: Collection[str]) -> TargetRun:
+    """Return the training that `python -m launcher ARGUMENTS` runs; an empty target for other commands and dry runs.
 
-    Raises click.UsageError for arguments that the ranks would refuse.
+    Args:
+        arguments: the arguments of every rank.
+        commands: names of all commands of the launcher. Other arguments are those of `train`.
+
+    Raises:
+        click.UsageError: the ranks would refuse these arguments.
     """
-    from launcher.batch.outcome import Target
-    from launcher.cli import cli, train
-
-    name, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in cli.commands else ("train", arguments)
+    name, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in commands else ("train", arguments)
     if name != "train":
-        return Target()
+        return TargetRun()
     options = train.make_context("launcher train", list(rest)).params
     if options["dry_run"]:
-        return Target()
-    return Target(out=options["out"], epochs=options["epochs"], resume=options["resume"])
+        return TargetRun()
+    return TargetRun(out=options["out"], epochs=options["epochs"], resume=options["resume"])

@@ -1,114 +1,33 @@
-"""Job scripts: what Slurm, or a shell on a single node, is given to run. Pure: a request in, its text out.
+"""Render job scripts for Slurm, or for a shell on a single node. Pure: a request in, the text of its script out.
 
-A script is thin. It tells Slurm what it wants, finds the project and its Python, exports what the machine wants and
-becomes `launcher run`, which starts the ranks. What differs between systems comes from their data files, and what
-the user gives is quoted once, here.
+A script is short. It holds the options for Slurm, finds the project and its Python, exports the settings of the machine
+and becomes `launcher run`, which starts the ranks. Differences between machines come from their data files. Values from
+the user are quoted here and nowhere else.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
-from dataclasses import dataclass
 from textwrap import wrap
 
-from launcher.batch.timelimit import SHORTEST, format_time
-from launcher.errors import LaunchError
-from launcher.machines import Machine, Partition
+from launcher.batch.job_request import JobRequest
+from launcher.batch.timelimit import format_time
+from launcher.machines import Machine
 from scaling.records.wording import count
 
-__all__ = ["DEFAULT_SECONDS", "JobRequest", "render", "script_name", "usual_request"]
+__all__ = ["render", "script_name"]
 
-DEFAULT_NODES = 4
-DEFAULT_SECONDS = 2 * 3600
 WIDTH = 118
-"""Columns of a comment."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobRequest:
-    """A job to be: where, on how much, for how long, and what it trains.
-
-    Raises LaunchError for more than the machine or the partition allows, naming the limit, and for texts that a
-    job script cannot hold.
-    """
-
-    machine: Machine
-    nodes: int
-    seconds: int = DEFAULT_SECONDS
-    """Wall time after which Slurm ends the job."""
-    workers_per_node: int = 0
-    """The machine's usual number where it is 0."""
-    partition: str = ""
-    """The machine's first that takes such a job where it is empty."""
-    account: str = ""
-    name: str = "3dgan"
-    data: tuple[str, ...] = ()
-    """Files or patterns; where there are none the script takes DATA from its environment."""
-    out: str = ""
-    """Folder of the run; where it is empty the script takes OUT from its environment."""
-    log_folder: str = ""
-    """Where Slurm writes what the job prints; the folder of the submission where it is empty."""
-    project: str = ""
-    """Folder that holds the launcher; where it is empty the script takes PROJECT or the folder of the submission."""
-    venv: str = ""
-    """Python environment; where it is empty the script takes VENV or the project's .venv."""
-    stage_env: bool = False
-    """Copy the Python environment to the nodes' own disks before the ranks start."""
-    restarts: int = 0
-    """How often the job may put itself back into the queue."""
-    arguments: tuple[str, ...] = ()
-    """Options of the training."""
-    command: str = ""
-    """A line of shell that the job runs instead of a training."""
-
-    def __post_init__(self) -> None:
-        if self.nodes < 1:
-            raise LaunchError(f"{self.nodes} nodes; expected at least 1")
-        if self.seconds < SHORTEST:
-            raise LaunchError(f"a time limit of {self.seconds} seconds; expected at least {SHORTEST}")
-        if self.restarts and not self.machine.requeue:
-            raise LaunchError(f"jobs on machine {self.machine.name} may not requeue themselves; chain them instead")
-        self.machine.check_workers(self.workers)
-        self.limits()
-        for what, text in (("job name", self.name), ("partition", self.partition), ("account", self.account)):
-            if text and not re.fullmatch(r"[\w.,:+@=-]+", text, re.ASCII):
-                raise LaunchError(f"{what} {text!r} holds more than letters, digits and . , : + @ = - _")
-        for text in (self.out, self.log_folder, self.project, self.venv, *self.data, *self.arguments):
-            if "\0" in text:
-                raise LaunchError(f"{text!r} holds a null character, which no command line can")
-        if re.search(r"[\n\r\\]", self.log_folder):
-            raise LaunchError(
-                f"Slurm can write no log to {self.log_folder!r}: choose a folder without backslash and line break"
-            )
-
-    @property
-    def workers(self) -> int:
-        """On each node."""
-        return self.workers_per_node or self.machine.workers_per_node
-
-    @property
-    def log(self) -> str:
-        """Slurm's pattern for the name of the job's log; %j is the job's number, %x its name."""
-        return f"{self.log_folder.replace('%', '%%')}/slurm-%j.log" if self.log_folder else "%x-%j.log"
-
-    def limits(self) -> Partition | None:
-        """The partition whose limits hold for this job; None where none are known."""
-        return self.machine.partition_for(self.nodes, self.seconds / 3600, self.partition)
-
-
-def usual_request(machine: Machine, nodes: int | None = None) -> JobRequest:
-    """What the script of a machine in the folder `jobs` asks for: the values come from its environment."""
-    return JobRequest(machine=machine, nodes=nodes or (1 if machine.batch == "none" else DEFAULT_NODES))
+"""Columns of a comment, without the leading `# `."""
 
 
 def script_name(machine: Machine) -> str:
-    """The file of a machine's script in the folder `jobs`."""
+    """Return the file name of a machine's script in the folder `jobs`."""
     return machine.script or f"{machine.name}.sh"
 
 
 def render(request: JobRequest) -> str:
-    """The script of a job, for sbatch or, on a machine without a batch system, for bash."""
+    """Return the script of a job: for sbatch, or for bash on a machine without a batch system."""
     parts = [_head(request), FAIL, _places(request), CHECKS, _exports(request), _last(request)]
     return "\n".join(part for part in parts if part)
 
@@ -123,16 +42,16 @@ fail() {
 """
 
 CHECKS = """\
-[ -d "$PROJECT/launcher" ] || fail "no launcher in $PROJECT; submit from the repository or set PROJECT"
+[ -d "$PROJECT/launcher" ] || fail "$PROJECT has no folder launcher; submit from the repository or set PROJECT"
 if [ -n "$MODULES" ]; then
-    command -v module >/dev/null || fail "this node has no command module; load '$MODULES' before and set MODULES empty"
-    # Module systems use variables that are not set.
+    command -v module >/dev/null || fail "no command 'module' here; load '$MODULES' in another way and set MODULES=''"
+    # Module systems read unset variables, which 'set -u' forbids.
     set +u
-    # shellcheck disable=SC2086  # a list of names
-    module load $MODULES || fail "module load $MODULES failed; set MODULES to what this system has"
+    # shellcheck disable=SC2086  # MODULES is a list of names
+    module load $MODULES || fail "'module load $MODULES' failed; set MODULES to modules of this system"
     set -u
 fi
-[ -x "$VENV/bin/python" ] || fail "no Python environment in $VENV; make it with 'make env MPI=site' or set VENV"
+[ -x "$VENV/bin/python" ] || fail "$VENV has no Python; create the environment with 'make env MPI=site' or set VENV"
 export PATH="$VENV/bin:$PATH"
 cd "$PROJECT"
 """
@@ -146,35 +65,49 @@ def _head(request: JobRequest) -> str:
 
 
 def _comment(request: JobRequest) -> list[str]:
+    """Return the comment at the top of the script: what it does, how to submit it, and which values it reads."""
     machine = request.machine
-    source = machine.file or f"launcher/machines/{machine.name}.toml"
-    workers = count(request.workers, "worker")
     node = f"each node of {machine.max_workers} cores" if machine.node else "each node"
-    text = [f"Trains 3DGAN with {workers} on {node}: {machine.title}."]
-    if request.command:
-        text = [f"Part of a scaling study of 3DGAN: {machine.title}."]
+    training = f"Train 3DGAN with {count(request.workers, 'worker')} on {node}"
+    paragraphs = [f"{'Run part of a 3DGAN scaling study' if request.command else training}. Machine: {machine.title}."]
     if machine.note:
-        text.append(f"Note: {machine.note}.")
+        paragraphs.append(f"Note: {machine.note}.")
     usage: list[str] = []
     if request.data or request.out or request.command:
-        text.append("Rendered by 'python -m launcher' for the values below.")
+        paragraphs.append("Generated by 'python -m launcher' with the values below.")
     else:
         usage = _usage(request)
-        text += [
-            "From the environment: DATA (a pattern in quotes), OUT, PROJECT (this repository), VENV, MODULES"
-            + (" and WORKERS_PER_NODE." if machine.batch == "none" else "; options of sbatch win over the lines below.")
-            + " What follows the script's name are options of the training.",
-            f"Rendered by 'python -m launcher script --machine {machine.reference} --nodes {request.nodes}': "
-            f"what is special to the machine is in {source}, not here.",
-        ]
-        if machine.partitions:
-            text.insert(-1, f"Partitions: {', '.join(map(str, machine.partitions))}.")
-    first, *rest = [f"# {line}" for entry in text for line in wrap(_one_line(entry), WIDTH, break_on_hyphens=False)]
-    return [first, *(["#", *usage, "#"] if usage else []), *rest]
+        paragraphs += [_variables(machine), *_partitions(machine), _origin(request)]
+    task, *details = [_wrapped(text) for text in paragraphs]
+    return [*task, *(["#", *usage, "#"] if usage else []), *(line for lines in details for line in lines)]
+
+
+def _variables(machine: Machine) -> str:
+    """Describe the values that a script reads from its environment and from its command line."""
+    names = (
+        "Environment variables: DATA (file pattern, in quotes), OUT (run folder), PROJECT (this repository), "
+        "VENV (Python environment), MODULES (modules to load)"
+    )
+    arguments = "Arguments after the script name are options of the training."
+    if machine.batch == "none":
+        return f"{names}, WORKERS_PER_NODE. {arguments}"
+    return f"{names}. Options of sbatch override the #SBATCH lines below. {arguments}"
+
+
+def _partitions(machine: Machine) -> list[str]:
+    return [f"Partitions: {', '.join(map(str, machine.partitions))}."] if machine.partitions else []
+
+
+def _origin(request: JobRequest) -> str:
+    """Name the command that generated the script and the file to edit instead of the script."""
+    machine = request.machine
+    source = machine.file or f"launcher/machines/{machine.name}.toml"
+    command = f"python -m launcher script --machine {machine.reference} --nodes {request.nodes}"
+    return f"Generated by '{command}'. To change a setting of the machine, edit {source} and generate the script again."
 
 
 def _usage(request: JobRequest) -> list[str]:
-    """Examples: as it is, at the largest scale of the machine, and on other data."""
+    """Return examples: the plain command, the largest job of the machine, and a run on other data."""
     machine, script = request.machine, f"jobs/{script_name(request.machine)}"
     if machine.batch == "none":
         return [
@@ -194,7 +127,7 @@ def _usage(request: JobRequest) -> list[str]:
 
 
 def _options(request: JobRequest) -> list[str]:
-    """Options of sbatch, one a line. Only what every site takes, unless the machine's data file says more."""
+    """Return the options of sbatch: options that every site accepts, then the options in the machine's file."""
     limits = request.limits()
     partition = limits.name if limits else request.partition
     options = [
@@ -205,12 +138,12 @@ def _options(request: JobRequest) -> list[str]:
         f"--ntasks-per-node={request.workers}",
         f"--time={format_time(request.seconds)}",
         f"--output={shlex.quote(request.log)}",
-        # A job that Slurm starts again would begin its log anew.
+        # Without this, a job that Slurm starts again overwrites its log.
         "--open-mode=append",
         *request.machine.options,
     ]
     if request.machine.signal:
-        # Time for a checkpoint, but never most of a short job; Slurm may be a minute early.
+        # Leave time for a checkpoint, but not most of a short job. Slurm may send the signal a minute early.
         options.append(f"--signal=B:USR1@{min(180, max(20, request.seconds // 10))}")
     if request.restarts:
         options.append("--requeue")
@@ -218,13 +151,13 @@ def _options(request: JobRequest) -> list[str]:
 
 
 def _places(request: JobRequest) -> str:
-    """Where things are. What the request gives is fixed; the rest comes from the environment."""
+    """Set the variables of the script: values of the request are fixed, others come from the environment."""
     slurm = request.machine.batch == "slurm"
     lines = []
     if request.project:
         lines.append(f"PROJECT={shlex.quote(request.project)}")
     elif slurm:
-        lines.append("# Slurm runs a copy of this script: the folder it was submitted from is the project's.")
+        lines.append("# Slurm runs a copy of this script, so the project is the folder where sbatch was called.")
         lines.append("PROJECT=${PROJECT:-${SLURM_SUBMIT_DIR:-$PWD}}")
     else:
         lines.append("PROJECT=${PROJECT:-$PWD}")
@@ -241,12 +174,12 @@ def _places(request: JobRequest) -> str:
     if request.out:
         lines.append(f"OUT={shlex.quote(request.out)}")
     elif slurm:
-        lines.append("# A job that is put back into the queue keeps its number, and so its folder.")
+        lines.append("# A requeued job keeps its number, and therefore its run folder.")
         lines.append(
             f"OUT=${{OUT:-$SCRATCH/3dgan/${{SLURM_JOB_NAME:-{request.name}}}-${{SLURM_JOB_NUM_NODES:-1}}n-${{SLURM_JOB_ID:-$$}}}}"
         )
     else:
-        lines.append("# The same folder every time: a run that was interrupted goes on.")
+        lines.append("# The same folder each time, so that an interrupted run continues.")
         lines.append(f"OUT=${{OUT:-$SCRATCH/3dgan/{request.name}-1n}}")
     source = "SLURM_NTASKS_PER_NODE" if slurm else "WORKERS_PER_NODE"
     lines.append(f"WORKERS_PER_NODE=${{{source}:-{request.workers}}}")
@@ -256,14 +189,14 @@ def _places(request: JobRequest) -> str:
 def _exports(request: JobRequest) -> str:
     if not request.machine.environment:
         return ""
-    lines = ["# What this machine wants; a variable that is set already wins."]
+    lines = ["# Settings of this machine. A variable that is already set keeps its value."]
     for name, value in request.machine.environment.items():
         lines.append(f"export {name}=${{{name}:-{shlex.quote(value)}}}")
     return "\n".join(lines) + "\n"
 
 
 def _last(request: JobRequest) -> str:
-    """The shell becomes what it runs, so that Slurm's signals reach it."""
+    """Return the last command. It replaces the shell, so that it receives the signals from Slurm."""
     if request.command:
         return f"exec {request.command}\n"
     run = ["exec python -m launcher run --machine", shlex.quote(request.machine.reference)]
@@ -276,6 +209,6 @@ def _last(request: JobRequest) -> str:
     return f'echo "3dgan: {shown}\n{" ".join(run)} \\\n    {" ".join(train)}\n'
 
 
-def _one_line(text: str) -> str:
-    """A text of a data file as part of a comment: a line break would end it."""
-    return " ".join(text.split())
+def _wrapped(text: str) -> list[str]:
+    """Return a text as lines of a comment. Line breaks in it are removed, since they would end the comment."""
+    return [f"# {line}" for line in wrap(" ".join(text.split()), WIDTH, break_on_hyphens=False)]

@@ -1,7 +1,8 @@
-"""Talks to Slurm: the one place that runs sbatch, squeue, sacct, scontrol and scancel.
+"""Run Slurm's commands: sbatch, squeue, sacct, scontrol and scancel.
 
-What the commands print is parsed by pure functions. States come from the controller and, for jobs that it has
-forgotten, from the accounting, which not every site has: a job that nobody knows is UNKNOWN, not an error.
+Pure functions parse the output of the commands. The state of a job comes from squeue. For a job that the controller has
+forgotten it comes from the accounting (sacct), which not every site has. A job that neither knows has the state
+UNKNOWN; this is not an error.
 """
 
 from __future__ import annotations
@@ -30,75 +31,88 @@ FINISHED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
     | {"REVOKED", "TIMEOUT", UNKNOWN}
 )
-"""States that a job does not leave by itself; UNKNOWN too, for the controller knows all that may still run."""
+"""States of jobs that have ended. UNKNOWN is one of them: the controller knows every job that may still run."""
 TIMEOUT = 120.0
-"""Seconds; a busy controller may take a minute."""
+"""Seconds to wait for a command. A busy controller may take a minute."""
 
 
 class SlurmError(LaunchError):
-    """Slurm refused; the message passes on what it said."""
+    """Slurm refused a command. The message contains Slurm's own message."""
 
 
 class Slurm:
-    """The batch system of this machine, with the environment that its commands are run in."""
+    """The Slurm of this machine."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        """Args: environ: environment of Slurm's commands; by default that of this process."""
         source = os.environ if environ is None else environ
-        # What a user likes to see of squeue and sacct would change what they print here.
+        # A user's own output formats for squeue and sacct would break the parsers.
         self._environ = {n: v for n, v in source.items() if not n.startswith(("SQUEUE_", "SACCT_"))}
         self._environ["SLURM_TIME_FORMAT"] = "standard"
 
     def submit(self, script: str, *options: str) -> int:
-        """Put a job into the queue; its number. `options` win over the script's own."""
-        return parse_job_id(self._run("sbatch", "--parsable", *options, given=script))
+        """Submit a job script and return the number of the job.
+
+        Args:
+            script: text of the script.
+            options: options of sbatch; they override the #SBATCH lines of the script.
+
+        Raises:
+            SlurmError: Slurm refuses the job.
+        """
+        return parse_job_id(self._run("sbatch", "--parsable", *options, stdin=script))
 
     def states(self, jobs: Iterable[int]) -> dict[int, str]:
-        """The state of every job in Slurm's words, such as PENDING, RUNNING, COMPLETED or TIMEOUT."""
+        """Return the state of every job in Slurm's words, such as PENDING, RUNNING, COMPLETED or TIMEOUT.
+
+        Raises:
+            SlurmError: the controller does not answer.
+        """
         wanted = sorted(set(jobs))
         if not wanted:
             return {}
         numbers = ",".join(map(str, wanted))
-        found = parse_states(self._squeue("--states=all", f"--jobs={numbers}", "--format=%i %T"))
-        if not found.keys() >= set(wanted):
-            found = {**self._accounted(numbers), **found}
-        return {job: found.get(job, UNKNOWN) for job in wanted}
+        states = parse_states(self._squeue("--states=all", f"--jobs={numbers}", "--format=%i %T"))
+        if not states.keys() >= set(wanted):
+            states = {**self._accounted(numbers), **states}
+        return {job: states.get(job, UNKNOWN) for job in wanted}
 
     def cancel(self, *jobs: int) -> None:
-        """Take jobs out of the queue or end them."""
+        """Remove pending jobs from the queue, and end running ones."""
         if jobs:
             self._run("scancel", *map(str, jobs))
 
     def end_steps(self, job: int) -> None:
-        """Kill what srun and mpirun started in a job, its script excepted."""
+        """Kill all ranks that srun or mpirun started in a job. The job script continues."""
         steps = [step for step in self._squeue("--steps", f"--jobs={job}", "--format=%i").split() if step[-1].isdigit()]
         if steps:
             self._run("scancel", "--signal=KILL", *steps)
 
     def requeue(self, job: int) -> None:
-        """Put a job back into the queue; ends it if it runs, the caller's own job included."""
+        """Put a job back into the queue. A running job is ended, including the job of the caller."""
         self._run("scontrol", "requeue", str(job))
 
     def exclude(self, job: int, hosts: Iterable[str]) -> None:
-        """Keep a pending job off these hosts, and off those that it avoids already."""
+        """Exclude hosts from a pending job, in addition to the hosts that it excludes already."""
         before = self._squeue(f"--jobs={job}", "--format=%x").strip()
         names = [name for name in (before, *hosts) if name and name not in ("(null)", "N/A")]
         if names:
             self._run("scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join(dict.fromkeys(names))}")
 
     def dependents(self, job: int) -> list[int]:
-        """The pending jobs of this user that wait for `job`, or for a job that does."""
+        """Return the pending jobs of this user that depend on `job`, directly or through other jobs."""
         text = self._squeue("--me", "--states=PENDING", "--format=%i %E")
         return dependents_of(parse_dependencies(text), job)
 
     def end_time(self, job: int) -> float | None:
-        """Unix time at which Slurm ends a running job; None for a job that is not known or has no end."""
+        """Return the Unix time at which a running job ends, or None for an unknown job or one without a limit."""
         return parse_end_time(self._squeue(f"--jobs={job}", "--format=%e"))
 
     def _squeue(self, *options: str) -> str:
         try:
             return self._run("squeue", "--noheader", *options)
         except SlurmError as error:
-            # Said of a single job that the controller has forgotten; of several it says nothing.
+            # If a query names one job and the controller has forgotten it, squeue fails. With several jobs it does not.
             if "Invalid job id" in str(error):
                 return ""
             raise
@@ -110,15 +124,15 @@ class Slurm:
                           f"--jobs={numbers}", "--format=JobIDRaw,State")
             )  # fmt: skip
         except LaunchError:
-            # A site without accounting has nobody else to ask.
+            # Some sites have no accounting.
             return {}
 
-    def _run(self, *command: str, given: str = "") -> str:
-        """Run a command of Slurm's and return what it prints."""
+    def _run(self, *command: str, stdin: str = "") -> str:
+        """Run one of Slurm's commands and return its standard output."""
         try:
             done = subprocess.run(
                 command,
-                input=given,
+                input=stdin,
                 env=self._environ,
                 capture_output=True,
                 text=True,
@@ -127,55 +141,62 @@ class Slurm:
             )
         except FileNotFoundError:
             raise LaunchError(
-                f"there is no {command[0]} on PATH; run this where Slurm is, such as on a login node of the cluster"
+                f"there is no {command[0]} on PATH; expected Slurm: run this on a login node of the cluster"
             ) from None
         except OSError as error:
-            raise LaunchError(f"{command[0]} cannot be run: {error.strerror}") from None
+            raise LaunchError(
+                f"{command[0]} cannot be run ({error.strerror}); expected a Slurm command: check PATH"
+            ) from None
         except subprocess.TimeoutExpired:
-            raise SlurmError(f"{command[0]} gave no answer for {TIMEOUT:g} seconds; try again later") from None
+            raise SlurmError(f"{command[0]} gave no answer within {TIMEOUT:g} s; try again later") from None
         if done.returncode:
-            said = done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}"
-            raise SlurmError(f"{command[0]} refused: {said}")
+            message = done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}"
+            raise SlurmError(f"{command[0]} refused: {message}")
         return done.stdout
 
 
 def parse_job_id(text: str) -> int:
-    """The number in the answer of `sbatch --parsable`; sites let greetings of their own go before it."""
+    """Return the job number in the output of `sbatch --parsable`. Some sites print a greeting before it.
+
+    Raises:
+        SlurmError: the output holds no job number.
+    """
     for line in reversed(text.splitlines()):
         if match := re.fullmatch(r"(?:Submitted batch job )?([0-9]{1,10})(?:;\S*)?", line.strip()):
             return int(match[1])
     raise SlurmError(
-        f"sbatch gave no job number but said {text.strip()[:200]!r}; look with squeue whether the job is there"
+        f"sbatch printed no job number but {text.strip()[:200]!r}; check with squeue whether it submitted the job"
     )
 
 
 def parse_states(text: str) -> dict[int, str]:
-    """Lines of job and state, such as `12 RUNNING` or sacct's `12 CANCELLED by 1000`; other lines are passed over."""
-    found = re.findall(r"^ *([0-9]{1,10}) +([A-Z_]+)\b", text, re.MULTILINE)
-    return {int(job): state for job, state in found}
+    """Parse lines with a job and its state, such as `12 RUNNING` or `12 CANCELLED by 1000`. Ignore other lines."""
+    rows = re.findall(r"^ *([0-9]{1,10}) +([A-Z_]+)\b", text, re.MULTILINE)
+    return {int(job): state for job, state in rows}
 
 
 def parse_dependencies(text: str) -> dict[int, frozenset[int]]:
-    """Lines of job and dependencies as squeue's %i %E, such as `12 afterany:8(unfulfilled),afterok:9+5(failed)`.
+    """Parse squeue's `%i %E`: lines with a job and its dependencies. Return the jobs that each job waits for.
 
-    A job array, `5_[1-3]`, counts as one job.
+    A line is, for example, `12 afterany:8(unfulfilled),afterok:9+5(failed)`. A job array such as `5_[1-3]` counts as
+    one job.
     """
-    found: dict[int, frozenset[int]] = {}
+    dependencies: dict[int, frozenset[int]] = {}
     for line in text.splitlines():
         job, _, rest = line.strip().partition(" ")
         number = re.match(r"[0-9]+", job)
         if number is None:
             continue
-        # A + gives minutes after the job, an _ the task of an array, and ? stands for or.
+        # `9+5` means 5 minutes after job 9, `5_2` means task 2 of array 5, and `?` means "or".
         terms = re.split(r"[,?]", re.sub(r"\([^)]*\)", "", rest))
         numbers = [re.match(r"[0-9]+", part) for term in terms for part in term.strip().split(":")[1:]]
         waits = frozenset(int(match[0]) for match in numbers if match)
-        found[int(number[0])] = found.get(int(number[0]), frozenset()) | waits
-    return found
+        dependencies[int(number[0])] = dependencies.get(int(number[0]), frozenset()) | waits
+    return dependencies
 
 
 def dependents_of(dependencies: Mapping[int, frozenset[int]], job: int) -> list[int]:
-    """All that wait for `job`, directly or through others, in the order of their numbers."""
+    """Return all jobs that depend on `job`, directly or through other jobs, sorted by number."""
     reached = {job}
     while more := {one for one, waits in dependencies.items() if one not in reached and waits & reached}:
         reached |= more
@@ -183,7 +204,7 @@ def dependents_of(dependencies: Mapping[int, frozenset[int]], job: int) -> list[
 
 
 def parse_end_time(text: str) -> float | None:
-    """Unix time of squeue's %e, which is local time without a zone; None for N/A and the like."""
+    """Return the Unix time of squeue's `%e`, which is local time. Return None for other texts, such as N/A."""
     try:
         return datetime.strptime(text.strip(), "%Y-%m-%dT%H:%M:%S").timestamp()
     except (ValueError, OverflowError):

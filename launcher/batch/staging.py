@@ -1,24 +1,35 @@
-"""Puts the Python environment on the nodes' own disks, so that thousands of ranks' imports don't meet on a shared one.
+"""Copy the Python environment to the local disk of each node of a job, with Slurm's sbcast.
 
-Builds the archive and the commands that carry it to the nodes (Slurm's sbcast goes through a tree of nodes); who runs
-them is `run`. What goes along: the virtual environment, this project's packages, and the interpreter it was made from
-unless that is the system's own, which every node has.
+Thousands of ranks that import packages from a shared file system slow each other down; a local copy avoids this. The
+copy holds the virtual environment, the packages of this project, and the Python interpreter, unless the interpreter
+belongs to the system and is on every node.
 """
 
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import LaunchError
+from scaling.records.wording import count
 
-__all__ = ["Staging", "plan_staging", "write_archive"]
+__all__ = ["Staging", "plan_staging", "staged_environment", "write_archive"]
+
+STAGES_WITHIN = 1800.0
+"""Seconds for each staging command. Gigabytes on many nodes take minutes."""
+CLEANS_WITHIN = 300.0
+"""Seconds for the removal of the copy."""
 
 SYSTEM = Path("/usr")
+"""Folder of the system's own Python, which every node has."""
 PACKAGES = ("launcher", "gan", "scaling")
 NOT_NEEDED = ("include", "share", "test", "idlelib", "ensurepip", "site-packages")
 """Folders of the base interpreter that no rank opens."""
@@ -26,25 +37,71 @@ NOT_NEEDED = ("include", "share", "test", "idlelib", "ensurepip", "site-packages
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Staging:
-    """Where the environment goes, and how."""
+    """Paths and commands of one copy."""
 
     archive: Path
-    """Made on the first node, on its own disk; the same name on all nodes."""
+    """Archive on the local disk of the first node."""
     folder: Path
-    """On every node."""
+    """Folder of the copy, with the same path on every node."""
     commands: Sequence[Sequence[str]]
-    """Carry the archive to the nodes and unpack it there."""
+    """Commands that send the archive to the nodes and unpack it there, in order."""
     cleaning: Sequence[str]
-    """Takes it away again when the ranks have ended."""
+    """Command that removes the copy from all nodes."""
     python: Path
-    """The interpreter that ranks then run. With -I, which keeps the working folder's packages out of the way."""
+    """Interpreter of the copy. Ranks run it with -I, so that packages in the working folder are not imported."""
+
+
+@contextmanager
+def staged_environment(job: int | None, nodes: int) -> Iterator[tuple[str, ...]]:
+    """Copy the Python environment to the nodes. Yield the command of its Python, and remove the copy at the end.
+
+    Args:
+        job: number of the Slurm job of this process; None outside Slurm.
+        nodes: number of nodes of the job that get a copy.
+
+    Raises:
+        LaunchError: this process is outside Slurm or not in a virtual environment, or the copy fails.
+    """
+    if job is None:
+        raise LaunchError(
+            "--stage-env is given outside a Slurm job; expected a job, since Slurm's sbcast copies the files: "
+            "leave the option out"
+        )
+    staging = plan_staging(str(job), nodes, Path(tempfile.gettempdir()))
+    began = time.monotonic()
+    write_archive(staging.archive, staging.folder, Path(__file__).resolve().parents[2])
+    size = staging.archive.stat().st_size
+    try:
+        for command in staging.commands:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=STAGES_WITHIN)
+            if done.returncode:
+                failure = f"'{' '.join(command)}' failed: {done.stderr.strip()}"
+                raise LaunchError(f"--stage-env: {failure}; leave the option out")
+        where, seconds = f"{staging.folder} on {count(nodes, 'node')}", time.monotonic() - began
+        print(f"Staged {size / 1e6:.0f} MB to {where} in {seconds:.0f} s", flush=True)
+        yield str(staging.python), "-I"
+    finally:
+        _remove(staging)
+
+
+def _remove(staging: Staging) -> None:
+    """Remove the copy from every node. If this fails, print a warning that it may remain."""
+    try:
+        done = subprocess.run(staging.cleaning, capture_output=True, text=True, timeout=CLEANS_WITHIN)
+        failure = done.stderr.strip() or f"exit status {done.returncode}" if done.returncode else ""
+    except subprocess.TimeoutExpired:  # A dead node does not answer.
+        failure = f"no end within {CLEANS_WITHIN:.0f} s"
+    if failure:
+        print(f"Warning: {staging.folder} may remain on some nodes ({failure}); remove it there", flush=True)
 
 
 def plan_staging(job: str, nodes: int, temporary: Path) -> Staging:
-    """The staging of a job on its nodes.
+    """Return the paths and commands for a job.
 
     Args:
-        temporary: a folder of every node's own disk.
+        job: number of the Slurm job.
+        nodes: number of nodes of the job.
+        temporary: folder on the local disk of each node, such as /tmp.
     """
     archive, folder = temporary / f"launcher-env-{job}.tar", temporary / f"launcher-env-{job}"
     sent = folder.with_suffix(".sent.tar")
@@ -71,23 +128,29 @@ def plan_staging(job: str, nodes: int, temporary: Path) -> Staging:
 
 
 def write_archive(archive: Path, folder: Path, project: Path) -> None:
-    """Write the archive of this process's environment as it will lie in `folder` on the nodes.
+    """Write the Python environment of this process to an archive.
 
-    Raises LaunchError where this Python is in no virtual environment, or the disk refuses.
+    Args:
+        archive: file to write.
+        folder: folder on the nodes where the archive will be unpacked; links in the archive point into it.
+        project: folder that holds the packages of this project.
+
+    Raises:
+        LaunchError: this Python is not in a virtual environment, or the archive cannot be written.
     """
     environment, base = Path(sys.prefix), Path(sys.base_prefix)
     if environment == base:
         raise LaunchError(
-            f"--stage-env needs a virtual environment, but {sys.executable} belongs to none; run 'make env' and use "
-            "its Python, or leave the option out"
+            f"--stage-env copies a virtual environment, but {sys.executable} is not in one; use the Python that "
+            "'make env' installs, or leave the option out"
         )
-    carried = not base.is_relative_to(SYSTEM)
+    include_base = not base.is_relative_to(SYSTEM)
     libraries = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
 
-    def moved(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    def relocated(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         if member.name == "env/pyvenv.cfg":
             return None
-        if carried and member.issym() and Path(member.linkname).is_relative_to(base):
+        if include_base and member.issym() and Path(member.linkname).is_relative_to(base):
             member.linkname = str(folder / "base" / Path(member.linkname).relative_to(base))
         return member
 
@@ -96,17 +159,19 @@ def write_archive(archive: Path, folder: Path, project: Path) -> None:
 
     try:
         with tarfile.open(archive, "w") as tar:
-            tar.add(environment, "env", filter=moved)
+            tar.add(environment, "env", filter=relocated)
             for name in PACKAGES:
                 tar.add(project / name, f"env/{libraries}/site-packages/{name}")
-            if carried:
+            if include_base:
                 tar.add(base / "bin", "base/bin")
                 tar.add(base / "lib", "base/lib", filter=needed)
-            home = folder / "base" if carried else base
+            home = folder / "base" if include_base else base
             _add_text(tar, "env/pyvenv.cfg", f"home = {home / 'bin'}\ninclude-system-site-packages = false\n")
     except OSError as error:
         archive.unlink(missing_ok=True)
-        raise LaunchError(f"--stage-env: cannot write {archive} ({error}); make room or leave the option out") from None
+        raise LaunchError(
+            f"--stage-env cannot write {archive} ({error}); free disk space, or leave the option out"
+        ) from None
 
 
 def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:

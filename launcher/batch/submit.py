@@ -1,7 +1,7 @@
-"""Submits trainings: checks all that can be checked before a job waits in a queue for hours, then hands it to Slurm.
+"""Submit a training to Slurm, after checking everything that can be checked before the job waits in a queue for hours.
 
-The options of the training are read by the command that will train, so that a typo is found here, and written out again
-in full: files of options are read now, and relative paths are those of the folder the user is in.
+The training's own command parses its options here, so that a typing error is found before the submission. The options
+are then written out in full: option files are read now, and relative paths become absolute.
 """
 
 from __future__ import annotations
@@ -15,75 +15,90 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.batch.script import JobRequest, render
+import click
+from click.core import ParameterSource
+
+from gan.settings import TrainingSettings
+from launcher.batch.job_request import JobRequest
+from launcher.batch.script import render
 from launcher.batch.slurm import Slurm
 from launcher.errors import LaunchError
 from launcher.machines import Machine
+from launcher.train_cli import train
 
-__all__ = ["Training", "chained", "default_out", "make_folder", "needs_slurm", "own_places", "read_training", "submit"]
+__all__ = [
+    "TrainingCommand",
+    "check_batch_system",
+    "default_out",
+    "make_log_folder",
+    "missing_data",
+    "own_folders",
+    "parse_training",
+    "split_chain",
+    "submit_chain",
+]
 
 ELSEWHERE = ("data", "more_data", "out", "workers_per_node", "config")
-"""Options of the training that have a place of their own in a job."""
+"""Options of the training that a job script passes separately."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
-    """Options of a training, read and checked."""
+class TrainingCommand:
+    """A parsed and checked command line of `launcher train`."""
 
     data: tuple[str, ...]
-    """Absolute files or patterns."""
+    """Data files or patterns, as absolute paths."""
     arguments: tuple[str, ...]
-    """The options that the user gave, here or in a file of options, in one fixed order."""
+    """Options that the user gave, on the command line or in an option file, in a fixed order."""
     values: Mapping[str, Any]
-    """All options with their defaults, as JSON knows them."""
+    """All options with their values, including defaults, as JSON values."""
     out: str = ""
-    """Absolute; empty where the user did not say."""
+    """Absolute path of the run folder; empty if the user gave none."""
     workers_per_node: int = 0
-    """0 where the user did not say."""
-    begins_anew: bool = False
-    """Whether it sets an earlier run aside instead of going on."""
+    """Ranks per node; 0 if the user gave no number."""
+    starts_over: bool = False
+    """True if the training sets an earlier run aside instead of continuing it."""
 
 
-def read_training(data: Sequence[str], arguments: Sequence[str]) -> Training:
-    """Read the options of a training as `launcher train` will.
+def parse_training(data: Sequence[str], arguments: Sequence[str]) -> TrainingCommand:
+    """Parse and check the options of a training with the command `launcher train`, without running it.
 
-    Raises click.UsageError for what that command does not take, InputError for values out of their range, and
-    LaunchError where there are no data.
+    Args:
+        data: data files or patterns.
+        arguments: further words of the command line: options, data files.
+
+    Raises:
+        click.UsageError: the command does not accept the options.
+        InputError: a value is out of its range.
+        LaunchError: no data were given.
     """
-    import click
-    from click.core import ParameterSource
-
-    from gan.settings import TrainingSettings
-    from launcher.cli import train
-
     words = [word for pattern in data for word in ("--data", pattern)]
     context = train.make_context("launcher train", [*words, *arguments])
-    parameters = context.params
-    TrainingSettings(**{f.name: parameters[f.name] for f in fields(TrainingSettings) if f.name in parameters})
-    given = {
-        name
-        for name in parameters
-        if context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
-    }  # fmt: skip
-    again: list[str] = []
+    values = context.params
+    settings = TrainingSettings.of(**{f.name: values[f.name] for f in fields(TrainingSettings) if f.name in values})
+    # With the values of the model's recipe: an explicit default equals an omitted option.
+    resolved = {**values, **settings.as_dict()}
+    by_default = (None, ParameterSource.DEFAULT)
+    given = {name for name in values if context.get_parameter_source(name) not in by_default}
+    options: list[str] = []
     for option in train.params:
         if isinstance(option, click.Option) and option.name in given and option.name not in ELSEWHERE:
-            again += _words(option, parameters[option.name])
-    patterns = tuple(os.path.abspath(pattern) for pattern in (*parameters["data"], *parameters["more_data"]))
+            options += _option_words(option, values[option.name])
+    patterns = tuple(os.path.abspath(pattern) for pattern in (*values["data"], *values["more_data"]))
     if not patterns:
-        raise LaunchError("no data; give the files of showers with --data, a pattern in quotes")
-    return Training(
+        raise LaunchError("no data; expected HDF5 shower files: give a pattern in quotes with --data")
+    return TrainingCommand(
         data=patterns,
-        arguments=tuple(again),
-        values={name: _plain(value) for name, value in sorted(parameters.items()) if name not in ELSEWHERE},
-        out=os.path.abspath(parameters["out"]) if "out" in given else "",
-        workers_per_node=parameters["workers_per_node"] if "workers_per_node" in given else 0,
-        begins_anew=not parameters.get("resume", True),
+        arguments=tuple(options),
+        values={name: _json_value(value) for name, value in sorted(resolved.items()) if name not in ELSEWHERE},
+        out=os.path.abspath(values["out"]) if "out" in given else "",
+        workers_per_node=values["workers_per_node"] if "workers_per_node" in given else 0,
+        starts_over=not values.get("resume", True),
     )
 
 
-def _words(option: Any, value: Any) -> list[str]:
-    """The words of a command line that give `value` to a click option."""
+def _option_words(option: click.Option, value: Any) -> list[str]:
+    """Return the words of a command line that set `option` to `value`."""
     name = max(option.opts, key=len)
     if option.is_flag:
         return [name if value else max(option.secondary_opts, key=len)] if value or option.secondary_opts else []
@@ -96,60 +111,72 @@ def _text(value: Any) -> str:
     return os.path.abspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else _text(value)
 
 
-def missing_data(training: Training) -> list[str]:
-    """The patterns that match no file here; on the nodes that may be different."""
+def missing_data(training: TrainingCommand) -> list[str]:
+    """Return the data patterns that match no file on this machine. The nodes may see other files."""
     return [pattern for pattern in training.data if not glob.glob(pattern)]
 
 
 def default_out(name: str, environ: Mapping[str, str], now: datetime) -> str:
-    """A new folder for a run: on $SCRATCH where there is one, since jobs should not write to a home."""
+    """Return a new run folder: below $SCRATCH if it is set, because jobs should not write to a home folder.
+
+    Args:
+        name: name of the job.
+        environ: environment variables of this process.
+        now: time that makes the name of the folder unique.
+    """
     root = environ.get("SCRATCH") or os.getcwd()
     return os.path.abspath(os.path.join(root, "3dgan", f"{name}-{now:%Y%m%d-%H%M%S}"))
 
 
-def own_places() -> tuple[str, str]:
-    """The folders of the project and of the Python environment that this process runs from; the second may be empty."""
+def own_folders() -> tuple[str, str]:
+    """Return the folders of this project and of the Python environment of this process. The second may be empty."""
     import launcher
 
     project = str(Path(launcher.__file__).resolve().parent.parent)
-    # Some Pythons are called python3 only; then the script looks for the project's environment.
+    # Some interpreters are named python3 only. Then the job script falls back to the environment of the project.
     venv = sys.prefix if os.access(os.path.join(sys.prefix, "bin", "python"), os.X_OK) else ""
     return project, venv
 
 
-def needs_slurm(machine: Machine) -> None:
-    """Raises LaunchError for a machine that takes no jobs."""
+def check_batch_system(machine: Machine) -> None:
+    """Raise LaunchError if the machine has no batch system."""
     if machine.batch == "none":
         raise LaunchError(
-            f"machine {machine.name} has no batch system to submit to; run its script: python -m launcher script "
-            f"--machine {machine.reference} > job.sh, then bash job.sh"
+            f"machine {machine.name} has no batch system; expected one with Slurm: for this machine, generate a script "
+            f"with 'python -m launcher script --machine {machine.reference} > job.sh' and run it with 'bash job.sh'"
         )
 
 
-def chained(request: JobRequest, chain: int) -> tuple[JobRequest, int]:
-    """A job that may go on `chain` times in all, as the machine allows it, and how many such jobs to submit."""
+def split_chain(request: JobRequest, chain: int) -> tuple[JobRequest, int]:
+    """Return the job to submit and how often to submit it, for a training that may take `chain` jobs.
+
+    If the machine allows it, one job requeues itself. Otherwise `chain` equal jobs follow each other.
+    """
     if request.machine.requeue:
         return replace(request, restarts=chain - 1), 1
     return request, chain
 
 
-def submit(request: JobRequest, chain: int, slurm: Slurm) -> list[int]:
-    """Submit a training that may take up to `chain` jobs, one after the other in the same folder; their numbers.
+def submit_chain(request: JobRequest, chain: int, slurm: Slurm) -> list[int]:
+    """Submit a training that may take up to `chain` jobs, one after another in the same run folder.
 
-    Raises LaunchError where Slurm refuses, naming the jobs of the chain that are in the queue by then.
+    Return the numbers of the jobs.
+
+    Raises:
+        LaunchError: Slurm refuses a job. The message names the jobs of the chain that are already in the queue.
     """
-    needs_slurm(request.machine)
-    request, count = chained(request, chain)
-    make_folder(request.log_folder)
+    check_batch_system(request.machine)
+    request, number = split_chain(request, chain)
+    make_log_folder(request)
     script = render(request)
     jobs: list[int] = []
-    for _ in range(count):
+    for _ in range(number):
         after = [f"--dependency=afterany:{jobs[-1]}"] if jobs else []
         try:
             jobs.append(slurm.submit(script, *after))
@@ -158,14 +185,21 @@ def submit(request: JobRequest, chain: int, slurm: Slurm) -> list[int]:
                 raise
             queued = " ".join(map(str, jobs))
             raise LaunchError(
-                f"{error}. The first {len(jobs)} of {count} jobs are in the queue; 'scancel {queued}' takes them out"
+                f"{error}. The first {len(jobs)} of {number} jobs are in the queue; 'scancel {queued}' removes them"
             ) from error
     return jobs
 
 
-def make_folder(folder: str) -> None:
-    """Make a folder that Slurm will write to: it does not make it and loses the log instead."""
+def make_log_folder(request: JobRequest) -> None:
+    """Make the folder for the log of a job. Slurm does not make it, and would lose the log.
+
+    Raises:
+        LaunchError: the folder cannot be made.
+    """
+    folder = request.log_folder
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise LaunchError(f"{folder} cannot be made ({error.strerror}); give a folder that can with --out") from None
+        raise LaunchError(
+            f"{folder} cannot be made ({error.strerror}); expected a folder that can be written: give one with --out"
+        ) from None

@@ -1,4 +1,4 @@
-"""Sizes of jobs in words: time limits as users write them and as Slurm reads them, and counts."""
+"""Read and write time limits of jobs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from launcher.errors import LaunchError
 __all__ = ["SHORTEST", "format_time", "parse_time"]
 
 SHORTEST = 60
-"""Slurm counts time limits in minutes."""
+"""Shortest time limit in seconds. Slurm counts time limits in minutes."""
 
 
 def parse_time(text: str) -> int:
-    """Seconds of a time limit: HH:MM:SS, D-HH:MM:SS as Slurm writes it, or a number of hours.
+    """Return the seconds of a time limit: HH:MM:SS, D-HH:MM:SS as Slurm writes it, or a number of hours.
 
-    Slurm itself takes a bare number as minutes and 10:30 as minutes and seconds; such a pair is refused here.
+    Slurm reads a bare number as minutes, and 10:30 as minutes and seconds. Here a bare number is hours, and two numbers
+    with one colon are refused.
+
+    Raises:
+        LaunchError: the text is not a time limit, or the limit is shorter than a minute.
     """
     if match := re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", text, re.ASCII):
         days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
@@ -25,10 +29,10 @@ def parse_time(text: str) -> int:
     else:
         raise LaunchError(f"time limit {text!r}; expected HH:MM:SS, D-HH:MM:SS or a number of hours such as 1.5")
     if total < SHORTEST:
-        raise LaunchError(f"time limit {text!r} is below a minute, the shortest that Slurm knows")
+        raise LaunchError(f"time limit {text!r} is shorter than a minute; give a minute or more")
     return total
 
 
 def format_time(seconds: int) -> str:
-    """HH:MM:SS; there may be more than 24 hours."""
+    """Return a time limit as HH:MM:SS. The hours may exceed 24."""
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -1,1 +1,1 @@
-"""Makes the virtual environment: Python packages, an MPI, and a Horovod built against both. Standard library only."""
+"""Make the virtual environment: Python packages, an MPI, and a Horovod built against both. Standard library only."""

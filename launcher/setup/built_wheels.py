@@ -1,8 +1,7 @@
-"""Builds the wheels that depend on the machine's MPI, Horovod and mpi4py, and keeps them in a cache.
+"""Build the wheels that depend on the MPI of the machine, Horovod and mpi4py, and keep them in a cache.
 
-Horovod is compiled against one TensorFlow and one MPI and works with no other, so its wheel is kept under a
-key of all it depends on. Making the environment and installing the wheels is left to launcher.setup.environment.
-Standard library only.
+Horovod is compiled against one TensorFlow and one MPI and works with no other. The key of its wheel in the cache
+contains everything that the wheel depends on. Standard library only.
 """
 
 import contextlib
@@ -16,48 +15,56 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.errors import LaunchError
+from launcher.setup.errors import SetupError
 from launcher.setup.steps import Steps
 
-__all__ = ["Target", "cached_wheel", "horovod_builder", "mpi4py_builder", "site_mpi_identity", "wheel_cache"]
+__all__ = ["BuildTarget", "cached_wheel", "horovod_builder", "mpi4py_builder", "site_mpi_identity", "wheel_cache"]
 
-# Goes up when the way of building changes, so that older wheels are left alone.
 RECIPE = 1
+"""Version of the build. It increases when the build changes, so that older wheels are not used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """What a wheel is built for."""
+class BuildTarget:
+    """The Python, machine, MPI and TensorFlow that a wheel is built for."""
 
     python_tag: str
-    """Python's tag in wheel names, such as cp311."""
+    """Cache tag of the Python, such as cpython-311."""
     machine: str
     """Machine architecture, such as x86_64."""
     mpi: str
-    """MPI family and version, such as openmpi-5.0.11, or the digest of a site's MPI."""
+    """Family and version of the MPI, such as openmpi-5.0.11, or the digest of a site's MPI."""
     tensorflow: str = ""
-    """Distribution and exact version, such as tensorflow-cpu-2.21.0; empty where it doesn't matter."""
+    """Distribution and exact version, such as tensorflow-cpu-2.21.0; empty if the wheel does not depend on it."""
 
     @property
     def key(self) -> str:
-        """Name of the cache folder."""
+        """Name of the wheel's folder in the cache."""
         parts = (self.python_tag, self.tensorflow, self.mpi, self.machine, f"r{RECIPE}")
         return "-".join(part for part in parts if part)
 
 
 def wheel_cache(environ: Mapping[str, str]) -> Path:
-    """Return the user's folder of built wheels."""
-    # The XDG specification says that a relative path is to be ignored.
+    """Return the folder for the user's built wheels."""
+    # The XDG specification says to ignore a relative path.
     base = environ.get("XDG_CACHE_HOME", "")
     root = Path(base) if os.path.isabs(base) else Path(environ.get("HOME") or os.path.expanduser("~")) / ".cache"
     return root / "3dgan-scaling" / "wheels"
 
 
 def cached_wheel(cache: Path, key: str, build: Callable[[Path], None]) -> tuple[Path, bool]:
-    """Return the wheel kept under a key and whether it was there; if it wasn't, build it.
+    """Return the wheel with this key, and True if it was in the cache. Otherwise build it.
 
-    `build` gets an empty folder on the same file system and must leave exactly one wheel there. That folder
-    is renamed when it is complete, so an interrupted or a simultaneous build never leaves half a wheel.
+    The wheel is built in a new folder, which is renamed when it is complete. An interrupted build or two builds at the
+    same time never leave an incomplete wheel.
+
+    Args:
+        cache: folder of the cache.
+        key: name of the wheel's folder in the cache.
+        build: function that gets an empty folder and leaves exactly one wheel in it.
+
+    Raises:
+        SetupError: the build left no wheel.
     """
     place = cache / key
     kept = _whole_wheel(place)
@@ -71,8 +78,8 @@ def cached_wheel(cache: Path, key: str, build: Callable[[Path], None]) -> tuple[
         build(output)
         built = _whole_wheel(output)
         if built is None:
-            raise LaunchError(f"The build for {key} left no readable wheel.")
-        with contextlib.suppress(OSError):  # Somebody else was faster; theirs is as good.
+            raise SetupError(f"The build for {key} left no readable wheel; expected one: run the same command again.")
+        with contextlib.suppress(OSError):  # Another build was faster; its wheel is equal.
             output.rename(place)
     return place / built.name, False
 
@@ -89,13 +96,14 @@ def _whole_wheel(folder: Path) -> Path | None:
 
 
 def site_mpi_identity(mpicxx: str) -> str:
-    """Describe the MPI behind a compiler wrapper by a digest of its flags, its compiler and its version.
+    """Return a digest that identifies the MPI of a compiler wrapper: of its flags, its compiler and its version.
 
-    Raises LaunchError if the wrapper doesn't answer.
+    Raises:
+        SetupError: the wrapper does not work.
     """
     answers = []
-    # MPICH, Intel MPI and Open MPI all understand -show. The flags of a system-wide MPI hold no version:
-    # mpirun tells it.
+    # MPICH, Intel MPI and Open MPI all support -show. For an MPI in a system folder, the flags contain no version, but
+    # mpirun prints it.
     for argv in (
         [mpicxx, "-show"],
         [mpicxx, "--version"],
@@ -109,18 +117,18 @@ def site_mpi_identity(mpicxx: str) -> str:
         except (OSError, subprocess.TimeoutExpired):
             answers.append("")
     if not answers[0].strip():
-        raise LaunchError(
-            f"'{mpicxx} -show' gave no compiler line, so this is no working MPI compiler wrapper: "
+        raise SetupError(
+            f"'{mpicxx} -show' printed no compiler command; expected a working MPI compiler wrapper: "
             "load the site's compiler and MPI modules, then run the same command again."
         )
     return "site-" + hashlib.sha256("\0".join([mpicxx, *answers]).encode()).hexdigest()[:12]
 
 
 def mpi4py_builder(steps: Steps, python: Path, requirement: str, environ: Mapping[str, str]) -> Callable[[Path], None]:
-    """Return a builder of mpi4py from source, against the mpicc on PATH."""
+    """Return a function that builds mpi4py from source, against the mpicc on PATH."""
 
     def build(output: Path) -> None:
-        # pip's own cache of built wheels knows nothing of the MPI, hence --no-cache-dir.
+        # pip's own cache ignores which MPI a wheel was built for, hence --no-cache-dir.
         argv = [
             str(python),
             "-m",
@@ -132,7 +140,8 @@ def mpi4py_builder(steps: Steps, python: Path, requirement: str, environ: Mappin
             "--no-binary",
             "mpi4py",
         ]
-        # It is one huge generated source that only hands arguments on: optimizing it costs minutes and gains nothing.
+        # mpi4py is one large generated source that only passes arguments on. Optimization takes minutes and gains
+        # nothing.
         quick = {"CFLAGS": f"-O1 -g0 {environ.get('CFLAGS', '')}".strip()}
         steps.run([*argv, "--wheel-dir", str(output), requirement], env={**environ, **quick})
 
@@ -142,12 +151,12 @@ def mpi4py_builder(steps: Steps, python: Path, requirement: str, environ: Mappin
 def horovod_builder(
     steps: Steps, python: Path, requirement: str, environ: Mapping[str, str], *, mpi_in_venv: bool
 ) -> Callable[[Path], None]:
-    """Return a builder of Horovod against the TensorFlow of `python` and the mpicxx on PATH."""
+    """Return a function that builds Horovod against the TensorFlow of `python` and the mpicxx on PATH."""
 
     def build(output: Path) -> None:
         environment = horovod_build_environment(environ, len(os.sched_getaffinity(0)), mpi_in_venv=mpi_in_venv)
         pip = [str(python), "-m", "pip"]
-        # Without build isolation: the build has to import TensorFlow. Without cache: see mpi4py.
+        # Without build isolation, because the build imports TensorFlow. Without cache for the same reason as mpi4py.
         options = ["--no-cache-dir", "--no-build-isolation", "--no-deps"]
         with tempfile.TemporaryDirectory(prefix="horovod-") as scratch:
             download = ["download", *options, "--no-binary", "horovod", "--dest", scratch, requirement]
@@ -159,13 +168,16 @@ def horovod_builder(
 
 
 def unpack_without_xla(folder: Path) -> Path:
-    """Unpack the source archive in a folder, leave out Horovod's XLA source, and return the source folder.
+    """Unpack the source archive of Horovod in a folder, without its XLA source. Return the source folder.
 
-    TensorFlow's packages since 2.19 lack headers which that one source includes. All its code is for GPUs.
+    The XLA source includes headers that TensorFlow's packages lack since 2.19. All its code is for GPUs.
+
+    Raises:
+        SetupError: the folder holds no source archive.
     """
     archive = next(folder.glob("horovod-*.tar.gz"), None)
     if archive is None:
-        raise LaunchError("The package index gave no source archive of Horovod.")
+        raise SetupError("The package index gave no source archive of Horovod: check the index (PIP_INDEX_URL).")
     shutil.unpack_archive(archive, folder)
     source = folder / archive.name.removesuffix(".tar.gz")
     listing = source / "horovod" / "tensorflow" / "CMakeLists.txt"
@@ -175,21 +187,26 @@ def unpack_without_xla(folder: Path) -> Path:
 
 
 def horovod_build_environment(environ: Mapping[str, str], cores: int, *, mpi_in_venv: bool) -> dict[str, str]:
-    """Return the variables that make Horovod's build script do TensorFlow and MPI and nothing else."""
+    """Return environment variables for Horovod's build script, so that it builds for TensorFlow and MPI only.
+
+    Args:
+        environ: environment variables of this process.
+        cores: cores that the build may use.
+        mpi_in_venv: True if the MPI is a Python package in the same environment.
+    """
     kept = {name: value for name, value in environ.items() if not name.startswith("HOROVOD_")}
-    # The script passes LDFLAGS through a shell: \$ORIGIN must arrive there with its backslash. From
-    # lib/python3.x/site-packages/horovod/tensorflow it leads to the lib folder with the MPI package's
-    # libraries.
+    # The script passes LDFLAGS through a shell, so \$ORIGIN keeps its backslash. Four folders above
+    # lib/python3.x/site-packages/horovod/tensorflow is the lib folder with the libraries of the MPI package.
     linking = r"-s -Wl,-rpath,\$ORIGIN/../../../.." if mpi_in_venv else f"-s {environ.get('LDFLAGS', '')}".strip()
     return kept | {
         "HOROVOD_WITH_TENSORFLOW": "1",
         "HOROVOD_WITHOUT_PYTORCH": "1",
         "HOROVOD_WITHOUT_MXNET": "1",
         "HOROVOD_WITH_MPI": "1",
-        # Gloo serves where there is no MPI; building it takes as long as all the rest.
+        # Gloo is for systems without MPI. Building it doubles the build time.
         "HOROVOD_WITHOUT_GLOO": "1",
         "HOROVOD_CPU_OPERATIONS": "MPI",
-        # A compiler needs up to 1 GB: not one for each of a large node's cores.
+        # A compiler needs up to 1 GB of memory, so do not start one per core on a large node.
         "MAKEFLAGS": f"-j{min(cores, 8)}",
         "LDFLAGS": linking,
         "TF_CPP_MIN_LOG_LEVEL": "2",

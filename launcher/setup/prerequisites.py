@@ -1,7 +1,6 @@
-"""What a system must have before an environment can be made on it, and how to tell the user what it lacks.
+"""Check what a system has and needs before an environment can be made. Standard library only.
 
-Nothing is downloaded or changed here; making the environment is left to launcher.setup.environment. Standard
-library only.
+Nothing is downloaded or changed here.
 """
 
 import importlib.util
@@ -13,47 +12,48 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Host", "Request", "missing_message", "site_mpicxx"]
+__all__ = ["EnvironmentRequest", "Host", "missing_message", "site_mpicxx"]
 
 NEEDED_DISK_GB = 4
+"""Free disk space that an environment needs, in GB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What environment is wanted."""
+class EnvironmentRequest:
+    """The environment to make."""
 
     project: Path
     """Folder of setup.cfg."""
     venv: Path
     """Absolute path of the environment."""
     mpi: str | None = None
-    """'wheel' for Open MPI from a Python package, 'site' for the mpicxx on PATH, None for what is there."""
+    """'wheel' for Open MPI as a Python package, 'site' for the mpicxx on PATH, None for the choice of the last time."""
     horovod: bool | None = None
-    """Whether to build Horovod; None for what is there."""
+    """True to build Horovod, False to leave it out, None for the choice of the last time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Host:
-    """What the system has of what the set-up needs."""
+    """The parts of a system that the set-up needs."""
 
     ensurepip: bool
-    """Python can put pip into a virtual environment."""
+    """True if Python can install pip into a virtual environment."""
     compiler: bool
-    """A C++ compiler."""
+    """True if there is a C++ compiler."""
     make: bool
-    """The make that CMake calls."""
+    """True if there is a make, which CMake calls."""
     headers: bool
-    """Python's C headers."""
+    """True if the C headers of Python are installed."""
     mpicxx: str | None
-    """Path of the MPI compiler wrapper on PATH."""
+    """Path of the MPI compiler wrapper on PATH; None without one."""
     apt: bool
-    """The system installs packages with apt-get."""
+    """True if the system has apt-get."""
     free_gb: float
-    """Free disk space where the environment goes."""
+    """Free space in GB on the disk of the environment."""
 
     @classmethod
     def look(cls, venv: Path, environ: Mapping[str, str]) -> "Host":
-        """Look at this machine."""
+        """Return the parts that this machine has."""
         existing = next(folder for folder in (venv, *venv.parents) if folder.exists())
         return cls(
             ensurepip=importlib.util.find_spec("ensurepip") is not None,
@@ -67,14 +67,14 @@ class Host:
 
 
 def site_mpicxx(venv: Path, environ: Mapping[str, str]) -> str | None:
-    """Find the site's MPI compiler wrapper: the mpicxx on PATH, but not one in the environment itself."""
+    """Return the path of the mpicxx on PATH, ignoring the one inside the environment. Return None without one."""
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
     inside = os.path.realpath(venv / "bin")
     return shutil.which("mpicxx", path=os.pathsep.join(f for f in folders if os.path.realpath(f) != inside))
 
 
-def missing_message(request: Request, host: Host) -> str:
-    """Name all that the system lacks for this request and the command that installs it; empty if nothing."""
+def missing_message(request: EnvironmentRequest, host: Host) -> str:
+    """Return a message with everything that the system lacks and how to install it. Return an empty text if nothing."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     builds = request.horovod or request.mpi == "site"
     lacking = {
@@ -88,15 +88,17 @@ def missing_message(request: Request, host: Host) -> str:
     if packages:
         names = ", ".join(what for what, lacks in lacking.values() if lacks)
         install = f"sudo apt-get install -y {' '.join(packages)}"
-        how = f"To install:\n  {install}" if host.apt else f"On Debian and Ubuntu:\n  {install}"
+        how = f"Install with:\n  {install}" if host.apt else f"On Debian and Ubuntu, install with:\n  {install}"
         sentences.append(f"This system lacks {names}. {how}")
         if set(packages) <= {"g++", "make"} and request.mpi == "wheel":
-            sentences.append("Or leave Horovod out, ranks then talk through mpi4py: HOROVOD=no")
+            sentences.append("Or leave Horovod out with HOROVOD=no: ranks then communicate through mpi4py.")
     if request.mpi == "site" and not host.mpicxx:
-        sentences.append("MPI=site needs the site's mpicxx on PATH: load the site's compiler and MPI modules first.")
+        sentences.append(
+            "MPI=site needs the site's mpicxx on PATH: load the compiler and MPI modules of the site first."
+        )
     if host.free_gb < NEEDED_DISK_GB:
         sentences.append(
-            f"The disk of {request.venv} has {host.free_gb:.1f} GB free, about {NEEDED_DISK_GB} GB are "
-            "needed: free some or put the environment elsewhere (VENV=...)."
+            f"The disk of {request.venv} has {host.free_gb:.1f} GB free, but about {NEEDED_DISK_GB} GB are needed: "
+            "free some space, or choose another folder (VENV=...)."
         )
     return "\n".join(sentences)

@@ -1,7 +1,7 @@
-"""Runs the long commands of the set-up in sight of the user, with their output in one log file.
+"""Run the long commands of the set-up: show progress, and write their output to one log file. Standard library only.
 
-On a terminal a moving line shows the newest line of the log; elsewhere a plain line every fifteen seconds
-does. What the commands are and what a failure means is left to the callers. Standard library only.
+On a terminal, one line is updated in place with the newest line of the log. Elsewhere a new line is printed every 15
+seconds.
 """
 
 import contextlib
@@ -17,34 +17,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from launcher.errors import LaunchError
+from launcher.setup.errors import SetupError
 
 __all__ = ["CommandFailed", "Steps", "explain", "newest", "tail", "telling_lines"]
 
 PLAIN_INTERVAL = 15.0
+"""Seconds between two lines of progress in a file or pipe."""
 MOVING_INTERVAL = 0.2
+"""Seconds between two updates of the line on a terminal."""
 SHOWN_ON_FAILURE = 8
+"""Lines from the end of the output in an error message."""
 SHOWN_AFTER_ERROR = 5
+"""Lines from the first error of the output in an error message."""
 
-# What a log's text means for the user, in order of precedence.
+# Patterns in the output of a command, and advice for the user. The first match counts.
 _CAUSES = (
     (
         r"No space left on device",
-        "The disk is full: free some space or put the environment elsewhere (VENV=...).",
+        "The disk is full: free some space, or choose another folder (VENV=...).",
     ),
     (
         r"Killed signal terminated program|Cannot allocate memory",
-        "Memory ran out while compiling (2 GB are needed).",
+        "The compiler ran out of memory: compiling needs 2 GB, so use a machine with more memory.",
     ),
     (
         r"Retrying \(Retry\(|Failed to establish a new connection|Temporary failure in name resolution"
         r"|Could not fetch URL|ProxyError|ReadTimeoutError|SSLCertVerificationError",
-        "The package index could not be reached: check the network, the proxy (HTTPS_PROXY) or the index "
+        "The package index could not be reached: check the network, the proxy (HTTPS_PROXY) and the index "
         "(PIP_INDEX_URL).",
     ),
     (
         r"No matching distribution found|ResolutionImpossible",
-        "The package index has no suitable release for this Python and this machine.",
+        "The package index has no suitable release for this Python and this machine: try another Python (PYTHON=...).",
     ),
 )
 
@@ -52,24 +56,24 @@ _ERROR = re.compile(r"\bfatal error: |\berror: |\bCMake Error\b")
 _TELLING = re.compile(r"\[ *\d+%\]|(Collecting|Downloading|Building|Installing|Preparing|Successfully) ")
 
 
-class CommandFailed(LaunchError):
-    """A command of a step ended with an error; the message holds the end of its output and the log's path."""
+class CommandFailed(SetupError):
+    """A command failed. The message contains the end of its output and the path of the log."""
 
 
 def explain(output: str) -> str:
-    """Name the cause that a failed command's output shows, and what to do; empty if it is not known."""
+    """Return the cause of a failure and what to do, from the output of the command. Return an empty text if unknown."""
     return next((advice for pattern, advice in _CAUSES if re.search(pattern, output)), "")
 
 
 def tail(output: str, lines: int) -> list[str]:
-    """Return the last lines that are not blank."""
+    """Return the last lines of the output, without blank ones."""
     return [line for line in output.splitlines() if line.strip()][-lines:]
 
 
 def telling_lines(output: str) -> list[str]:
-    """Return the first error of a failed command with the lines after it, and the end of its output.
+    """Return the first error in the output of a failed command with the lines after it, and the end of the output.
 
-    A compiler's first error is the cause; what pip and CMake add afterwards only says that there was one.
+    The first error of a compiler is the cause. The messages of pip and CMake after it only repeat that there was one.
     """
     lines = tail(output, len(output))
     end = max(0, len(lines) - SHOWN_ON_FAILURE)
@@ -80,7 +84,7 @@ def telling_lines(output: str) -> list[str]:
 
 
 def newest(output: str) -> str:
-    """Return the newest line that tells how far pip or CMake is; if there is none, the newest line."""
+    """Return the newest line in which pip or CMake reports progress. Without such a line, return the newest line."""
     lines = [line.strip() for line in tail(output, len(output))]
     telling = [line for line in lines if _TELLING.match(line)]
     return next(reversed(telling or lines), "")
@@ -88,14 +92,14 @@ def newest(output: str) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class Steps:
-    """Numbers the steps and runs their commands."""
+    """Number the steps and run their commands."""
 
     log: Path
-    """File that takes all output; it is begun anew."""
+    """File for all output. An existing file is overwritten."""
     total: int
-    """Number of steps, for the display."""
+    """Number of steps."""
     stream: TextIO = field(default_factory=lambda: sys.stdout)
-    """Where progress goes."""
+    """Stream for progress."""
     _number: int = 0
     _title: str = ""
     _began: float = 0.0
@@ -106,7 +110,7 @@ class Steps:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Number and announce a step; afterwards say how long it took."""
+        """Print the number and title of a step, and at the end how long it took."""
         self._number += 1
         self._title = f"[{self._number}/{self.total}] {title}"
         self._began = time.monotonic()
@@ -115,27 +119,31 @@ class Steps:
         self.say(f"{self._title}: done, {self._elapsed()}")
 
     def say(self, line: str) -> None:
-        """Print a whole line, in place of the moving one."""
+        """Print a line. On a terminal it replaces the line that is updated in place."""
         self._print(line + "\n")
 
     def run(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float | None = None) -> str:
-        """Run a command with its output in the log and return that output.
+        """Run a command, write its output to the log, and return the output.
 
-        Raises CommandFailed if it can't be started, ends with another status than 0, or takes more than
-        timeout seconds.
+        Args:
+            argv: the command.
+            env: environment variables of the command; by default those of this process.
+            timeout: seconds after which the command is ended; by default never.
+
+        Raises:
+            CommandFailed: the command cannot be started, its exit status is not 0, or it takes too long.
         """
         with self.log.open("ab") as log:
             log.write(f"\n$ {' '.join(argv)}\n".encode())
             log.flush()
             start = log.tell()
             try:
-                # A session of its own, so that an interrupt or a timeout ends the compilers that pip
-                # started too.
+                # In a session of its own: an interruption or a timeout then also ends the compilers that pip started.
                 process = subprocess.Popen(
                     argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
             except OSError as error:
-                raise CommandFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
+                raise CommandFailed(f"{argv[0]} could not be started ({error.strerror}): check PATH.") from error
         try:
             status = self._watch(process, start, timeout)
         except BaseException:
@@ -156,7 +164,7 @@ class Steps:
                 return process.wait(timeout=MOVING_INTERVAL)
             now = time.monotonic()
             if timeout is not None and now - began > timeout:
-                raise self._failure(f"was stopped after {timeout:.0f} s without an end", self._output(start))
+                raise self._failure(f"did not end within {timeout:.0f} s and was stopped", self._output(start))
             if moving or now - shown >= PLAIN_INTERVAL:
                 shown = now
                 line = f"[{self._number}/{self.total}] {self._elapsed()}  {newest(self._output(start, last=65536))}"
@@ -169,7 +177,7 @@ class Steps:
         excerpt = "\n".join(f"  | {line[:200]}" for line in telling_lines(output))
         advice = explain(output)
         closing = f"{advice}\n" if advice else ""
-        return CommandFailed(f"{self._title} {what}. From its output:\n{excerpt}\n{closing}All of it: {self.log}")
+        return CommandFailed(f"{self._title} {what}. From its output:\n{excerpt}\n{closing}Full output: {self.log}")
 
     def _output(self, start: int, last: int | None = None) -> str:
         with self.log.open("rb") as log:
@@ -177,7 +185,7 @@ class Steps:
             return log.read().decode(errors="replace")
 
     def _print(self, text: str) -> None:
-        # Back to the first column and clear the moving line; a log never gets these.
+        # On a terminal, go back to the first column and clear the line.
         self.stream.write(f"\r\033[K{text}" if self.stream.isatty() else text)
         self.stream.flush()
 

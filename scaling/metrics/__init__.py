@@ -1,23 +1,22 @@
-"""Runs in, scaling curves out: time per epoch, events/s, speed-up and parallel efficiency as pandas tables.
+"""Compute scaling curves from runs: time per epoch, events/s, speed-up and parallel efficiency, as pandas tables.
 
-`epochs` makes a row per epoch, `points` a row per size with intervals from `bootstrap`, `curves` the speed-up against a
-baseline, `breakdown` splits the time, `checks` says what does not compare. Pure functions: nothing here reads or writes
-a file, prints or draws. What is fitted to a curve is in `models`.
+`epochs` makes one row per epoch. `points` makes one row per size, with intervals from `bootstrap`. `curves` adds the
+speed-up relative to a baseline. `breakdown` splits the time of an epoch into parts. `checks` finds runs that cannot be
+compared, `verdicts` compares two studies. All functions are pure: they do no input or output. `models` fits curves.
 
-3DGAN is scaled with a fixed local batch: the data set stays, the global batch grows with the workers, and an epoch
-processes the largest multiple of the global batch that the data set holds. A large run therefore drops a few more
-events than a small one. Speed-up is computed from events really processed per second, so that what was dropped does
-not count as speed.
+3DGAN is usually scaled with a fixed batch per worker: the data set stays the same and the global batch grows with the
+number of workers. An epoch processes the largest multiple of the global batch that the data set contains, so a large
+run drops a few more events than a small one. Speed-up is therefore computed from the events processed per second:
+dropped events do not count as speed.
 """
 
 from scaling.metrics.breakdown import PARTS, breakdown
 from scaling.metrics.checks import differences, notes
-from scaling.metrics.curves import MODES, curve
+from scaling.metrics.curves import curve
 from scaling.metrics.epochs import epochs_table, series_labels
 from scaling.metrics.points import points
 
 __all__ = [
-    "MODES",
     "PARTS",
     "breakdown",
     "curve",

@@ -1,6 +1,6 @@
-"""Medians drawn again from what was measured: repeats first, then the epochs of each.
+"""The bootstrap: medians of resampled measurements. Resamples repeats first, then the epochs of each repeat.
 
-The draws are kept, so that the interval of a ratio of two sizes comes from the draws of both.
+Callers keep the draws, because the interval of a ratio of two sizes needs the draws of both.
 """
 
 from __future__ import annotations
@@ -15,34 +15,39 @@ import scipy.stats
 __all__ = ["DRAWS", "FEWEST", "effective_size", "interval", "median_draws"]
 
 DRAWS = 1000
-"""Resamples of a point: the limits of a 95% interval are then those of one between 94% and 96%."""
+"""Number of resamples of a point. With 1000, the limits of a nominal 95% interval are those
+of an interval between 94% and 96%."""
 FEWEST = 3
-"""Fewer values than this give no interval."""
+"""Smallest number of values that gives an interval."""
 _TAIL = 0.025
+"""Probability outside a 95% interval on each side."""
 _CELLS = 4_000_000
-"""Values resampled at once, so that memory stays small for long runs."""
+"""Number of values resampled at once. Limits the memory for long runs."""
 
 
 def median_draws(repeats: Sequence[np.ndarray], seed: Sequence[int], draws: int = DRAWS) -> np.ndarray:
-    """Medians over all epochs, of which intervals are the quantiles.
+    """Return medians over all epochs of resampled repeats. Their quantiles are the limits of an interval.
 
-    A draw takes as many repeats as there are, with replacement, and from each as many epochs as it has, again with
-    replacement: epochs of one repeat share a node allocation and are not independent (Davison and Hinkley, Bootstrap
-    Methods and their Application, section 3.8). The bare percentiles of such draws cover the median too seldom for few
-    values (76% for 3 epochs). So their distances from the median are stretched, on a logarithmic scale, by
-    sqrt(n / (n - 1)) t(n - 1) / z: what an interval of a mean lacks when the variance is taken from n values
-    (Hesterberg, The American Statistician 69, 2015). n is the effective number of values, see `effective_size`.
+    Each draw takes as many repeats as there are, with replacement, and from each of them as many epochs as it has, with
+    replacement. Repeats are resampled too because the epochs of one repeat share a node allocation and are not
+    independent (Davison and Hinkley, Bootstrap Methods and their Application, section 3.8).
 
-    Measured with 1500 samples of Gaussian epochs each, nominal 95%: one run of 3 epochs 92%, of 4 to 10 epochs 96% to
-    98%, of 24 epochs 95%; 5 repeats that differ by 1 to 3 times the spread of their epochs 95%, 3 such repeats 90%, 2
-    such repeats 80 to 88%. `notes` warns of the last two.
+    For few values the plain percentiles of such draws cover the median too seldom (76% for 3 epochs instead of 95%).
+    Therefore the distances from the median are stretched, on a logarithmic scale, by sqrt(n / (n - 1)) t(n - 1) / z.
+    An interval of a mean is too narrow by this factor if the variance is estimated from n values (Hesterberg, The
+    American Statistician 69, 2015). n is the effective number of values, see `effective_size`.
+
+    Measured coverage of nominal 95% intervals, with 1500 samples of Gaussian epochs each: one run of 3 epochs 92%, of 4
+    to 10 epochs 96% to 98%, of 24 epochs 95%. Repeats that differ by 1 to 3 times the spread of their epochs: 5 repeats
+    95%, 3 repeats 90%, 2 repeats 80% to 88%. `checks.notes` warns about 2 and 3 such repeats.
 
     Args:
-        repeats: positive values, an array per repeat.
+        repeats: one array of positive values for each repeat.
         seed: the same seed draws the same repeats and epochs.
+        draws: number of medians.
 
     Returns:
-        Shape (draws,), in the unit of the values; empty for fewer than `FEWEST` values.
+        Array of shape (draws,) in the unit of the values. Empty for fewer than `FEWEST` values.
     """
     values = np.log(np.concatenate(repeats))
     if len(values) < FEWEST:
@@ -62,7 +67,12 @@ def median_draws(repeats: Sequence[np.ndarray], seed: Sequence[int], draws: int 
 def _resample(
     values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, draws: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Medians of `draws` resamples of values that lie repeat by repeat in one array."""
+    """Return the medians of `draws` resamples.
+
+    Args:
+        values: the values of all repeats, one repeat after the other.
+        starts, lengths: index of the first value and number of values of each repeat.
+    """
     count, longest = len(lengths), int(lengths.max())
     chosen = generator.integers(count, size=(draws, count)) if count > 1 else np.zeros((draws, 1), dtype=int)
     taken = lengths[chosen][:, :, None]
@@ -70,7 +80,7 @@ def _resample(
     sample = values[starts[chosen][:, :, None] + within]
     if (lengths == longest).all():
         return np.median(sample.reshape(draws, -1), axis=1)
-    # Shorter repeats fill their row with infinity, which sorts behind everything.
+    # Fill the rows of shorter repeats with infinity, which sorts last.
     sample[np.broadcast_to(np.arange(longest) >= taken, sample.shape)] = np.inf
     ordered = np.sort(sample.reshape(draws, -1), axis=1)
     size = taken.sum(axis=(1, 2))
@@ -79,11 +89,11 @@ def _resample(
 
 
 def effective_size(repeats: Sequence[np.ndarray]) -> float:
-    """How many independent values the epochs of several repeats are worth.
+    """Return the number of independent values that carry as much information as the epochs of all repeats.
 
-    n / (1 + (m - 1) rho) for n values in repeats of m, with the correlation rho within a repeat from the analysis of
-    variance (Kish, Survey Sampling, 1965): n where repeats are alike, their number where they differ from each other
-    much more than epochs do. One repeat is worth its n, since nothing is known of others.
+    For n values in repeats of m it is n / (1 + (m - 1) rho), with the correlation rho within a repeat from an analysis
+    of variance (Kish, Survey Sampling, 1965). It is n if repeats differ no more than epochs do, and the number of
+    repeats if they differ much more. One repeat counts as its n values, because it shows nothing about other repeats.
     """
     sizes = np.array([len(repeat) for repeat in repeats])
     total = int(sizes.sum())
@@ -96,13 +106,13 @@ def effective_size(repeats: Sequence[np.ndarray]) -> float:
     within = sum(float(((part - part.mean()) ** 2).sum()) for part in logarithms) / (total - len(repeats))
     typical = (total - float((sizes**2).sum()) / total) / (len(repeats) - 1)
     spread = between + (typical - 1) * within
-    # Equal times leave nothing but rounding.
+    # With equal times the spread is only rounding error.
     correlation = min(1.0, max(0.0, (between - within) / spread)) if spread > 1e-24 else 0.0
     return total / (1 + (typical - 1) * correlation) if typical > 1 else float(total)
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
-    """The 95% interval of draws; not-a-number without draws."""
+    """Return the limits of the 95% interval of draws, or not-a-number for no draws."""
     if not len(draws):
         return math.nan, math.nan
     low, high = np.quantile(draws, (_TAIL, 1 - _TAIL))

@@ -1,7 +1,7 @@
-"""Where the time of an epoch goes, and the efficiencies that POP defines.
+"""The parts of the time of an epoch, and the efficiencies defined by the POP project.
 
-From what the record of a run tells of its ranks: time waiting for input, time in the gradient exchange (both means over
-ranks) and the computing time of the slowest rank over the median one.
+Computed from three times that a run records for each epoch: the wait for input and the gradient exchange (both means
+over ranks), and the computing time of the slowest rank over that of the median rank.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from scaling.runs import RunLog
 __all__ = ["PARTS", "breakdown"]
 
 PARTS = ("compute", "slower", "imbalance", "communication", "input")
-"""Fractions of the epoch; those that are known sum to 1: computing at the baseline's pace, what computing takes longer
-than that, waiting for slower ranks, transport of gradients, waiting for events."""
+"""Fractions of an epoch: computing at the speed of the baseline, additional computing time compared with the baseline,
+waiting for slower ranks, transport of gradients, waiting for events. The known fractions sum to 1."""
 
 
 def breakdown(
@@ -30,48 +30,57 @@ def breakdown(
     baseline: int | None = None,
     mode: str = "fixed-local",
 ) -> pd.DataFrame:
-    """One row per series and workers: the parts of an epoch, medians over epochs and repeats.
+    """Split the time of an epoch into parts, as medians over epochs and repeats.
 
-    With an epoch's time T, mean input wait I and mean exchange X of the ranks, the mean computing time is
-    C = T - I - X; input that the file does not tell counts as computing. The slowest rank computes r times as long as
-    the median one. The others wait for it in the exchange, (r - 1) C of X at most; the rest of X is transport. Where r
-    is not known, X is not divided: all of it is communication, and imbalance, load balance and communication efficiency
-    are not-a-number. One worker waits for nobody. Timelines are left out: their exchange overlaps with computing. POP's
-    load balance is C / max C = 1 / r, its communication efficiency max C / T with max C = r C, and the parallel
-    efficiency the product C / T (POP Standard Metrics for Parallel Performance Analysis). Computation scaling is the
-    computing time per event and worker at the baseline over that here. Efficiency against the baseline is then the
-    ratio of the parallel efficiencies times the computation scaling.
+    T is the time of an epoch, I the mean input wait of the ranks and X their mean exchange. The mean computing time is
+    C = T - I - X. An input wait that the log does not give counts as computing. The slowest rank computes r times as
+    long as the median rank. The others wait for it in the exchange, for (r - 1) C but at most X. The rest of X is
+    transport. If r is not known, all of X counts as communication, and imbalance, load balance and communication
+    efficiency are not-a-number. A single worker waits for nobody. Timelines are left out, because their exchange
+    overlaps with computing.
+
+    The efficiencies are those of the POP Standard Metrics for Parallel Performance Analysis: load balance is
+    C / max C = 1 / r, communication efficiency is max C / T with max C = r C, and parallel efficiency is their product
+    C / T. Computation scaling is the computing time per event and worker at the baseline over that at this size.
+    The efficiency relative to the baseline equals the ratio of the parallel efficiencies times the computation scaling.
+
+    Args:
+        runs, skip_epochs, series: as for `epochs_table`.
+        baseline: number of workers of the baseline. A series without that size, or None, uses its smallest size.
+        mode: one of `runs.MODES`. It defines the work of an epoch if the events are not known.
 
     Returns:
-        Columns series, workers, n, the `PARTS`, load_balance, communication_efficiency, parallel_efficiency,
-        computation_scaling, slowest_rank and slowest_host (the most frequent among the epochs' slowest, missing where
-        the runs do not tell). Empty where no epoch has its communication time. The baseline is of `baseline` workers,
-        or the fewest of a series where none has that many.
+        One row per series and number of workers, with columns series, workers, n (epochs), the `PARTS`, load_balance,
+        communication_efficiency, parallel_efficiency, computation_scaling, slowest_rank and slowest_host. The last two
+        are the most frequent slowest rank of the epochs and its host, missing if the runs do not record it. The table
+        is empty if no epoch has a communication time.
     """
     epochs = epochs_table(runs, skip_epochs, series)
     overlapping = [n for n, run in enumerate(runs) if any(e.negotiation_seconds >= 0 for e in run.epochs)]
-    told = epochs["communication_seconds"].notna() & ~epochs["run"].isin(overlapping)
-    used = epochs[epochs["used"] & told].copy()
+    known = epochs["communication_seconds"].notna() & ~epochs["run"].isin(overlapping)
+    used = epochs[epochs["used"] & known].copy()
     columns = [*("series", "workers", "n"), *PARTS, "load_balance", "communication_efficiency", "parallel_efficiency"]
     columns += ["computation_scaling", "slowest_rank", "slowest_host"]
     if used.empty:
         return pd.DataFrame(columns=columns)
     _split(used, mode)
-    # Medians are over the same epochs, so that the parts add up.
+    # Take all medians over the same epochs, so that the parts add up.
     divided = used["imbalance"].notna()
     used = used[divided | ~divided.groupby([used["series"], used["workers"]]).transform("any")]
     means = ("input", "communication", "imbalance", "load_balance", "pace")
     table = used.groupby(["series", "workers"])[list(means)].median()
     table.insert(0, "n", used.groupby(["series", "workers"]).size())
     table = table.reset_index()
-    # Medians of several fractions need not sum to 1: computing is what the others leave.
+    # The medians of the fractions need not sum to 1. Computing is therefore the rest.
     computing = 1 - table["input"] - table["communication"] - table["imbalance"].fillna(0)
     table["parallel_efficiency"] = computing
     table["communication_efficiency"] = table["parallel_efficiency"] / table["load_balance"]
     table["computation_scaling"] = 1.0
     for _, group in table.groupby("series"):
         base = group[group["workers"] == (baseline if baseline in set(group["workers"]) else group["workers"].min())]
-        table.loc[group.index, "computation_scaling"] = base["pace"].iloc[0] / group["pace"]
+        # An epoch without computing time has no pace to compare.
+        scaling = (base["pace"].iloc[0] / group["pace"]).where(group["pace"] > 0, 1.0)
+        table.loc[group.index, "computation_scaling"] = scaling
     table["compute"] = computing * table["computation_scaling"].clip(upper=1)
     table["slower"] = computing - table["compute"]
     slowest = [_slowest(runs, used, row["series"], row["workers"]) for _, row in table.iterrows()]
@@ -81,7 +90,7 @@ def breakdown(
 
 
 def _split(used: pd.DataFrame, mode: str) -> None:
-    """Add the fractions of each epoch, and the computing seconds per unit of work."""
+    """Add columns with the fractions of each epoch and its computing seconds per unit of work (`pace`)."""
     seconds = used["seconds"]
     waiting = used["input_seconds"].fillna(0).clip(lower=0)
     exchange = used["communication_seconds"].clip(lower=0)
@@ -97,7 +106,7 @@ def _split(used: pd.DataFrame, mode: str) -> None:
 
 
 def _slowest(runs: Sequence[RunLog], used: pd.DataFrame, series: str, workers: int) -> tuple[int | None, str | None]:
-    """Rank and host that were the slowest most often; ties go to the one seen first."""
+    """Return the most frequent slowest rank and its host; the first one on a tie, None if no run records it."""
     rows = used[(used["series"] == series) & (used["workers"] == workers)]
     seen: Counter[tuple[int, str]] = Counter()
     for number, own in rows.groupby("run"):

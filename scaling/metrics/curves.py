@@ -1,4 +1,4 @@
-"""Speed-up and parallel efficiency of points against a baseline."""
+"""Speed-up and parallel efficiency of points, relative to a baseline."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import numpy as np
 import pandas as pd
 
 from scaling.metrics.bootstrap import interval
-from scaling.metrics.epochs import events_known, listed
+from scaling.metrics.epochs import events_known, joined, workers_text
 from scaling.metrics.points import DRAWN
 from scaling.records import RecordError
 from scaling.records.wording import count
+from scaling.runs import MODES
 
-__all__ = ["MODES", "curve"]
-
-MODES = ("fixed-local", "strong", "weak")
-"""What stays when workers are added: the batch per worker and the data set; the global batch and the data set; the
-batch and the events per worker."""
+__all__ = ["check_mode", "curve"]
 
 
 def curve(
@@ -27,36 +24,42 @@ def curve(
     mode: str = "fixed-local",
     reference: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Speed-up and parallel efficiency against the point of `baseline` workers.
+    """Compute speed-up and parallel efficiency of points, relative to the point of `baseline` workers.
 
-    With W events/s at N workers and W_b at the baseline's B: speed-up = W / W_b, and efficiency = speed-up / (N / B),
-    which is T(B) B / (T(N) N) where both epochs process the same events and T(B) / T(N) where events grow with the
-    workers. Ideal is a speed-up of N / B and the time that an epoch of the same events would take at it. Where a point
-    of a series or its baseline does not tell its events, epochs count as the equal work that the mode promises.
+    With W events/s on N workers and W_b on the B workers of the baseline, speed-up is W / W_b and efficiency is
+    speed-up / (N / B). If both epochs process the same events, the efficiency is T(B) B / (T(N) N). If the events grow
+    with the workers, it is T(B) / T(N). The ideal speed-up is N / B. The ideal time is that of an epoch with the same
+    events at the ideal speed-up. If the events of a point or its baseline are not known, each epoch counts as the work
+    that the mode defines.
 
-    The intervals come from the bootstrap draws of both sizes, so that they carry the baseline's uncertainty. At the
-    baseline itself the speed-up is 1 by definition and has no interval, unless the baseline is from another file.
+    The intervals use the bootstrap draws of both sizes and therefore include the uncertainty of the baseline. At the
+    baseline itself the speed-up is 1 by definition and has no interval, unless the baseline is from other runs.
 
     Args:
-        points: as `points` gives them.
-        baseline: number of workers; by default the fewest of each series.
-        mode: one of `MODES`.
-        reference: points of other runs, from which the baseline is taken; of the same series, or of one for all.
+        points: result of `points`.
+        baseline: number of workers of the baseline. None means the smallest of each series.
+        mode: one of `runs.MODES`.
+        reference: points of other runs that contain the baseline. They have the same series, or one series for all.
 
     Returns:
-        `points` without the draws, with mode, baseline (its workers), speedup, efficiency, each with `_low` and
-        `_high`, ideal_speedup and ideal_seconds.
+        The columns of `points` without the draws, and mode, baseline (workers), speedup and efficiency, both with
+        `_low` and `_high`, ideal_speedup and ideal_seconds.
 
     Raises:
-        RecordError: no run of a series has `baseline` workers, or the mode is unknown.
+        RecordError: a series has no run with `baseline` workers, or the mode is unknown.
     """
-    if mode not in MODES:
-        raise RecordError(f"mode {mode!r} is unknown; expected one of {listed(MODES)}")
+    check_mode(mode)
     parts = []
     for series, group in points.groupby("series", sort=True):
         base = _baseline(group if reference is None else _of_series(reference, str(series)), baseline, str(series))
         parts.append(_against(group, base, mode, own=reference is None))
     return pd.concat(parts, ignore_index=True)
+
+
+def check_mode(mode: str) -> None:
+    """Raise RecordError if `mode` is not one of `runs.MODES`."""
+    if mode not in MODES:
+        raise RecordError(f"mode {mode!r} is unknown; expected one of {joined(MODES)}")
 
 
 def _of_series(reference: pd.DataFrame, series: str) -> pd.DataFrame:
@@ -65,22 +68,22 @@ def _of_series(reference: pd.DataFrame, series: str) -> pd.DataFrame:
     own = reference[reference["series"] == series]
     if own.empty:
         raise RecordError(
-            f"the baseline's file has no series {series!r}, but {listed(sorted(set(reference['series'])))}; "
-            "give a file with one series or with the same ones"
+            f"the runs of --baseline-from have no series {series!r}, only {joined(sorted(set(reference['series'])))}; "
+            "give runs of one series or of the same series"
         )
     return own
 
 
 def _baseline(candidates: pd.DataFrame, baseline: int | None, series: str) -> pd.Series:
     sizes = candidates["workers"].tolist()
-    wanted = min(sizes) if baseline is None else baseline
-    if wanted not in sizes:
-        where = f" of {series}" if series else ""
+    size = min(sizes) if baseline is None else baseline
+    if size not in sizes:
+        runs = f"runs of {series}" if series else "runs"
         raise RecordError(
-            f"the baseline of {count(wanted, 'worker')} is in none of the runs{where}, which have "
-            f"{listed(sorted(sizes))}; give one of these numbers or add a run of that size"
+            f"the {runs} have {workers_text(sizes)}, but the baseline is {count(size, 'worker')}; "
+            "give one of their numbers with --baseline, or add a run with that number"
         )
-    return candidates[candidates["workers"] == wanted].iloc[0]
+    return candidates[candidates["workers"] == size].iloc[0]
 
 
 def _against(group: pd.DataFrame, base: pd.Series, mode: str, own: bool) -> pd.DataFrame:
@@ -119,6 +122,9 @@ def _row(point: pd.Series, base: pd.Series, mode: str, own: bool, known: bool) -
 
 
 def _paired(base: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Ratios of independent draws. Shifted by one, since equal sizes of two files draw with the same seed."""
+    """Return ratios of independent draws.
+
+    One side is shifted by one: draws of the same size from two logs use the same seed and would cancel.
+    """
     length = min(len(base), len(other))
     return base[:length] / np.roll(other[:length], 1)

@@ -1,4 +1,4 @@
-"""A row per size: medians over epochs and repeats with their intervals, and what an epoch costs."""
+"""The table of points: one row per size, with medians over epochs and repeats, their intervals and the cost."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ from scaling.metrics.epochs import events_known
 __all__ = ["DRAWN", "points"]
 
 DRAWN = ("seconds_draws", "cost_draws")
-"""Columns that hold arrays for `curve` and belong in no file."""
+"""Columns with the arrays of bootstrap draws. `curve` and `verdicts` use them; they are not written to files."""
 
 
 def points(epochs: pd.DataFrame, draws: int = DRAWS, seed: int = 1) -> pd.DataFrame:
-    """One row per series and number of workers; runs with as many workers are repeats, their epochs are pooled.
+    """Return one row for each series and number of workers.
+
+    Runs with the same number of workers are repeats: their epochs are pooled.
 
     Args:
-        epochs: as `epochs_table` gives them; only epochs that are `used` count.
-        draws, seed: of the bootstrap. A point's interval depends on its own epochs only.
+        epochs: result of `epochs_table`. Only epochs that are `used` count.
+        draws: number of bootstrap draws.
+        seed: seed of the bootstrap. The interval of a point depends only on this seed and its own epochs.
 
     Returns:
-        Sorted by series and workers: series, workers, nodes and cores (the most that a repeat had), batch_size,
-        global_batch_size, train_events (medians), runs, n (epochs used), effective_n (see `effective_size`), events
-        (median per epoch), seconds (median per epoch) and events_per_second (one over the median of seconds per event),
-        both with a 95% interval in `*_low` and `*_high` (not a number where n < 3), validation_seconds,
-        checkpoint_seconds, node_hours and core_hours (medians per epoch of training), and the draws of the bootstrap,
-        which are empty arrays where n < 3: seconds_draws, cost_draws (seconds per event).
+        Rows sorted by series and workers, with columns:
+
+        - series, workers, nodes and cores (the largest of the repeats);
+        - batch_size, global_batch_size, train_events (medians);
+        - runs, n (epochs used), effective_n (see `effective_size`);
+        - events (median per epoch), seconds (median per epoch) and events_per_second (the inverse of the median of
+          seconds per event); the last two with a 95% interval in `_low` and `_high`, not-a-number if n < 3;
+        - validation_seconds, checkpoint_seconds, node_hours and core_hours (medians per epoch; hours of training);
+        - seconds_draws and cost_draws (seconds per event): the bootstrap draws, empty arrays if n < 3.
     """
     used = epochs[epochs["used"]]
     rows = [
@@ -63,7 +69,7 @@ def _point(series: str, workers: int, group: pd.DataFrame, draws: int, seed: int
     row["seconds_low"], row["seconds_high"] = interval(seconds_draws)
     cost_draws, rate = np.empty(0), math.nan
     if events_known(group):
-        # Inverted after the median: epochs of the same events then give events / seconds for an even n too.
+        # Invert after taking the median: then the rate is exactly events / seconds, also for an even number of epochs.
         cost = group["seconds"] / group["events"].astype(float)
         rate = 1 / cost.median()
         if group["events"].nunique() == 1:
@@ -81,7 +87,7 @@ def _point(series: str, workers: int, group: pd.DataFrame, draws: int, seed: int
 
 
 def _median(values: pd.Series) -> float:
-    """Not-a-number where any value is missing: a median of the others would be one of other epochs."""
+    """Return the median, or not-a-number if a value is missing: the median of the others would cover other epochs."""
     return math.nan if values.isna().any() else float(values.median())
 
 

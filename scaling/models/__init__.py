@@ -1,13 +1,13 @@
-"""Laws of scaling fitted to a curve: what limits it, where it goes, and how many nodes a target needs.
+"""Fit laws of scaling to a curve, forecast other sizes, and compute how many nodes a target needs.
 
-`terms` holds the formulas of jitter and allreduce, `laws` the models made of them, `fitting` finds weights with draws,
-`fits` turns those into parameters and forecasts, `plans` answers how many nodes, `extrap` writes what Extra-P reads.
-Where a curve comes from is in `metrics`; nothing here reads files or draws.
+`terms` holds the formulas for jitter and allreduce, `laws` the models that combine them. `weights` fits the weights of
+a model, with bootstrap draws. `fits` turns weights into parameters and forecasts, `plans` into numbers of nodes.
+`extrap` writes the input of Extra-P. All functions are pure: they do no input or output.
 """
 
 from scaling.models.extrap import extrap_lines
 from scaling.models.fits import Fit, choose, fit
-from scaling.models.laws import MODELS, Model, Study
+from scaling.models.laws import MODELS, Model, Workload
 from scaling.models.plans import Plan, plan
 from scaling.models.terms import ALGORITHMS, allreduce_seconds, allreduce_terms, expected_maximum
 
@@ -17,7 +17,7 @@ __all__ = [
     "Fit",
     "Model",
     "Plan",
-    "Study",
+    "Workload",
     "allreduce_seconds",
     "allreduce_terms",
     "choose",

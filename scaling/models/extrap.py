@@ -1,4 +1,4 @@
-"""Epoch times as the JSON Lines that Extra-P reads, one measurement a line."""
+"""Epoch times in the JSON Lines format of Extra-P, with one measurement in each line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ __all__ = ["extrap_lines"]
 
 
 def extrap_lines(table: pd.DataFrame) -> Iterator[str]:
-    """Lines such as `{"params": {"p": 4}, "metric": "time", "value": 12.3}`, without their newlines.
+    """Yield lines such as `{"params": {"p": 4}, "metric": "time", "value": 12.3}`, without newlines.
+
+    Each series becomes a metric, named after it if there are several. The value is in seconds per epoch.
 
     Args:
-        table: epochs as `metrics.epochs_table` gives them (those that are `used`; Extra-P takes lines of equal `p` as
-            repeats), or points or a curve with one median each. With several series the metric bears their names.
+        table: result of `metrics.epochs_table`, of which only `used` epochs count: Extra-P treats lines with equal `p`
+            as repeats. Or the result of `metrics.points` or `metrics.curve`, with one median for each size.
     """
     rows = table[table["used"]] if "used" in table else table
     several = "series" in rows and rows["series"].nunique() > 1

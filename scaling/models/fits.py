@@ -1,4 +1,4 @@
-"""A fitted model with its uncertainty: parameters, forecasts, and the sizes up to which an efficiency holds."""
+"""A fitted model: its parameters and forecasts, with intervals."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from scaling.models.fitting import DRAWS, Data, Member, choose_weights, data_of, draw_weights, least_weights
-from scaling.models.laws import MODELS, Model, Study
+from scaling.models.laws import MODELS, Model, Workload
 from scaling.models.terms import MOST_RANKS
+from scaling.models.weights import DRAWS, Data, Member, choose_weights, data_of, draw_weights, least_weights
 from scaling.records import RecordError
 
 __all__ = ["Fit", "choose", "fit"]
@@ -19,34 +19,39 @@ __all__ = ["Fit", "choose", "fit"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A model of one curve."""
+    """A model that was fitted to one curve."""
 
     model: Model
-    study: Study
-    """What stays when workers are added."""
+    workload: Workload
     baseline: int
-    """Workers that speed-up and efficiency are counted against; the time there is the model's too, also where the
-    curve was measured against a baseline from another file."""
+    """Workers that speed-up and efficiency refer to. The time at the baseline is that of the model, even if the curve
+    has its baseline from other runs."""
     measured: np.ndarray
-    """Workers of the points that were fitted, ascending."""
+    """Workers of the fitted points, ascending."""
     residuals: np.ndarray
-    """Relative distances of the points from the model (measured over model less 1), in the order of `measured`."""
+    """Relative residuals of the points (measured / model - 1), in the order of `measured`."""
     weights: np.ndarray
-    """The best weights of `model`."""
+    """Best weights of `model`."""
     members: Sequence[Member]
-    """Draws that make the band: of `model` alone, or of all models that predict about as well."""
+    """Fitted models whose draws form the band: `model` first, then the others that predict about as well."""
     errors: Mapping[str, float] = field(default_factory=dict)
-    """Relative error of prediction in cross-validation of every model tried; empty where none was compared."""
+    """Relative prediction error in cross-validation of each model. Empty if models were not compared."""
 
     def parameters(self, level: float = 0.95) -> pd.DataFrame:
-        """Columns parameter, value, low, high: what the weights mean in the terms of the model.
+        """Return the parameters of the model with their intervals.
 
-        A lower limit of 0 says that the points do not show the term. Not-a-number is a term that none of the measured
-        sizes has, such as exchange between nodes where all ran on one.
+        A lower limit of 0 means that the points do not show the effect. Not-a-number means that no measured size has
+        the effect, such as the exchange between nodes if all runs used one node.
+
+        Args:
+            level: probability of the intervals.
+
+        Returns:
+            One row per parameter, with columns parameter, value, low and high.
         """
-        told = np.where(self.model.terms(self.measured.astype(float), self.study).any(axis=0), 1.0, math.nan)
-        value = self.model.parameters(self.weights[None, :] * told, self.study)
-        drawn = self.model.parameters(self.members[0].draws * told, self.study)
+        known = np.where(self.model.terms(self.measured.astype(float), self.workload).any(axis=0), 1.0, math.nan)
+        value = self.model.parameters(self.weights[None, :] * known, self.workload)
+        drawn = self.model.parameters(self.members[0].draws * known, self.workload)
         rows = []
         for name, best in value.items():
             low, high = (
@@ -56,35 +61,39 @@ class Fit:
         return pd.DataFrame(rows)
 
     def forecast(self, workers: Sequence[int], level: float = 0.95) -> pd.DataFrame:
-        """Time per epoch, speed-up and efficiency at `workers`, with the band of the curve.
+        """Return time per epoch, speed-up and efficiency on other numbers of workers, with their intervals.
 
-        The band holds what the scatter of the points leaves open, and where models were compared also which of those
-        that predict about as well is right. It does not hold what no measured size shows, such as a slower switch.
+        The intervals include the scatter of the points and, if models were compared, the choice between those that
+        predict about as well. They do not include effects that no measured size shows, such as a slower switch.
+
+        Args:
+            workers: numbers of workers.
+            level: probability of the intervals.
 
         Returns:
-            Columns workers, nodes (missing where the runs do not tell), seconds, speedup, efficiency, each with `_low`
-            and `_high`, and extrapolated: outside the sizes that were measured.
+            Columns workers, nodes (missing if the runs do not record them), seconds, speedup and efficiency, the last
+            three with `_low` and `_high`, and extrapolated (True outside the range of measured sizes).
 
         Raises:
-            RecordError: a number of workers below 1 or above `terms.MOST_RANKS`.
+            RecordError: a number of workers is below 1 or above `terms.MOST_RANKS`.
         """
         sizes = np.array(list(workers), dtype=float)
         if len(sizes) and sizes.min() < 1:
-            raise RecordError(f"a forecast for {sizes.min():.0f} workers was asked for; expected 1 or more")
+            raise RecordError(f"cannot forecast {sizes.min():.0f} workers; give numbers of 1 or more")
         if len(sizes) and sizes.max() > MOST_RANKS:
-            raise RecordError(
-                f"a forecast for {sizes.max():.0f} workers was asked for; expected {MOST_RANKS} at the most"
-            )
+            raise RecordError(f"cannot forecast {sizes.max():.0f} workers; give numbers up to {MOST_RANKS}")
         result = pd.DataFrame({"workers": sizes.astype(int)})
         nodes = (
-            np.ceil(sizes / self.study.workers_per_node) if self.study.nodes_known else np.full(len(sizes), math.nan)
+            np.ceil(sizes / self.workload.workers_per_node)
+            if self.workload.nodes_known
+            else np.full(len(sizes), math.nan)
         )
         result["nodes"] = pd.array(nodes, dtype="Int64")
         best = self._at(self.model, self.weights, sizes)
         for name, value, draws in zip(("seconds", "speedup"), best, self.drawn(sizes), strict=True):
             low, high = np.quantile(draws, _tails(level), axis=0)
             result[name] = value
-            # The chosen model is one of several: its curve may lie at the edge of all their draws.
+            # The band mixes several models. The curve of the chosen one may lie outside it.
             result[f"{name}_low"], result[f"{name}_high"] = np.minimum(low, value), np.maximum(high, value)
         for end in ("", "_low", "_high"):
             result[f"efficiency{end}"] = result[f"speedup{end}"] * self.baseline / sizes
@@ -92,33 +101,35 @@ class Fit:
         return result
 
     def seconds(self, workers: np.ndarray) -> np.ndarray:
-        """Seconds per epoch of the best weights."""
+        """Return seconds per epoch, from the best weights."""
         return self._at(self.model, self.weights, workers)[0]
 
     def efficiency(self, workers: np.ndarray) -> np.ndarray:
-        """Parallel efficiency of the best weights."""
+        """Return the parallel efficiency, from the best weights."""
         return self._at(self.model, self.weights, workers)[1] * self.baseline / workers
 
     def drawn(self, workers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds and speed-up of all draws of the band, each of shape (draws, sizes)."""
+        """Return seconds per epoch and speed-up of all draws of the band, each of shape (draws, sizes)."""
         parts = [self._at(member.model, member.draws, workers) for member in self.members]
         seconds, speedup = (np.concatenate(part) for part in zip(*parts, strict=True))
         return seconds, speedup
 
     def _at(self, model: Model, weights: np.ndarray, workers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds per epoch and speed-up."""
-        cost = model.cost(workers, weights, self.study)
-        base = model.cost(np.array([self.baseline]), weights, self.study)
-        return cost * self.study.work(np.asarray(workers, dtype=float)), base / cost
+        """Return seconds per epoch and speed-up of a model."""
+        cost = model.cost(workers, weights, self.workload)
+        base = model.cost(np.array([self.baseline]), weights, self.workload)
+        return cost * self.workload.work(np.asarray(workers, dtype=float)), base / cost
 
 
 def fit(curve: pd.DataFrame, model: str, draws: int = DRAWS, seed: int = 1, message_bytes: float | None = None) -> Fit:
     """Fit one model to a curve of one series.
 
     Args:
-        curve: as `metrics.curve` gives it.
+        curve: result of `metrics.curve` for one series.
         model: a key of `MODELS`.
-        message_bytes: gradients that a step exchanges, to tell the bandwidth from the time of transfer.
+        draws: number of draws for the intervals.
+        seed: the same seed gives the same draws.
+        message_bytes: bytes of gradients in a step. With it the parameters include the bandwidth.
 
     Raises:
         RecordError: the model is unknown, or the curve has fewer than two sizes or several series.
@@ -132,22 +143,25 @@ def fit(curve: pd.DataFrame, model: str, draws: int = DRAWS, seed: int = 1, mess
 
 
 def choose(curve: pd.DataFrame, draws: int = DRAWS, seed: int = 1, message_bytes: float | None = None) -> Fit:
-    """Fit all models to a curve of one series and take the one that predicts best sizes that it has not seen.
+    """Fit all models to a curve, and choose the one that best predicts sizes outside its fit.
 
-    See `fitting.choose_weights` for the folds. The band is made of the draws of all models in proportion to
-    1 / error^2, so that models that predict as well and go apart beyond the points widen it. Two sizes decide between
-    no models: Amdahl's law is taken then, or Gustafson's for weak scaling.
+    `weights.choose_weights` explains the cross-validation. The band uses the draws of all models in proportion to
+    1 / error^2. It becomes wider if models that predict equally well diverge beyond the points. With only two sizes
+    models cannot be compared: the choice is then Amdahl's law, or Gustafson's law for weak scaling.
+
+    Args:
+        curve, draws, seed, message_bytes: as for `fit`.
 
     Raises:
-        RecordError: as `fit`.
+        RecordError: the curve has fewer than two sizes or several series.
     """
     data = data_of(curve, message_bytes)
-    simplest = "gustafson" if data.study.mode == "weak" else "amdahl"
+    simplest = "gustafson" if data.workload.mode == "weak" else "amdahl"
     if len(data.workers) < 3:
         return fit(curve, simplest, draws, seed, message_bytes)
     names = [simplest, *(name for name in MODELS if name not in ("amdahl", "gustafson"))]
     ranked = choose_weights(data, names, draws, seed)
-    # A perfect score of one model on exact points does not make the others impossible.
+    # Limit the importance: on exact points one model may have no error, and the others are still possible.
     importance = np.array([1 / max(member.error, 1e-4) ** 2 for member in ranked])
     counts = np.floor(draws * importance / importance.max()).astype(int)
     others = zip(ranked[1:], counts[1:], strict=True)
@@ -160,10 +174,10 @@ def _fit(curve: pd.DataFrame, data: Data, members: Sequence[Member], errors: Map
     baseline = int(curve["baseline"].iloc[0]) if "baseline" in curve else int(data.workers.min())
     return Fit(
         model=best.model,
-        study=data.study,
+        workload=data.workload,
         baseline=baseline,
         measured=data.workers.astype(int),
-        residuals=data.cost / best.model.cost(data.workers, best.weights, data.study) - 1,
+        residuals=data.cost / best.model.cost(data.workers, best.weights, data.workload) - 1,
         weights=best.weights,
         members=members,
         errors=errors,
@@ -172,5 +186,5 @@ def _fit(curve: pd.DataFrame, data: Data, members: Sequence[Member], errors: Map
 
 def _tails(level: float) -> tuple[float, float]:
     if not 0 < level < 1:
-        raise RecordError(f"a confidence level of {level} was given; expected one between 0 and 1, such as 0.95")
+        raise RecordError(f"the confidence level is {level}; give a number between 0 and 1, such as 0.95")
     return (1 - level) / 2, (1 + level) / 2

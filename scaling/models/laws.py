@@ -1,7 +1,7 @@
-"""The models: seconds per event as a sum of known terms of the number of workers with weights that are not negative.
+"""The models: seconds per event as a sum of known functions of the number of workers, with weights of 0 or more.
 
-Every law here is linear in its weights, if not for the time then for the rate. That makes a fit fast, unique, and safe
-at the bounds. What people know as its parameters are ratios of the weights.
+Each law is linear in its weights, either in the time or in the rate. Therefore a fit is fast, unique and stable at the
+bounds. The usual parameters of a law are ratios of its weights.
 """
 
 from __future__ import annotations
@@ -16,31 +16,45 @@ import pandas as pd
 
 from scaling.models.terms import allreduce_terms, expected_maximum
 
-__all__ = ["MODELS", "Model", "Study"]
+__all__ = ["MODELS", "PARAMETERS", "Model", "Workload"]
+
+PARAMETERS: Mapping[str, str] = {
+    "one_worker_seconds": "time of an epoch on one worker (s)",
+    "serial_fraction": "fraction of the work that does not become faster with more workers",
+    "contention": "relative cost of each further worker for shared resources",
+    "coherency": "relative cost of each pair of workers for keeping data consistent",
+    "step_seconds": "computing time of a step (s)",
+    "jitter": "relative variation of the computing time between ranks",
+    "latency_seconds": "time of one message between nodes (s)",
+    "transfer_seconds": "time to move the gradients once through the link of a node (s)",
+    "epoch_seconds": "time of an epoch outside its steps (s)",
+    "bytes_per_second": "bandwidth of the link of a node (bytes/s)",
+}
+"""Meaning of each parameter of a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Study:
-    """What stays when workers are added. Work is in events, or in epochs where events are not known."""
+class Workload:
+    """The work of an epoch on any number of workers, in events, or in epochs if the events are not known."""
 
     mode: str = "fixed-local"
-    """As in `metrics.MODES`."""
+    """One of `runs.MODES`."""
     batch: float | None = None
-    """Work per worker and step, per step of all workers in strong scaling; None: the steps of an epoch are not known,
-    and one stands for the whole epoch on one worker."""
+    """Work of a step per worker; in strong scaling over all workers. None if the steps of an epoch are not known: one
+    step then stands for the whole epoch on one worker."""
     epoch: float = 1.0
-    """Work per epoch; per epoch and worker in weak scaling."""
+    """Work of an epoch; in weak scaling per worker."""
     whole_steps: bool = False
     """Whether an epoch drops the events that do not fill a global batch."""
     workers_per_node: float = 1.0
     nodes_known: bool = False
-    """Whether the runs tell their nodes; else each worker counts as one."""
+    """Whether the runs record their nodes. Otherwise each worker counts as a node."""
     message_bytes: float | None = None
-    """Gradients that a step exchanges; with it the bandwidth is known from the time of transfer."""
+    """Bytes of gradients in a step. With it the transfer time gives the bandwidth."""
 
     @classmethod
-    def of(cls, curve: pd.DataFrame, message_bytes: float | None = None) -> Study:
-        """The study that a curve of one series tells of."""
+    def of(cls, curve: pd.DataFrame, message_bytes: float | None = None) -> Workload:
+        """Derive the workload from the result of `metrics.curve` for one series."""
         mode = str(curve["mode"].iloc[0]) if "mode" in curve else "fixed-local"
         if not _known(curve, "events"):
             return cls(mode=mode, message_bytes=message_bytes, **_nodes(curve))
@@ -59,7 +73,7 @@ class Study:
         )
 
     def work(self, workers: np.ndarray) -> np.ndarray:
-        """Work of an epoch on each number of workers."""
+        """Return the work of an epoch on each number of workers."""
         if self.mode == "weak":
             return self.epoch * workers
         if self.whole_steps and self.batch is not None:
@@ -84,23 +98,25 @@ class Model:
 
     name: str
     label: str
-    """For people, such as the legend of a plot."""
-    terms: Callable[[np.ndarray, Study], np.ndarray]
-    """Workers, shape (n,), to columns, shape (n, k): seconds per work is columns @ weights, or its inverse."""
-    parameters: Callable[[np.ndarray, Study], Mapping[str, np.ndarray]]
-    """Weights, shape (draws, k), to named parameters, each of shape (draws,). Times in seconds, the rest are ratios."""
+    """Name in words, such as `Amdahl's law`."""
+    terms: Callable[[np.ndarray, Workload], np.ndarray]
+    """Function from workers, shape (n,), to columns, shape (n, k). Seconds per work are columns @ weights, or the
+    inverse of it if `of_rate`."""
+    parameters: Callable[[np.ndarray, Workload], Mapping[str, np.ndarray]]
+    """Function from weights, shape (draws, k), to named parameters, each of shape (draws,). Parameters `*_seconds` are
+    times, `bytes_per_second` is a bandwidth, and the others are ratios."""
     of_rate: bool = False
-    """Whether the terms sum to the rate (work per second) instead of the time."""
+    """Whether the sum of the terms is the rate (work per second) instead of seconds per work."""
 
-    def cost(self, workers: np.ndarray, weights: np.ndarray, study: Study) -> np.ndarray:
-        """Seconds per work; weights of shape (..., k) give shape (..., n)."""
+    def cost(self, workers: np.ndarray, weights: np.ndarray, workload: Workload) -> np.ndarray:
+        """Return seconds per work. Weights of shape (..., k) and n workers give shape (..., n)."""
         with np.errstate(divide="ignore"):
-            total = weights @ self.terms(np.asarray(workers, dtype=float), study).T
+            total = weights @ self.terms(np.asarray(workers, dtype=float), workload).T
             return 1 / total if self.of_rate else total
 
-    def seconds(self, workers: np.ndarray, weights: np.ndarray, study: Study) -> np.ndarray:
-        """Seconds per epoch, shaped as `cost`."""
-        return self.cost(workers, weights, study) * study.work(np.asarray(workers, dtype=float))
+    def seconds(self, workers: np.ndarray, weights: np.ndarray, workload: Workload) -> np.ndarray:
+        """Return seconds per epoch, in the shape of `cost`."""
+        return self.cost(workers, weights, workload) * workload.work(np.asarray(workers, dtype=float))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -108,63 +124,64 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.where(whole > 0, part / whole, math.nan)
 
 
-def _amdahl_terms(p: np.ndarray, study: Study) -> np.ndarray:
+def _amdahl_terms(p: np.ndarray, workload: Workload) -> np.ndarray:
     return np.column_stack([1 / p, np.ones_like(p)])
 
 
-def _amdahl_parameters(w: np.ndarray, study: Study) -> dict[str, np.ndarray]:
+def _amdahl_parameters(w: np.ndarray, workload: Workload) -> dict[str, np.ndarray]:
     total = w[:, 0] + w[:, 1]
-    return {"one_worker_seconds": total * study.epoch, "serial_fraction": _ratio(w[:, 1], total)}
+    return {"one_worker_seconds": total * workload.epoch, "serial_fraction": _ratio(w[:, 1], total)}
 
 
-def _gustafson_terms(p: np.ndarray, study: Study) -> np.ndarray:
+def _gustafson_terms(p: np.ndarray, workload: Workload) -> np.ndarray:
     return np.column_stack([p, np.ones_like(p)])
 
 
-def _gustafson_parameters(w: np.ndarray, study: Study) -> dict[str, np.ndarray]:
+def _gustafson_parameters(w: np.ndarray, workload: Workload) -> dict[str, np.ndarray]:
     total = w[:, 0] + w[:, 1]
     return {
-        "one_worker_seconds": _ratio(np.full(len(w), study.epoch), total),
+        "one_worker_seconds": _ratio(np.full(len(w), workload.epoch), total),
         "serial_fraction": _ratio(w[:, 1], total),
     }
 
 
-def _usl_terms(p: np.ndarray, study: Study) -> np.ndarray:
+def _usl_terms(p: np.ndarray, workload: Workload) -> np.ndarray:
     return np.column_stack([1 / p, (p - 1) / p, p - 1])
 
 
-def _usl_parameters(w: np.ndarray, study: Study) -> dict[str, np.ndarray]:
+def _usl_parameters(w: np.ndarray, workload: Workload) -> dict[str, np.ndarray]:
     one = w[:, 0]
     return {
-        "one_worker_seconds": one * study.epoch,
+        "one_worker_seconds": one * workload.epoch,
         "contention": _ratio(w[:, 1], one),
         "coherency": _ratio(w[:, 2], one),
     }
 
 
-def _training_terms(p: np.ndarray, study: Study, algorithm: str) -> np.ndarray:
-    """Columns: computing of a step, its spread times the expected maximum, messages, volume, once per epoch."""
-    messages, volume = allreduce_terms(p, study.workers_per_node, algorithm)
-    step = study.batch or study.epoch
-    if study.mode == "strong":
+def _training_terms(p: np.ndarray, workload: Workload, algorithm: str) -> np.ndarray:
+    """Return columns for computing in a step, its spread (times the expected maximum), messages, volume, and a constant
+    per epoch."""
+    messages, volume = allreduce_terms(p, workload.workers_per_node, algorithm)
+    step = workload.batch or workload.epoch
+    if workload.mode == "strong":
         share, step_work = 1 / p, np.full_like(p, step)
     else:
         share, step_work = np.ones_like(p), step * p
     per_step = np.column_stack([share, share * expected_maximum(p), messages, volume]) / step_work[:, None]
-    return np.column_stack([per_step, 1 / study.work(p)])
+    return np.column_stack([per_step, 1 / workload.work(p)])
 
 
-def _training_parameters(w: np.ndarray, study: Study) -> dict[str, np.ndarray]:
-    found = {
+def _training_parameters(w: np.ndarray, workload: Workload) -> dict[str, np.ndarray]:
+    parameters = {
         "step_seconds": w[:, 0],
         "jitter": _ratio(w[:, 1], w[:, 0]),
         "latency_seconds": w[:, 2],
         "transfer_seconds": w[:, 3],
         "epoch_seconds": w[:, 4],
     }
-    if study.message_bytes:
-        found["bytes_per_second"] = _ratio(np.full(len(w), study.message_bytes), w[:, 3])
-    return found
+    if workload.message_bytes:
+        parameters["bytes_per_second"] = _ratio(np.full(len(w), workload.message_bytes), w[:, 3])
+    return parameters
 
 
 MODELS: Mapping[str, Model] = {
@@ -182,21 +199,23 @@ MODELS: Mapping[str, Model] = {
         Model(
             name="training-ring",
             label="training step with a ring allreduce",
-            terms=lambda p, study: _training_terms(p, study, "ring"),
+            terms=lambda p, workload: _training_terms(p, workload, "ring"),
             parameters=_training_parameters,
         ),
         Model(
             name="training-tree",
             label="training step with a tree allreduce",
-            terms=lambda p, study: _training_terms(p, study, "tree"),
+            terms=lambda p, workload: _training_terms(p, workload, "tree"),
             parameters=_training_parameters,
         ),
     )
 }
-"""From few weights to many.
+"""The models by name, those with few weights first.
 
-Amdahl (AFIPS 1967): time = serial + parallel / p. Gustafson (CACM 31, 1988): rate = serial + parallel p. Universal
-Scalability Law (Gunther, Guerrilla Capacity Planning, 2007): time = (1 + contention (p - 1) + coherency p (p - 1)) / p.
-Training: a step computes as long as its slowest rank, then exchanges gradients with latency per message and the time to
-move the buffer once (`transfer_seconds`: its bytes over the bandwidth); an epoch has a constant on top.
+- Amdahl (AFIPS 1967): time = serial + parallel / p.
+- Gustafson (CACM 31, 1988): rate = serial + parallel p.
+- Universal Scalability Law (Gunther, Guerrilla Capacity Planning, 2007):
+  time = (1 + contention (p - 1) + coherency p (p - 1)) / p.
+- Training: a step takes the computing time of its slowest rank, a latency for each message, and the volume times the
+  time to move the buffer once (`transfer_seconds`, the bytes over the bandwidth). Each epoch adds a constant.
 """

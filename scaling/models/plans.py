@@ -1,4 +1,4 @@
-"""How many nodes a target needs, and how many still hold an efficiency, from a fitted model."""
+"""The number of nodes that a target needs: a time per epoch to reach, or an efficiency to keep."""
 
 from __future__ import annotations
 
@@ -10,44 +10,51 @@ import numpy as np
 
 from scaling.models.fits import Fit
 from scaling.records import RecordError
+from scaling.records.wording import count
 
 __all__ = ["Plan", "plan"]
 
 _CHUNK = 1024
-"""Sizes that are looked at together: some 10 MB for 1,000 draws."""
+"""Sizes evaluated at once: about 10 MB for 1,000 draws."""
 _MOST_WORKERS = 2**20
-"""Beyond the largest machines; to look at as many takes a minute or two."""
+"""Largest number of workers to consider: above the largest machines, and evaluated in a minute or two."""
+_TAILS = (0.025, 0.975)
+"""Quantiles at the limits of a 95% interval."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The answer of a model. Counts are nodes, or workers where the runs do not tell their nodes.
+    """Sizes that reach a target, computed from a fitted model.
 
-    An optimistic and a pessimistic count bracket each answer: the 95% interval over the draws of the fit. None means
-    that no size up to `limit` does it.
+    A size is a number of nodes, or of workers if the runs do not record their nodes. The optimistic and the pessimistic
+    size are the limits of the 95% interval over the draws of the fit. None means that no size up to `limit` reaches the
+    target.
     """
 
     unit: str
-    """nodes or workers."""
+    """Unit of the sizes: `nodes` or `workers`."""
     workers_per_unit: int
+    """Workers of a full node, or 1."""
     limit: int
-    """The largest size that was looked at."""
+    """Largest size that was considered."""
     largest_measured: int
+    """Largest size of the runs."""
     target_epoch: float | None
-    """Seconds per epoch."""
+    """Seconds per epoch to reach, if this was a target."""
     needed: int | None
-    """The fewest that reach `target_epoch`."""
+    """Smallest size that reaches `target_epoch`."""
     needed_optimistic: int | None
     needed_pessimistic: int | None
     target_efficiency: float | None
+    """Parallel efficiency to keep, if this was a target."""
     most: int | None
-    """The most up to which the efficiency stays at `target_efficiency` or above, from the baseline on."""
+    """Largest size for which all sizes from the baseline on keep `target_efficiency`."""
     most_optimistic: int | None
     most_pessimistic: int | None
 
     @property
     def possible(self) -> bool:
-        """Whether one size meets both targets."""
+        """Whether one size reaches all targets."""
         if self.target_epoch is not None and self.needed is None:
             return False
         if self.target_efficiency is None:
@@ -55,34 +62,41 @@ class Plan:
         return self.most is not None and (self.needed is None or self.needed <= self.most)
 
     def sentences(self) -> list[str]:
-        """The answer for people."""
-        said = []
+        """Return the result in words."""
+        sentences = []
         if self.target_epoch is not None:
-            what = f"an epoch in {self.target_epoch:g} s"
+            goal = f"an epoch of {self.target_epoch:g} s"
             if self.needed is None:
-                said.append(f"No number of {self.unit} up to {self.limit} gives {what}.")
+                sentences.append(f"No number of {self.unit} up to {self.limit:,} reaches {goal}.")
             else:
-                band = _band(self.needed_optimistic, self.needed_pessimistic, self.limit)
-                said.append(f"{self.needed} {self.unit} give {what} ({band}).{self._beyond(self.needed)}")
+                interval = _interval(self.needed_optimistic, self.needed_pessimistic, self.limit)
+                size = self._size(self.needed)
+                verb = "reaches" if self.needed == 1 else "reach"
+                sentences.append(f"{size} {verb} {goal} ({interval}).{self._warning(self.needed)}")
         if self.target_efficiency is not None:
-            what = f"the efficiency at {self.target_efficiency:.0%} or above"
+            goal = f"an efficiency of {self.target_efficiency:.0%} or more"
             if self.most is None:
-                said.append(f"No size from the baseline on keeps {what}.")
+                sentences.append(f"No number of {self.unit} keeps {goal}.")
             elif self.most >= self.limit:
-                said.append(f"All sizes up to {self.limit} {self.unit} keep {what}.{self._beyond(self.most)}")
+                sentences.append(f"All sizes up to {self._size(self.limit)} keep {goal}.{self._warning(self.most)}")
             else:
-                band = _band(self.most_pessimistic, self.most_optimistic, self.limit)
-                said.append(f"Up to {self.most} {self.unit} keep {what} ({band}).{self._beyond(self.most)}")
+                interval = _interval(self.most_pessimistic, self.most_optimistic, self.limit)
+                sentences.append(f"Up to {self._size(self.most)} keep {goal} ({interval}).{self._warning(self.most)}")
         if self.target_epoch is not None and self.target_efficiency is not None:
-            said.append("One size meets both targets." if self.possible else "No size meets both targets.")
-        return said
+            sentences.append("One size reaches both targets." if self.possible else "No size reaches both targets.")
+        return sentences
 
-    def _beyond(self, size: int) -> str:
-        return f" This lies beyond the {self.largest_measured} measured." if size > self.largest_measured else ""
+    def _size(self, number: int) -> str:
+        return count(number, self.unit.removesuffix("s"))
+
+    def _warning(self, size: int) -> str:
+        if size <= self.largest_measured:
+            return ""
+        return f" This is an extrapolation: the largest run used {self._size(self.largest_measured)}."
 
 
-def _band(low: int | None, high: int | None, limit: int) -> str:
-    first, last = (f"more than {limit}" if value is None else str(value) for value in (low, high))
+def _interval(low: int | None, high: int | None, limit: int) -> str:
+    first, last = (f"more than {limit:,}" if value is None else f"{value:,}" for value in (low, high))
     return f"95% interval {first} to {last}"
 
 
@@ -92,27 +106,34 @@ def plan(
     target_efficiency: float | None = None,
     limit: int | None = None,
 ) -> Plan:
-    """How many nodes give an epoch of `target_epoch` seconds, and how many still have `target_efficiency`.
+    """Compute how many nodes reach an epoch of `target_epoch` seconds, and how many keep `target_efficiency`.
 
-    Nodes are taken as full, with as many workers as the runs had on one. Sizes up to `limit` (default: 32 times the
-    largest measured, 1024 at least) are looked at, all of them: time need not fall with every node.
+    Nodes are full: each has as many workers as the fullest node of the runs. All sizes up to `limit` are evaluated,
+    because the time need not decrease with every added node.
+
+    Args:
+        fit: a fitted model.
+        target_epoch: seconds per epoch to reach.
+        target_efficiency: parallel efficiency to keep, as a fraction.
+        limit: largest size to consider, in nodes, or in workers if the runs do not record their nodes. None means 32
+            times the largest size of the runs, but at least 1024.
 
     Raises:
-        RecordError: no target, one that cannot be, or a limit of more than a million workers.
+        RecordError: no target or an impossible one was given, or a limit above a million workers.
     """
     if target_epoch is None and target_efficiency is None:
         raise RecordError("no target was given; expected --target-epoch SECONDS, --target-efficiency FRACTION or both")
     if target_epoch is not None and not 0 < target_epoch < math.inf:
-        raise RecordError(f"a target of {target_epoch} s per epoch was given; expected a time above 0")
+        raise RecordError(f"the target epoch is {target_epoch} s; expected a time above 0")
     if target_efficiency is not None and not 0 < target_efficiency <= 1:
-        raise RecordError(f"a target efficiency of {target_efficiency} was given; expected a fraction such as 0.9")
-    per_unit = max(1, round(fit.study.workers_per_node))
-    # A baseline or a point below a full node says that nodes were filled bit by bit.
+        raise RecordError(f"the target efficiency is {target_efficiency}; expected a fraction such as 0.9")
+    per_unit = max(1, round(fit.workload.workers_per_node))
+    # Round up, because the baseline or a point may use only a part of a node.
     largest = math.ceil(int(fit.measured.max()) / per_unit)
-    unit = "nodes" if fit.study.nodes_known else "workers"
+    unit = "nodes" if fit.workload.nodes_known else "workers"
     farthest = max(_MOST_WORKERS // per_unit, largest)
     if limit is not None and not 1 <= limit <= farthest:
-        raise RecordError(f"a limit of {limit} {unit} was given; expected 1 to {farthest}")
+        raise RecordError(f"the limit is {limit} {unit}; expected 1 to {farthest}")
     limit = limit or min(max(1024, 32 * largest), farthest)
     needed: list[int | None] = [None] * 3
     most: list[int | None] = [None] * 3
@@ -123,10 +144,10 @@ def plan(
             return np.vstack([fit.seconds(workers), fit.drawn(workers)[0]]) <= goal
 
         best, *drawn = _first(fast, per_unit, limit)
-        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-        needed = [_size(value, limit) for value in (best, min(low, best), max(high, best))]
+        low, high = np.quantile(drawn, _TAILS, method="nearest")
+        needed = [_within(value, limit) for value in (best, min(low, best), max(high, best))]
     if target_efficiency is not None:
-        # Below the baseline the efficiency may be above 1 or below the target; neither says anything of large sizes.
+        # Ignore sizes below the baseline: their efficiency says nothing about large sizes.
         least, kept = math.ceil(fit.baseline / per_unit), target_efficiency
 
         def fails(workers: np.ndarray) -> np.ndarray:
@@ -134,7 +155,7 @@ def plan(
             return (efficiency < kept) & (workers >= fit.baseline)
 
         best, *drawn = _first(fails, per_unit, limit) - 1
-        low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
+        low, high = np.quantile(drawn, _TAILS, method="nearest")
         most = [int(value) if value >= least else None for value in (best, max(high, best), min(low, best))]
     return Plan(
         unit=unit,
@@ -153,20 +174,27 @@ def plan(
 
 
 def _first(condition: Callable[[np.ndarray], np.ndarray], per_unit: int, limit: int) -> np.ndarray:
-    """The first size from 1 to `limit` at which each row of a condition holds; `limit` + 1 where it does at none.
+    """Return the first size from 1 to `limit` at which each row of a condition is true, or `limit` + 1 if it never is.
 
     Args:
-        condition: from workers, shape (sizes,), to truth, shape (1 + draws, sizes): of the best weights and all draws.
+        condition: function from workers, shape (sizes,), to booleans, shape (rows, sizes). The rows are the best
+            weights and all draws.
+        per_unit: workers of one unit of size.
+        limit: largest size.
+
+    Returns:
+        Sizes of shape (rows,).
     """
-    found: np.ndarray | None = None
+    first: np.ndarray | None = None
     for start in range(1, limit + 1, _CHUNK):
         holds = condition(np.arange(start, min(start + _CHUNK, limit + 1)) * float(per_unit))
         here = np.where(holds.any(axis=1), start + holds.argmax(axis=1), limit + 1)
-        found = here if found is None else np.minimum(found, here)
-        if (found <= limit).all():
+        first = here if first is None else np.minimum(first, here)
+        if (first <= limit).all():
             break
-    return np.full(1, limit + 1) if found is None else found
+    return np.full(1, limit + 1) if first is None else first
 
 
-def _size(value: float, limit: int) -> int | None:
+def _within(value: float, limit: int) -> int | None:
+    """Return a size, or None if it is above the limit."""
     return int(value) if value <= limit else None

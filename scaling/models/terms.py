@@ -1,6 +1,6 @@
-"""The terms of a data-parallel step that grow with the number of ranks, as functions of it.
+"""Terms of the time of a data-parallel step that depend on the number of ranks.
 
-Pure formulas without free parameters; `laws` combines them, `fitting` finds their weights.
+These are pure formulas without free parameters. `laws` combines them into models, `weights` fits their weights.
 """
 
 from __future__ import annotations
@@ -17,39 +17,52 @@ __all__ = ["ALGORITHMS", "MOST_RANKS", "allreduce_seconds", "allreduce_terms", "
 
 ALGORITHMS = ("ring", "tree")
 MOST_RANKS = 2**24
-"""Up to which the terms are known."""
+"""Largest number of ranks for which `expected_maximum` is tabulated."""
 
 
 def expected_maximum(ranks: np.ndarray) -> np.ndarray:
-    """Mean of the largest of p standard normal values, for each p in `ranks` (from 1 to 2^24).
+    """Return the mean E(p) of the largest of p standard normal values, for each p in `ranks` (from 1 to 2^24).
 
-    A synchronous step takes as long as its slowest rank: if the ranks' computing times are c (1 + sigma z) with
-    independent standard normal z, it takes c (1 + sigma E(p)) on average. E(1) = 0, E(2) = 1 / sqrt(pi), and E grows
-    like sqrt(2 ln p) (David and Nagaraja, Order Statistics, section 4.2). Interpolated to 1e-6.
+    A synchronous step takes as long as its slowest rank. If the computing times of the ranks are c (1 + sigma z) with
+    independent standard normal z, the step takes c (1 + sigma E(p)) on average. E(1) = 0, E(2) = 1 / sqrt(pi), and E
+    grows like sqrt(2 ln p) (David and Nagaraja, Order Statistics, section 4.2). Interpolated with an error below 1e-6.
     """
     return np.asarray(_maximum_spline()(np.log2(np.asarray(ranks, dtype=float))))
 
 
 @functools.cache
 def _maximum_spline() -> CubicSpline:
-    """E(p) = int_0^inf (1 - F^p) dx - int_-inf^0 F^p dx with the normal distribution function F, over log2 p."""
+    """Return a spline of E over log2 p.
+
+    E(p) is the integral of 1 - F^p from 0 to infinity minus the integral of F^p from -infinity to 0, with the
+    distribution function F of the standard normal distribution.
+    """
     knots = np.linspace(0, np.log2(MOST_RANKS), 241)
     x = np.linspace(-9, 9, 4001)
     powers = np.exp(np.exp2(knots)[:, None] * norm.logcdf(x))
-    # The integrand jumps by 1 at 0, where the trapezoidal rule takes the mean of both sides.
+    # The integrand jumps by 1 at 0. The trapezoidal rule needs the mean of both sides there.
     return CubicSpline(knots, scipy.integrate.trapezoid(np.heaviside(x, 0.5) - powers, x, axis=1))
 
 
 def allreduce_terms(ranks: np.ndarray, workers_per_node: float, algorithm: str) -> tuple[np.ndarray, np.ndarray]:
-    """How many messages follow one another in an allreduce, and how often the whole buffer goes through a node's link.
+    """Return the number of consecutive messages of an allreduce and the volume through the link of a node.
 
-    Ring: 2 (p - 1) messages of 1 / p of the buffer. Tree, which is Rabenseifner's reduce-scatter by recursive halving
-    and allgather by recursive doubling: 2 ceil(log2 n) messages between n nodes, and 2 (n - 1) / n of the buffer
-    through the link of a node, whose ranks have halved it among themselves before (Thakur, Rabenseifner and Gropp, Int.
-    J. High Perform. Comput. Appl. 19, 2005). What is exchanged within a node, over memory, is not counted here.
+    Ring: 2 (p - 1) messages, each with 1 / p of the buffer. Tree: Rabenseifner's algorithm, a reduce-scatter by
+    recursive halving and an allgather by recursive doubling. It sends 2 ceil(log2 n) messages between n nodes, and
+    2 (n - 1) / n of the buffer through the link of a node, because the ranks of a node first halve it among themselves
+    (Thakur, Rabenseifner and Gropp, Int. J. High Perform. Comput. Appl. 19, 2005). The exchange inside a node, through
+    memory, is not counted.
+
+    Args:
+        ranks: numbers of ranks, which fill one node after the other.
+        workers_per_node: ranks on a full node.
+        algorithm: one of `ALGORITHMS`.
 
     Returns:
-        Messages and volumes, like `ranks` (counts of ranks, placed node by node).
+        Messages and volumes (as a multiple of the buffer), both in the shape of `ranks`.
+
+    Raises:
+        ValueError: the algorithm is unknown.
     """
     p = np.asarray(ranks, dtype=float)
     nodes = np.ceil(p / workers_per_node)
@@ -73,10 +86,18 @@ def allreduce_seconds(
     algorithm: str = "ring",
     memory_bandwidth: float = math.inf,
 ) -> np.ndarray:
-    """Seconds of an allreduce of `message_bytes` with a link of `latency` seconds and `bandwidth` bytes/s.
+    """Return the seconds of an allreduce, in the shape of `ranks`.
 
-    In a tree the k ranks of a node first halve the buffer among themselves, (k - 1) / k of it each way, at
-    `memory_bandwidth`; a ring does so while it waits for the link. `tests.simgrid` compares this with a simulation.
+    In a tree the k ranks of a node first halve the buffer among themselves: (k - 1) / k of it each way, at
+    `memory_bandwidth`. A ring does this while it waits for the link. `tests.simgrid` compares the result with a
+    simulation.
+
+    Args:
+        message_bytes: size of the buffer.
+        ranks, workers_per_node, algorithm: as for `allreduce_terms`.
+        latency: seconds of a message between nodes.
+        bandwidth: bytes/s of the link of a node.
+        memory_bandwidth: bytes/s between the ranks of a node.
     """
     messages, volume = allreduce_terms(ranks, workers_per_node, algorithm)
     together = np.minimum(np.asarray(ranks, dtype=float), workers_per_node)

@@ -1,7 +1,7 @@
-"""Readers of run logs: one module per format, found by the content of the file, all giving `scaling.runs.RunLog`.
+"""Read run logs of several formats, as `scaling.runs.RunLog`. Each format has its own module.
 
-`reading` chooses the reader, `hints` holds what the user says of files that do not say it themselves. What is made
-of the runs is the business of `scaling.metrics`.
+`reading` recognises the format of a file by its content. `hints` adds facts that a log does not contain, from options
+and file names. `scaling.metrics` computes with the runs.
 """
 
 from scaling.parsers.hints import Hints

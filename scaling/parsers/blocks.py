@@ -1,7 +1,6 @@
-"""A file as blocks of whole lines in constant memory, and lines without what terminals add to them.
+"""Read a file as blocks of whole lines in constant memory, and remove terminal codes from lines.
 
-Blocks rather than lines, since a search through megabytes costs less than a call per line. What the lines mean is
-left to the readers.
+The readers work on blocks, because one search through a megabyte is faster than a call per line.
 """
 
 from __future__ import annotations
@@ -11,23 +10,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scaling.records import RecordError
+from scaling.records.wording import count
 
 __all__ = ["BLOCK", "LONGEST_LINE", "Blocks", "line_around", "lines_at", "places", "plain", "read_head"]
 
 BLOCK = 1 << 20
-"""Bytes read at once, few enough for a processor's cache. The first blocks are smaller: what they tell spares work on
-the rest."""
+"""Bytes per block. A block fits into a processor's cache. The first blocks are smaller, because facts from the start of
+a log save work on the rest."""
 LONGEST_LINE = 1 << 20
-"""Bytes of a line beyond which it is dropped rather than gathered."""
+"""Bytes of the longest line that is kept. Longer lines are left out."""
 
-# CSI sequences (colours, cursor), OSC sequences (titles, links) and two-byte escapes, as ECMA-48 has them.
+# CSI sequences (colours, cursor), OSC sequences (titles, links) and two-byte escapes, as defined in ECMA-48.
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)?|[@-Z\\-_=>])")
 _INVISIBLE = b"\x00\x08"
-"""Padding that a crashed file system leaves, and the backspaces of progress bars."""
+"""NULs, which a crashed file system may leave, and backspaces of progress bars."""
 
 
 def plain(text: bytes) -> bytes:
-    """`text` without escape sequences, backspaces and NULs."""
+    """Remove escape sequences, backspaces and NULs from a text."""
     if b"\x1b" in text:
         text = _ESCAPES.sub(b"", text)
     if b"\x08" in text or b"\x00" in text:
@@ -36,42 +36,51 @@ def plain(text: bytes) -> bytes:
 
 
 def places(marks: Iterable[bytes], block: bytes) -> set[tuple[int, int]]:
-    """Begin and end of the lines of `block` that hold any of `marks`. Finding is all that the other lines cost."""
-    found: set[tuple[int, int]] = set()
+    """Return begin and end of each line in `block` that contains one of `marks`. Other lines take no time."""
+    lines: set[tuple[int, int]] = set()
     for mark in marks:
         at = block.find(mark)
         while at >= 0:
             line = line_around(at, block)
-            found.add(line)
+            lines.add(line)
             at = block.find(mark, line[1])
-    return found
+    return lines
 
 
 def line_around(at: int, block: bytes) -> tuple[int, int]:
+    """Return begin and end of the line that contains the byte `at`, without its newline."""
     end = block.find(b"\n", at)
     return block.rfind(b"\n", 0, at) + 1, end if end >= 0 else len(block)
 
 
-def lines_at(found: Iterable[tuple[int, int]], block: bytes) -> Iterator[bytes]:
-    """The lines of `places` in their order."""
-    for begin, end in sorted(found):
+def lines_at(lines: Iterable[tuple[int, int]], block: bytes) -> Iterator[bytes]:
+    """Yield lines in the order of the block, without terminal codes. `lines` is the result of `places`."""
+    for begin, end in sorted(lines):
         yield plain(block[begin:end])
 
 
 class Blocks:
-    """Iterates over the blocks of a file; every block but the last ends with a newline.
+    """Iterate over the blocks of a file. All blocks but the last end with a newline.
 
-    `separator` stands for the newline where a format has few of them. A carriage return ends a line, too: progress
-    bars write many lines that way. Raises RecordError where the file cannot be read.
+    A carriage return also ends a line: progress bars write many lines in this way.
+
+    Raises:
+        RecordError: the file cannot be read.
     """
 
     def __init__(self, path: Path, separator: bytes = b"\n") -> None:
+        """Prepare the iteration.
+
+        Args:
+            path: the file.
+            separator: end of a line. Formats with few newlines use another separator.
+        """
         self.path = path
         self.separator = separator
         self.dropped = 0
-        """Lines longer than `LONGEST_LINE`, left out."""
+        """Number of lines that were left out, because they are longer than `LONGEST_LINE`."""
         self.cut_off = False
-        """Whether the last line lacks its newline, as a killed writer leaves it."""
+        """True if the last line has no newline, because its writer was killed."""
 
     def __iter__(self) -> Iterator[bytes]:
         rest, dropping, size = b"", False, BLOCK >> 5
@@ -86,7 +95,7 @@ class Blocks:
                         if begin < 0:
                             continue
                         chunk, dropping = chunk[begin + len(self.separator) :], False
-                    # Joined before the search: a separator of two bytes may lie across the border.
+                    # Join before the search, because a separator of two bytes may lie across the border.
                     chunk = rest + chunk
                     end = chunk.rfind(self.separator)
                     end = end + len(self.separator) if end >= 0 else 0
@@ -97,40 +106,47 @@ class Blocks:
                     if end:
                         yield chunk[:end]
         except OSError as error:
-            raise RecordError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+            raise RecordError(
+                f"{self.path}: cannot be read ({error.strerror or error}); expected the log of a run. "
+                "Check the path and its permissions"
+            ) from error
         self.cut_off = bool(rest)
         if rest:
             yield rest
 
     def notes(self) -> list[str]:
-        lines = "line" if self.dropped == 1 else "lines"
-        return [f"{self.dropped} {lines} of more than {LONGEST_LINE:,} bytes left out."] if self.dropped else []
+        """Return a sentence about lines that were left out, if there are any."""
+        if not self.dropped:
+            return []
+        return [f"{count(self.dropped, 'line')} of more than {LONGEST_LINE:,} bytes left out."]
 
 
 def read_head(path: Path, size: int = 1 << 16) -> bytes:
-    """The first bytes of a regular file without a UTF-8 byte order mark.
+    """Return the first `size` bytes of a regular file, without a UTF-8 byte order mark.
 
     Raises:
-        RecordError: the file is missing, no regular file, empty, compressed or binary.
+        RecordError: the file is missing, not a regular file, empty, compressed, binary or in UTF-16.
     """
     try:
-        # A pipe or a device would block or never end.
+        # A read from a pipe or a device may block or never end.
         if not path.is_file():
-            what = "no regular file" if path.exists() else "no such file"
-            raise RecordError(f"{path}: {what}; expected the log of a run or a folder of logs")
+            what = "not a regular file" if path.exists() else "no such file"
+            raise RecordError(f"{path}: {what}; expected the log of a run or a folder of logs. Check the path")
         with path.open("rb") as file:
             head = file.read(size)
     except (OSError, ValueError) as error:
         if isinstance(error, RecordError):
             raise
-        raise RecordError(f"{path}: cannot be read ({error})") from error
+        raise RecordError(
+            f"{path}: cannot be read ({error}); expected the log of a run. Check the path and its permissions"
+        ) from error
     if not head:
-        raise RecordError(f"{path}: the file is empty; expected the log of a run")
+        raise RecordError(f"{path}: the file is empty; expected the log of a run. Leave it out")
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")):
-        raise RecordError(f"{path}: the file is compressed; unpack it first")
+        raise RecordError(f"{path}: the file is compressed; expected text. Unpack it first")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise RecordError(f"{path}: the text is UTF-16; convert it to UTF-8 first")
+        raise RecordError(f"{path}: the text is UTF-16; expected UTF-8. Convert it first, for example with iconv")
     odd = len(head) - len(head.translate(None, bytes(range(7)) + bytes(range(14, 27)) + bytes(range(28, 32)) + b"\x7f"))
     if odd > len(head) // 20 and head.count(b"\x00") != odd:
-        raise RecordError(f"{path}: the file is binary; expected a text log of a run")
+        raise RecordError(f"{path}: the file is binary; expected a text log of a run. Leave it out")
     return head.removeprefix(b"\xef\xbb\xbf")

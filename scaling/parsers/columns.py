@@ -1,6 +1,6 @@
-"""Rows of tables: comma-separated text, JSON and JSON Lines as mappings from column to value, and what columns mean.
+"""Read the rows of tables (CSV, JSON, JSON Lines) as mappings from column to value, and find the meaning of columns.
 
-What is made of the rows is left to `table` and `keras_csv`.
+`table` and `keras_csv` make runs from the rows.
 """
 
 from __future__ import annotations
@@ -47,39 +47,51 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
         for name in ("series", "precision", "dtype", "model", "filters", "optimizer", "machine", "system", "label")
     },
 }
-"""What a column can mean -> names it goes by, after `_plain`. `setting.ANY` can be given for any column, too."""
+"""Usual names of columns by their meaning, in the form that `_plain` gives. A user may also give `setting.ANY`."""
 
 _LARGEST_JSON = 64 << 20
+"""Bytes of the largest JSON file that is read as a whole. Larger files can be JSON Lines."""
 _ROW = 1 << 16
-"""Characters that a head must hold for the first row to be in it."""
+"""Longest first line of a CSV text in bytes. A text with a longer one is not read."""
 
 
 def columns_of(names: Sequence[str], given: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Meaning -> name of its column, from what the user gives and from usual names.
+    """Return the names of columns by their meaning.
+
+    Args:
+        names: names of all columns of the table.
+        given: names of columns by their meaning, from the user. They take precedence over usual names.
+        path: the file, for messages.
 
     Raises:
-        RecordError: a given meaning is unknown, or its column is not among `names`.
+        RecordError: a meaning in `given` is unknown, or the table has no such column.
     """
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for meaning, column in given.items():
         if meaning not in MEANINGS and not meaning.startswith("setting."):
-            known = ", ".join(name for name in MEANINGS if not name.startswith("setting."))
-            raise RecordError(f"column {meaning}={column}: {meaning!r} is unknown; expected {known} or setting.NAME")
+            meanings = ", ".join(name for name in MEANINGS if not name.startswith("setting."))
+            raise RecordError(
+                f"--column {meaning}={column}: {meaning!r} is unknown; expected {meanings} or setting.NAME. "
+                "Change the part before ="
+            )
         if column not in names:
             shown = ", ".join(names[:30]) or "none"
-            raise RecordError(f"{path}: there is no column {column!r} for {meaning}; the columns are {shown[:1000]}")
-        found[meaning] = column
+            raise RecordError(
+                f"{path}: there is no column {column!r} for {meaning}; the columns are {shown[:1000]}. "
+                f"Give one of them with --column {meaning}=NAME"
+            )
+        columns[meaning] = column
     plain = {_plain(name): name for name in reversed(names)}
-    taken = set(found.values())
+    taken = set(columns.values())
     for meaning, usual in MEANINGS.items():
         free = [plain[name] for name in usual if name in plain and plain[name] not in taken]
-        if meaning not in found and free:
-            found[meaning] = free[0]
-    return found
+        if meaning not in columns and free:
+            columns[meaning] = free[0]
+    return columns
 
 
 def csv_columns(head: bytes) -> list[str]:
-    """The names in the first line of a delimited text; empty where it is none or not whole."""
+    """Return the column names in the first line of a CSV text. Return [] if it is not CSV or incomplete."""
     line, newline, _ = head.partition(b"\n")
     if not newline and len(head) >= _ROW:
         return []
@@ -94,13 +106,15 @@ def csv_columns(head: bytes) -> list[str]:
 def csv_rows(
     path: Path, head: bytes, keep: Collection[str] | None = None
 ) -> Iterator[tuple[int, Mapping[str, str] | None]]:
-    """(line, row) of the rows below the first line; None for a row that has not a value for every column.
+    """Yield the number and the values of each row below the first line. The values are None if the row is incomplete.
 
     Args:
-        keep: columns to give; the others of a wide table cost nothing then. All, if None.
+        path: the file.
+        head: first bytes of the file.
+        keep: columns to read; None for all. Reading few columns of a wide table is fast.
 
     Raises:
-        RecordError: the file cannot be read, is no table, or has too many rows.
+        RecordError: the file cannot be read, is not a table, or has too many rows.
     """
     names = csv_columns(head)
     kept = [(i, name) for i, name in enumerate(names) if keep is None or name in keep]
@@ -112,14 +126,17 @@ def csv_rows(
             if place > 1:
                 yield place, {name: values[i] for i, name in kept} if number == len(names) else None
     except csv.Error as error:
-        raise RecordError(f"{path}, below line {place}: no row of a table ({error})") from error
+        raise RecordError(
+            f"{path}, below line {place}: not a row of a table ({error}); expected one value per column. "
+            "Correct the row, or leave the file out"
+        ) from error
 
 
 def _fields(path: Path, delimiter: str, most: int) -> Iterator[tuple[int, Sequence[str]]]:
-    """Number of fields and the first `most` or all of them, of every line that is not blank."""
+    """Yield for each line the number of its fields, and at least the first `most` of them."""
     lines = _text_lines(path)
     for line in lines:
-        # Splitting is several times as fast; from the first quote on, a field may hold anything.
+        # Splitting is several times as fast as `csv`, but a quoted field may contain delimiters and newlines.
         if '"' in line:
             for values in csv.reader(itertools.chain([line], lines), delimiter=delimiter, skipinitialspace=True):
                 yield len(values), values
@@ -128,12 +145,13 @@ def _fields(path: Path, delimiter: str, most: int) -> Iterator[tuple[int, Sequen
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
-    """(number, row) of a JSON array of objects, an object of columns, or JSON Lines; objects within are flattened.
+    """Yield the number and the values of each row of a JSON table. The values are None if the row is not an object.
 
-    An object that holds one array of objects, as exports do, gives that. None stands for what is no object.
+    A table is an array of objects, an object of columns, or JSON Lines. An array of objects may also be inside another
+    object, if this contains no other such array. Objects within a row are flattened.
 
     Raises:
-        RecordError: the file is no JSON, no table or too large.
+        RecordError: the file is not JSON, not a table, or too large.
     """
     with path.open("rb") as file:
         content = file.read(_LARGEST_JSON + 1)
@@ -150,6 +168,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
+    """Yield the line number and the values of each row of a file of JSON Lines."""
     rows = 0
     for place, line in enumerate(_text_lines(path), start=1):
         if not line.strip():
@@ -161,7 +180,8 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
         if not rows and row is None:
             raise RecordError(
                 f"{path}: neither JSON nor JSON Lines of objects; expected a table such as "
-                '[{"workers": 8, "seconds": 120.5}, ...] of at most 64 MB, or one such object a line'
+                '[{"workers": 8, "seconds": 120.5}, ...] of at most 64 MB, or one such object per line. '
+                "Correct the file, or leave it out"
             )
         rows += 1
         bounded(path, rows)
@@ -169,32 +189,35 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
 
 
 def number(value: Any) -> float:
-    """A value as a finite number; not-a-number for anything else."""
+    """Return a value as a finite number, or NaN if it is not one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
     try:
-        # Underscores would pass as digits of a number.
-        found = float(value) if not isinstance(value, str) or "_" not in value else math.nan
+        # Python accepts underscores in numbers; tables do not mean them.
+        result = float(value) if not isinstance(value, str) or "_" not in value else math.nan
     except (ValueError, OverflowError):
         return math.nan
-    return found if math.isfinite(found) else math.nan
+    return result if math.isfinite(result) else math.nan
 
 
 def whole(value: Any) -> int | None:
-    """A value as a count of 1 or more; None for anything else."""
-    found = number(value)
-    return int(found) if 1 <= found < 2**53 and found == int(found) else None
+    """Return a value as a count of 1 or more, or None if it is not one."""
+    result = number(value)
+    return int(result) if 1 <= result < 2**53 and result == int(result) else None
 
 
 def _plain(name: str) -> str:
+    """Return a column name in lower case, with `_` for all other characters: `Epoch time (s)` gives `epoch_time_s`."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def _delimiter(line: str) -> str:
+    """Return the delimiter that occurs most often in a line."""
     return max(",;\t|", key=line.count)
 
 
 def _text_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file that are not blank, with their newlines."""
     for place, block in enumerate(Blocks(path)):
         text = plain(block).decode("utf-8", "replace")
         for line in (text.removeprefix("\ufeff") if not place else text).split("\n"):
@@ -203,6 +226,7 @@ def _text_lines(path: Path) -> Iterator[str]:
 
 
 def _array(value: Any, path: Path) -> Sequence[Any]:
+    """Return the rows of a JSON value. Raise ValueError if it is not a table."""
     if isinstance(value, dict):
         lists = [item for item in value.values() if isinstance(item, list)]
         if (
@@ -211,17 +235,20 @@ def _array(value: Any, path: Path) -> Sequence[Any]:
             and not any(isinstance(item, dict | list) for each in lists for item in each)
         ):
             if len(set(map(len, lists))) != 1:
-                raise RecordError(f"{path}: the table's columns are of different lengths; expected one value per row")
+                raise RecordError(
+                    f"{path}: the table's columns have different lengths; expected one value per row in each. "
+                    "Correct the file"
+                )
             return [dict(zip(value, row, strict=True)) for row in zip(*lists, strict=True)]
         tables = [each for each in lists if each and all(isinstance(item, dict) for item in each)]
         return tables[0] if len(tables) == 1 else [value]
     if not isinstance(value, list):
-        raise ValueError("no table")
+        raise ValueError("not a table")
     return value
 
 
 def _flat(value: Any) -> Mapping[str, Any] | None:
-    """`{"params": {"p": 4}}` as `{"params.p": 4}`."""
+    """Flatten a row: `{"params": {"p": 4}}` gives `{"params.p": 4}`. Return None if the value is not an object."""
     if not isinstance(value, dict):
         return None
     row: dict[str, Any] = {}

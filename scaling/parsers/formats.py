@@ -1,4 +1,4 @@
-"""The interface of a reader, and the bounds that all of them keep so that no file can exhaust the memory."""
+"""The interface of a reader, and limits that keep any file from using up the memory."""
 
 from __future__ import annotations
 
@@ -15,50 +15,59 @@ from scaling.runs import EpochTimes, RunLog
 __all__ = ["MOST_EPOCHS", "Format", "bounded", "epochs_in_order", "not_understood", "run_log"]
 
 MOST_EPOCHS = 100_000
-"""A file of more epochs or rows than this is refused: it is no log of a training, and would not fit a plot."""
+"""Most epochs or rows in a file. A file with more is not the log of a training, and no plot could show it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Format:
-    """A kind of file that can be read."""
+    """A file format, and the functions that recognise and read it."""
 
     name: str
-    """As it stands in `RunLog.format`."""
+    """Name in `RunLog.format`."""
     about: str
-    """What a user knows it as, for messages."""
+    """Name in messages to the user, such as `a Horovod timeline`."""
     begins: Callable[[bytes, Hints], bool] | None = None
-    """Whether a file with this head (its first bytes, without a byte order mark) is of the format."""
+    """Test for formats with a fixed start: True if a file with these first bytes has this format. The bytes do not
+    include a byte order mark."""
     occurs: Callable[[bytes], bool] | None = None
-    """Whether this block of whole lines holds something of the format: for lines amid other output."""
+    """Test for formats whose lines stand between other output: True if a block of whole lines contains such a line."""
     meant: Callable[[Path, Hints], None] | None = None
-    """Raises RecordError where a file with such a head, which nobody has named, need not be a log at all: settings and
-    other people's tables lie about in folders."""
+    """Check of files in folders, which may also contain settings and other tables: raise RecordError if a file of this
+    format is not a log. A file that the user gives is not checked."""
     read: Callable[[Path, Hints], list[RunLog]]
-    """The runs in a file; RecordError where it holds none."""
+    """Reader: return the runs in a file, or raise RecordError if there are none."""
 
 
 def bounded(path: Path, number: int) -> None:
-    """Raise RecordError where a file has told of more than `MOST_EPOCHS` epochs or rows."""
+    """Raise RecordError if a file has more than `MOST_EPOCHS` epochs or rows. `number` is their number up to now."""
     if number > MOST_EPOCHS:
         raise RecordError(
-            f"{path}: more than {MOST_EPOCHS:,} epochs or rows; expected the log of a training. "
-            "Leave the file out, or give a table of its epochs"
+            f"{path}: more than {MOST_EPOCHS:,} epochs or rows; expected the log of a training. Leave the file out"
         )
 
 
 def not_understood(number: int, what: str) -> list[str]:
-    """The note on lines that look like a record of the format and are none."""
+    """Return a list with a note about lines that look like a record but cannot be read. It is empty if there are none.
+
+    Args:
+        number: number of such lines.
+        what: name of the record, such as `an MLLOG record`.
+    """
     looks = "looks" if number == 1 else "look"
     return [f"{count(number, 'line')} {looks} like {what} but cannot be read; left out."] if number else []
 
 
-def run_log(source: str, known: Format, facts: Facts, **rest: Any) -> RunLog:
-    """A run of `facts`, whose workers are known; `rest` are further fields of a RunLog."""
+def run_log(source: str, file_format: Format, facts: Facts, **rest: Any) -> RunLog:
+    """Return a run with these facts. `rest` holds the other fields of a RunLog.
+
+    Raises:
+        ValueError: the number of workers is not among the facts.
+    """
     if facts.workers is None:
         raise ValueError("the workers of a run must be known")
     return RunLog(
         source=source,
-        format=known.name,
+        format=file_format.name,
         workers=facts.workers,
         nodes=facts.nodes,
         cores_per_node=facts.cores_per_node,
@@ -71,4 +80,5 @@ def run_log(source: str, known: Format, facts: Facts, **rest: Any) -> RunLog:
 
 
 def epochs_in_order(epochs: dict[int, EpochTimes]) -> Sequence[EpochTimes]:
+    """Return epochs sorted by their numbers, which are the keys."""
     return tuple(epochs[number] for number in sorted(epochs))

@@ -1,10 +1,11 @@
-"""Logs of the public 3DGAN training scripts, in all the forms that their lines have taken over the years.
+"""Read logs of the public 3DGAN training scripts, in all forms that their lines have had over the years.
 
-Ranks write into one stream: lines may carry a rank's prefix, stand in any order and run into each other, so that
-records are searched within a line. The time of an epoch is that of its slowest rank. `tally` keeps what was found.
+All ranks write into one stream. A line may begin with the number of its rank, lines come in any order, and several may
+run together. So this module searches for records within lines, and `tally` adds them up. The time of an epoch is that
+of its slowest rank.
 
-The scripts count epochs from 0 in some lines and from 1 in others, see `_FORMS`. Their workers follow from the two
-batch sizes, from the line that every rank writes after its start, or from the ranks in the prefixes.
+The scripts count epochs from 0 in some lines and from 1 in others (see `_RECORDERS`). The number of workers follows
+from the two batch sizes, from the line that every rank writes after its start, or from the ranks in the prefixes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from scaling.parsers.formats import Format, bounded, epochs_in_order, not_unders
 from scaling.parsers.hints import Hints, complete
 from scaling.parsers.tally import Tally
 from scaling.records import RecordError
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
 __all__ = ["FORMAT"]
 
 _N, _X = rb"(\d{1,15})", rb"(\d{1,15}(?:\.\d{0,20})?(?:e[+-]?\d{1,3})?)"
 _FORMS = {
-    # As mpirun --tag-output has it, also with the name of the job.
+    # Prefix of mpirun --tag-output, with or without the name of the job.
     "rank": rb"\[(?:[^][\n]{1,80}@)?\d{1,9},(\d{1,7})\](?:<std[a-z]{3,4}>)?:? ?",
     "batch": rb"Global batch size is: " + _N + rb" ?/ ?batch size is: " + _N,
     "total": rb"Total Training batches = " + _X + rb" with (\d{1,15})(?:\.0*)? events",
@@ -40,48 +42,52 @@ _FORMS = {
     "saving": rb"saving weights",
     "loss": rb"(generator|discriminator) \(train\) {0,40}\| ?(-?" + _X[1:-1] + rb"|nan|inf)",
 }
-# The first letters of all forms, which spares trying each of them at every place.
+# The lookahead for the first letters of all forms saves trying each form at every place.
 _RECORD = re.compile(
     rb"(?=[\[GTOIEpsgd])(?:"
     + rb"|".join(b"(?P<%s>%s)" % (name.encode(), form) for name, form in _FORMS.items())
     + rb")"
 )
 _PREFIX = re.compile(rb" *(?:\[(\d{1,7})\]|(\d{1,7}):) ")
-"""Of Hydra's -prepend-rank and of srun --label, which only the start of a line tells from other text."""
+"""Prefix of Hydra's -prepend-rank and of srun --label. It is only a prefix at the start of a line."""
 _LOOKS = re.compile(
     rb"epoch took|epoch ?\S{0,20} took|time taken by epoch|time for epoch|total training batches|global batch size is"
     rb"|processed \S{1,40} batches|epoch \d\S{0,19} of \d",
     re.IGNORECASE,
 )
+"""Text of a line that looks like a record. If no form matches such a line, a note says so."""
 _MARKS = (
     *(b" took ", b"Time ", b"esting for", b"Training", b"batch size", b"hostname", b"Initialization"),
     *(b"(train)", b"saving weights"),
 )
+"""Texts that lines with records contain, apart from headers and progress lines, which are most of a log."""
 _HEADER = re.compile(rb"Epoch (\S{1,20} of \S{1,20})")
 _PROGRESS = b"processed "
 _DECISIVE = {"total", "progress", "tested", "zero", "taken", "took", "clock"}
+"""Forms that occur only in logs of 3DGAN."""
 _ALIKE_TO_READ = 5_000
-"""Lines to read before those that only repeat for another rank what is known, the bulk of a log, are passed over."""
+"""Number of lines after which the reader skips headers and progress lines that only repeat known facts."""
 
 
 def _occurs(block: bytes) -> bool:
+    """Return True if a block contains a record that occurs only in logs of 3DGAN."""
     marks = (b"epoch took ", b"Epoch", b"Time ", b"Training", _PROGRESS)
     return any(
-        found.lastgroup in _DECISIVE
+        match.lastgroup in _DECISIVE
         for line in lines_at(places(marks, block), block)
-        for found in _RECORD.finditer(line)
+        for match in _RECORD.finditer(line)
     )
 
 
 def _take(line: bytes, tally: Tally) -> None:
-    """Take the records of a line into `tally`."""
+    """Add the records of a line to the tally."""
     rank, records = -1, 0
     if prefix := _PREFIX.match(line):
         rank = int(prefix[1] or prefix[2])
         tally.ranks.add(rank)
-    for found in _RECORD.finditer(line):
-        name = found.lastgroup or ""
-        values = [value for value in found.groups()[found.re.groupindex[name] :] if value is not None]
+    for match in _RECORD.finditer(line):
+        name = match.lastgroup or ""
+        values = [value for value in match.groups()[match.re.groupindex[name] :] if value is not None]
         if name == "rank":
             rank = int(values[0])
             tally.ranks.add(rank)
@@ -93,10 +99,12 @@ def _take(line: bytes, tally: Tally) -> None:
 
 
 def _seconds(values: list[bytes]) -> float:
+    """Return a time of [days,] hours, minutes and seconds in seconds."""
     *days, hours, minutes, seconds = map(float, values)
     return ((sum(days) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+# Some lines count epochs from 0: they add 1 here. "took" counts from 0 in some scripts and from 1 in others.
 _RECORDERS = {
     "batch": lambda tally, rank, v: tally.batch(int(v[0]), int(v[1])),
     "total": lambda tally, rank, v: tally.total(int(float(v[0])), int(v[1])),
@@ -116,19 +124,20 @@ _RECORDERS = {
 
 
 def _read(path: Path, hints: Hints) -> list[RunLog]:
+    """Read the one run in a log."""
     tally, blocks = Tally(), Blocks(path)
-    read, header = 0, b""
+    lines_read, header = 0, b""
     for block in blocks:
-        known = read > _ALIKE_TO_READ
-        lines, same = block.count(_PROGRESS), block.count(b"/%d batches" % (tally.steps or 0))
-        found = places(_MARKS if known and lines == same else (*_MARKS, _PROGRESS), block)
+        skip_repeats = lines_read > _ALIKE_TO_READ
+        progress, same_steps = block.count(_PROGRESS), block.count(b"/%d batches" % (tally.steps or 0))
+        lines = places(_MARKS if skip_repeats and progress == same_steps else (*_MARKS, _PROGRESS), block)
         for begin in _HEADER.finditer(block):
-            # The first rank speaks for all of them.
-            if not known or begin[1] != header:
+            # The header of the first rank is enough.
+            if not skip_repeats or begin[1] != header:
                 header = begin[1]
-                found.add(line_around(begin.start(), block))
-        read += len(found)
-        for line in lines_at(found, block):
+                lines.add(line_around(begin.start(), block))
+        lines_read += len(lines)
+        for line in lines_at(lines, block):
             _take(line, tally)
         bounded(path, tally.size)
     if tally.wrong and blocks.cut_off:
@@ -137,11 +146,12 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
 
 
 def _run_log(path: Path, hints: Hints, tally: Tally, blocks: Blocks) -> RunLog:
+    """Return the run that the tally describes. Raise RecordError if the log contains no time of an epoch."""
     seconds = tally.seconds()
     if not seconds:
         raise RecordError(
-            f"{path}: no line of the log tells how long an epoch took ({tally.wrong} look like it and cannot be read); "
-            "expected for example 'The 0 epoch took 121.7 seconds'. Let the run finish an epoch"
+            f"{path}: the log does not contain the time of an epoch ({count(tally.wrong, 'line')} similar to a record "
+            "cannot be read); expected a line such as 'The 0 epoch took 121.7 seconds'. Let the run finish an epoch"
         )
     facts, notes = complete(tally.facts(), path, hints, "the 3DGAN log")
     events = tally.steps * facts.global_batch_size if tally.steps and facts.global_batch_size else None
@@ -163,7 +173,7 @@ def _run_log(path: Path, hints: Hints, tally: Tally, blocks: Blocks) -> RunLog:
         epochs=epochs_in_order(epochs),
         status="complete" if tally.finished else "unknown",
         resumed_epochs=tally.resumed_epochs,
-        notes=(*notes, *tally.said(), *not_understood(tally.wrong, "a record of 3DGAN"), *blocks.notes()),
+        notes=(*notes, *tally.remarks(), *not_understood(tally.wrong, "a record of 3DGAN"), *blocks.notes()),
     )
 
 

@@ -1,6 +1,6 @@
-"""What a user says of logs that do not say it themselves, and what the names of files and folders tell.
+"""Complete the facts of a log from options and from the names of files and folders.
 
-A fact is taken from the first of: an option, the user's name pattern, the log, the names that people usually give.
+A fact comes from the first of these sources that has it: an option, the user's name pattern, the log, a usual name.
 """
 
 from __future__ import annotations
@@ -12,30 +12,39 @@ from pathlib import Path
 
 from scaling.records import RecordError
 
-__all__ = ["NUMBERS", "Facts", "Hints", "complete", "said_by_user", "words"]
+__all__ = ["NUMBERS", "Facts", "Hints", "complete", "user_facts", "words"]
 
 NUMBERS = (
     *("workers", "nodes", "workers_per_node", "cores_per_node"),
     *("batch_size", "global_batch_size", "train_events"),
 )
+"""Names of the counts in `Facts`."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Facts:
-    """What is known of a run beside its epochs. None is unknown."""
+    """Facts about a run, apart from its epochs. None means unknown."""
 
     workers: int | None = None
+    """Number of workers: ranks, replicas or GPUs."""
     nodes: int | None = None
+    """Number of nodes."""
     workers_per_node: int | None = None
+    """Number of workers on each node."""
     cores_per_node: int | None = None
+    """Number of physical cores of each node."""
     batch_size: int | None = None
     """Events per worker and step."""
     global_batch_size: int | None = None
+    """Events per step over all workers."""
     train_events: int | None = None
+    """Number of training events."""
     settings: dict[str, str] = field(default_factory=dict)
+    """Settings of the run by name, as text."""
 
     @classmethod
     def of(cls, numbers: Mapping[str, int | None]) -> Facts:
+        """Return facts with these counts, given by the names of the fields."""
         facts = cls()
         for name, value in numbers.items():
             setattr(facts, name, value)
@@ -44,102 +53,122 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hints:
-    """Options that hold for every file that is read, but for the counts that a run.jsonl of this project tells."""
+    """Options for all files that are read. They do not replace the counts in a run.jsonl of this project.
+
+    Raises:
+        RecordError: a count is not 1 or more, or the name pattern is not a regular expression with a named group.
+    """
 
     workers: int | None = None
+    """Number of workers."""
     nodes: int | None = None
+    """Number of nodes."""
     cores_per_node: int | None = None
-    """Physical cores."""
+    """Number of physical cores of each node."""
     batch_size: int | None = None
     """Events per worker and step."""
     train_events: int | None = None
+    """Number of training events."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """For tables and CSV logs: what is meant -> name of its column, such as seconds -> average_train_time."""
+    """Names of columns in tables and CSV logs, by their meaning, such as `{"seconds": "average_train_time"}`."""
     name_pattern: str | None = None
-    r"""Regular expression that is searched in the absolute path, with named groups such as `(?P<nodes>\d+)`: workers,
-    nodes, workers_per_node, cores_per_node, batch_size, global_batch_size, train_events. Any other name is a setting
-    of the run, such as `(?P<precision>fp32|bf16)`."""
+    r"""Regular expression that is searched in the absolute path of a file. Its named groups are counts, such as
+    `(?P<nodes>\d+)`: workers, nodes, workers_per_node, cores_per_node, batch_size, global_batch_size, train_events.
+    A group of any other name is a setting of the run, such as `(?P<precision>fp32|bf16)`."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "nodes", "cores_per_node", "batch_size", "train_events"):
             value = getattr(self, name)
             if value is not None and not 1 <= value < 2**63:
-                raise RecordError(f"{name} is {value}; expected 1 or more")
+                raise RecordError(f"{name} is {value}; expected 1 or more. Give another number")
         if self.name_pattern is not None:
             try:
                 groups = re.compile(self.name_pattern).groupindex
             except (re.error, OverflowError, RecursionError) as error:
                 raise RecordError(
-                    f"the name pattern {self.name_pattern!r} is no regular expression: {error}"
+                    f"--name-pattern is {self.name_pattern!r} and is not a regular expression ({error}); "
+                    r"expected for example '(?P<nodes>\d+)nodes'. Correct the pattern"
                 ) from error
             if not groups:
                 raise RecordError(
-                    f"the name pattern {self.name_pattern!r} has no named group; "
-                    r"name what it finds, for example '(?P<nodes>\d+)nodes'"
+                    f"--name-pattern is {self.name_pattern!r} and has no named group; "
+                    r"expected for example '(?P<nodes>\d+)nodes'. Name the group after what it matches"
                 )
 
 
-def complete(told: Facts, path: Path, hints: Hints, about: str) -> tuple[Facts, list[str]]:
-    """`told` (what the log says) with what hints and names add, and notes on where they disagree.
+def complete(facts: Facts, path: Path, hints: Hints, about: str) -> tuple[Facts, list[str]]:
+    """Complete the facts of a log, and return them with notes about contradictions.
 
-    Workers follow from nodes x workers per node or from global / local batch where they are not given, and a batch
-    size from the other one and the workers.
+    The number of workers may follow from nodes x workers per node, or from global batch size / batch size. A batch size
+    may follow from the other one and the number of workers.
+
+    Args:
+        facts: facts in the log.
+        path: the file.
+        hints: options of the user.
+        about: name of the log in messages, such as `the MLPerf log`.
 
     Raises:
-        RecordError: the number of workers cannot be found; or the name pattern finds no number where one belongs.
+        RecordError: no source contains the number of workers, or the name pattern finds a text where a count is
+            expected.
     """
-    by_user = said_by_user(path, hints)
-    sources = (*by_user.items(), ("in the log", told), ("in the name", _from_usual_names(path)))
-    known, notes = Facts(settings=told.settings.copy()), []
-    for facts in by_user.values():
-        known.settings |= facts.settings
+    by_user = user_facts(path, hints)
+    sources = (*by_user.items(), ("in the log", facts), ("in the name", _from_usual_names(path)))
+    result, notes = Facts(settings=facts.settings.copy()), []
+    for each in by_user.values():
+        result.settings |= each.settings
     for name in NUMBERS:
-        said = [(where, value) for where, facts in sources if (value := getattr(facts, name)) is not None]
-        if not said:
+        values = [(where, value) for where, each in sources if (value := getattr(each, name)) is not None]
+        if not values:
             continue
-        where, value = said[0]
-        setattr(known, name, value)
-        own = getattr(told, name)
-        if own is not None and own != value:
-            notes.append(f"{words(name)}: {value} as {where}, though the log says {own}.")
+        where, value = values[0]
+        setattr(result, name, value)
+        in_log = getattr(facts, name)
+        if in_log is not None and in_log != value:
+            notes.append(f"{words(name)}: {value} {where}, but {in_log} in the log.")
         elif where == "in the name":
-            notes.append(f"{words(name)}: {value} as found in the file's path.")
-    _derive(known)
-    if known.workers is None:
-        nodes = f", of which {known.nodes} nodes are known" if known.nodes else ""
+            notes.append(f"{words(name)}: {value} from the file's path.")
+    _derive(result)
+    if result.workers is None:
+        nodes = f" (only that of the nodes, {result.nodes})" if result.nodes else ""
         raise RecordError(
-            f"{path}: {about} does not tell the number of workers{nodes}; expected it in the log, in the options or in "
+            f"{path}: {about} does not contain the number of workers{nodes}; expected it in the log, the options or "
             r"the path. Give --workers N, or --name-pattern such as '(?P<nodes>\d+)nodes-(?P<workers_per_node>\d+)'"
         )
-    return known, notes
+    return result, notes
 
 
-def said_by_user(path: Path, hints: Hints) -> dict[str, Facts]:
-    """Where the user has said something of a file (options, then the name pattern) -> what was said."""
-    given = Facts.of({name: getattr(hints, name, None) for name in NUMBERS})
-    return {"given": given, "in the name pattern's match": _from_pattern(hints.name_pattern, path)}
+def user_facts(path: Path, hints: Hints) -> dict[str, Facts]:
+    """Return the facts that the user gives about a file: from options, then from the name pattern.
+
+    The keys are phrases for messages.
+    """
+    options = Facts.of({name: getattr(hints, name, None) for name in NUMBERS})
+    return {"in the options": options, "in the match of --name-pattern": _from_pattern(hints.name_pattern, path)}
 
 
-def _derive(known: Facts) -> None:
-    if known.workers is None and known.nodes and known.workers_per_node:
-        known.workers = known.nodes * known.workers_per_node
-    if known.workers is None and known.global_batch_size and known.batch_size:
-        workers, rest = divmod(known.global_batch_size, known.batch_size)
-        known.workers = workers if workers and not rest else None
-    if known.workers is None:
+def _derive(facts: Facts) -> None:
+    """Compute unknown facts from the known ones."""
+    if facts.workers is None and facts.nodes and facts.workers_per_node:
+        facts.workers = facts.nodes * facts.workers_per_node
+    if facts.workers is None and facts.global_batch_size and facts.batch_size:
+        workers, rest = divmod(facts.global_batch_size, facts.batch_size)
+        facts.workers = workers if workers and not rest else None
+    if facts.workers is None:
         return
-    if known.nodes is None and known.workers_per_node:
-        known.nodes = -(-known.workers // known.workers_per_node)
-    if known.batch_size is None and known.global_batch_size and known.global_batch_size % known.workers == 0:
-        known.batch_size = known.global_batch_size // known.workers
-    if known.global_batch_size is None and known.batch_size:
-        known.global_batch_size = known.batch_size * known.workers
+    if facts.nodes is None and facts.workers_per_node:
+        facts.nodes = -(-facts.workers // facts.workers_per_node)
+    if facts.batch_size is None and facts.global_batch_size and facts.global_batch_size % facts.workers == 0:
+        facts.batch_size = facts.global_batch_size // facts.workers
+    if facts.global_batch_size is None and facts.batch_size:
+        facts.global_batch_size = facts.batch_size * facts.workers
 
 
 def _from_pattern(pattern: str | None, path: Path) -> Facts:
-    found = re.search(pattern, str(path.absolute())) if pattern else None
+    """Return the facts that the user's name pattern finds in the absolute path."""
+    match = re.search(pattern, str(path.absolute())) if pattern else None
     facts = Facts()
-    for name, text in found.groupdict().items() if found else ():
+    for name, text in match.groupdict().items() if match else ():
         if text is None:
             continue
         if name not in NUMBERS:
@@ -148,14 +177,14 @@ def _from_pattern(pattern: str | None, path: Path) -> Facts:
             setattr(facts, name, int(text))
         else:
             raise RecordError(
-                f"{path}: the name pattern finds {text[:40]!r} for {name}; expected a number of 1 or more. "
+                f"{path}: --name-pattern finds {text[:40]!r} for {name}; expected a number of 1 or more. "
                 rf"Use '(?P<{name}>\d+)'"
             )
     return facts
 
 
-# A number before the word counts (8nodes, 1-gpu); after it only the plural does, since gpu1 and node3 are one of many.
-# Single letters (n8, N8, -32-) are nodes to some and ranks to others: they need the user's own pattern.
+# A number before a word is a count (8nodes, 1-gpu). After a word it is a count only if the word is a plural: gpu1 and
+# node3 name one of many. Single letters (n8, N8) may mean nodes or ranks, so they need the user's own pattern.
 _WORKERS = "ranks|workers|gpus|replicas|procs|processes|tasks"
 _BEFORE, _AFTER = r"(?<![A-Za-z0-9.])", r"(?![A-Za-z0-9]|[-_]?per)"
 _USUAL = {
@@ -178,19 +207,20 @@ _USUAL = {
 
 
 def _from_usual_names(path: Path) -> Facts:
-    """From the file's name and, where that tells nothing, from the two folders above it."""
+    """Return the facts in the name of the file or, if it does not have them, of the two folders above it."""
     absolute = path.absolute()
     names = (absolute.stem, *(parent.name for parent in list(absolute.parents)[:2]))
     return Facts.of({fact: next(_numbers(names, patterns), None) for fact, patterns in _USUAL.items()})
 
 
 def _numbers(names: Iterable[str], patterns: Iterable[re.Pattern[str]]) -> Iterator[int]:
-    """The number that each name tells; a name that tells two different ones tells none."""
+    """Yield the number in each name. Skip a name without a number, or with two different ones."""
     for name in names:
-        found = {int(text) for pattern in patterns for text in pattern.findall(name)}
-        if len(found) == 1 and (number := found.pop()) > 0:
+        numbers = {int(text) for pattern in patterns for text in pattern.findall(name)}
+        if len(numbers) == 1 and (number := numbers.pop()) > 0:
             yield number
 
 
 def words(name: str) -> str:
+    """Return the name of a field as words for messages."""
     return name.replace("_", " ")

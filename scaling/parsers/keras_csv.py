@@ -1,6 +1,7 @@
-"""Files of Keras's CSVLogger: one run, one row per epoch, the epoch (from 0) first, then means of losses and metrics.
+"""Read files of Keras's CSVLogger: one run with one row per epoch.
 
-Keras itself writes no time: it comes from a column that a callback of the user has added to the logs.
+The first column is the epoch, from 0. The others are means of losses and metrics. Keras itself writes no times, so a
+callback of the user must add a column with them.
 """
 
 from __future__ import annotations
@@ -22,49 +23,52 @@ from scaling.runs import EpochTimes, RunLog
 __all__ = ["FORMAT"]
 
 _TIMES = ("duration", "time_s", "epoch_duration_s", "elapsed_per_epoch")
-"""Names that callbacks give the seconds of an epoch, beside those of any table. Not `time` or `elapsed`: some write
-the time of the day or since the start under them."""
+"""Names that callbacks use for the seconds of an epoch, in addition to those of any table. `time` and `elapsed` are not
+among them: some callbacks write the time of day, or the time since the start."""
 
 
 def _columns(names: list[str], hints: Hints, path: Path) -> dict[str, str]:
+    """Return the names of columns by their meaning. Raise RecordError if there is no column of seconds."""
     columns = columns_of(names, hints.columns, path)
     if "seconds" not in columns and (column := next((name for name in names if name.lower() in _TIMES), None)):
         columns["seconds"] = column
     if "seconds" not in columns:
         raise RecordError(
             f"{path}: a CSVLogger file without a column of seconds, which Keras does not write by itself; the columns "
-            f"are {', '.join(names[:30])[:1000]}. Say which is the time of an epoch with "
+            f"are {', '.join(names[:30])[:1000]}. Give the column with the time of an epoch with "
             "--column seconds=NAME, or add it to the logs in a callback's on_epoch_end"
         )
     return columns
 
 
 def _read(path: Path, hints: Hints) -> list[RunLog]:
+    """Read the one run in a file."""
     head = read_head(path)
     columns = _columns(csv_columns(head), hints, path)
     epochs: dict[int, EpochTimes] = {}
     wrong = repeated = 0
     first = None
     for _, row in csv_rows(path, head):
-        told = number(row.get(columns["epoch"])) if row is not None else math.nan
-        read = epoch_times(row, columns, epoch=1) if row is not None else None
-        if row is None or read is None or not 0 <= told < 2**53 or told != int(told):
+        epoch = number(row.get(columns["epoch"])) if row is not None else math.nan
+        times = epoch_times(row, columns, epoch=1) if row is not None else None
+        if row is None or times is None or not 0 <= epoch < 2**53 or epoch != int(epoch):
             wrong += 1
             continue
-        first = int(told) if first is None else min(first, int(told))
-        repeated += int(told) in epochs
-        epochs[int(told)] = replace(read, losses=_losses(row, columns))
+        first = int(epoch) if first is None else min(first, int(epoch))
+        repeated += int(epoch) in epochs
+        epochs[int(epoch)] = replace(times, losses=_losses(row, columns))
     if not epochs:
         raise RecordError(
             f"{path}: no row of the CSVLogger file has an epoch and its seconds ({count(wrong, 'row')} without); "
-            "let the run finish an epoch, or say which column is the time with --column seconds=NAME"
+            "expected one row per epoch. Let the run finish an epoch, or give the column of the time with "
+            "--column seconds=NAME"
         )
     facts, notes = complete(Facts(), path, hints, "the CSVLogger file")
     shift = 1 if first == 0 else 0
     if wrong:
-        notes.append(f"{count(wrong, 'row')} cut off, or without a time; left out.")
+        notes.append(f"{count(wrong, 'row')} incomplete or without a time; left out.")
     if repeated:
-        notes.append(f"{count(repeated, 'epoch')} told again by a run that was continued; the newest time is used.")
+        notes.append(f"{count(repeated, 'epoch')} repeated after a resume; the newest time is used.")
     return [
         run_log(
             str(path),
@@ -77,13 +81,14 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
 
 
 def _losses(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
-    """Every column that is a number and has no other meaning."""
+    """Return all columns of a row that hold a number and have no other meaning."""
     taken = set(columns.values())
     values = {name: number(value) for name, value in row.items() if name not in taken}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _begins(head: bytes, hints: Hints) -> bool:
+    """Return True if the first column is `epoch` and there is no column of workers, which a table would have."""
     names = csv_columns(head)
     if not names or names[0].lower() != "epoch":
         return False
@@ -91,6 +96,7 @@ def _begins(head: bytes, hints: Hints) -> bool:
 
 
 def _meant(path: Path, hints: Hints) -> None:
+    """Raise RecordError if a file has no column of seconds."""
     _columns(csv_columns(read_head(path)), hints, path)
 
 

@@ -1,7 +1,7 @@
-"""MLPerf logs: `:::MLLOG {json}` lines amid whatever else the job has written, also from many ranks.
+"""Read MLPerf logs: lines of `:::MLLOG {json}`, from one or many ranks, between other output of a job.
 
-An epoch lasts from the first rank's `epoch_start` to the last one's `epoch_stop`; benchmarks that log blocks of
-epochs (`block_start`, `epoch_count`) give a mean over each block. Evaluation within an epoch is taken out of it.
+An epoch lasts from the `epoch_start` of the first rank to the `epoch_stop` of the last rank, without evaluations during
+the epoch. Some benchmarks log blocks of epochs (`block_start`, `epoch_count`): their times are means over each block.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ __all__ = ["FORMAT"]
 _MARK = b":::MLLOG"
 _RECORD = re.compile(rb':::MLLOG:? ?(\{[^\n]*?"key" ?: ?"([a-z0-9_]{1,80})"[^\n]*\})')
 _BROKEN = re.compile(rb":::MLLOG(?!:? ?\{[^\n]*\})")
+"""Marks without an object behind them."""
 _KEY = b'"key"'
 _WITHOUT_KEY = re.compile(rb':::MLLOG(?!:? ?\{[^\n]*?"key" ?: ?"[^\n]*\})')
-"""The same and those that have no key, at a fifth of the speed."""
+"""Marks without an object that has a key. This search takes five times as long as `_BROKEN`."""
 _COUNTS = {
     "number_of_ranks": "workers",
     "number_of_nodes": "nodes",
@@ -47,52 +48,67 @@ _MARKS = (
     *(b"epoch_st", b"block_st", b"eval_st", b"run_st", b"number_of_", b"accelerators_per_node"),
     *(b"global_batch_size", b"train_samples", b"submission_benchmark", b"opt_name", b"gradient_accumulation_steps"),
 )
-"""What the names of all that is wanted have in them: every further one costs a search through the file."""
+"""Texts in the keys of `_WANTED`. There are few of them, because each one costs a search through the file."""
 _decoder = json.JSONDecoder()
 
 
 @dataclass(slots=True)
 class _Span:
-    """Milliseconds of an epoch or block: earliest start and latest stop over ranks."""
+    """Times of an epoch or block in milliseconds."""
 
     start: float = math.inf
+    """Earliest start over the ranks."""
     stop: float = -math.inf
+    """Latest stop over the ranks."""
     evaluation: float = 0.0
-    """Within it."""
+    """Duration of evaluations between start and stop."""
     validation: float = 0.0
-    """After it."""
+    """Duration of all evaluations, also of those after the stop."""
     epochs: int = 1
+    """Number of epochs in the block."""
 
     @property
     def seconds(self) -> float:
+        """Seconds without evaluations; not positive if the start or the stop is missing."""
         return (self.stop - self.start - self.evaluation) / 1000
 
 
 @dataclass(slots=True)
 class _Log:
-    """What the lines have said so far."""
+    """Facts and times from the lines read up to now."""
 
     facts: Facts = field(default_factory=Facts)
+    """Facts about the run."""
     spans: dict[str, dict[int, _Span]] = field(default_factory=lambda: {"epoch": {}, "block": {}})
+    """Epochs and blocks by their numbers."""
     now: _Span | None = None
-    """Started last."""
+    """Epoch or block that started last."""
     evaluating: float | None = None
+    """Start of the current evaluation in milliseconds."""
     status: str = "unknown"
+    """Status of the run, as in `RunLog.status`."""
     wrong: int = 0
+    """Number of lines that look like a record but cannot be read."""
     runs: int = 1
+    """Number of runs in the file."""
 
     def line(self, line: bytes) -> None:
-        found = _RECORD.search(line)
-        if found is None or found[2] not in _WANTED:
+        """Add a line."""
+        match = _RECORD.search(line)
+        if match is None or match[2] not in _WANTED:
             return
         try:
-            values, _ = _decoder.raw_decode(found[1].decode("utf-8"))
+            values, _ = _decoder.raw_decode(match[1].decode("utf-8"))
             self.event(values["key"], values["time_ms"], values.get("value"), values.get("metadata") or {})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.wrong += 1
 
     def event(self, key: str, milliseconds: Any, value: Any, metadata: Mapping[str, Any]) -> None:
-        """Take in an event. Raises ValueError, TypeError or KeyError where it is not what its key says."""
+        """Add an event.
+
+        Raises:
+            ValueError, TypeError, KeyError: the event does not have the fields or values that its key needs.
+        """
         if key in _COUNTS:
             setattr(self.facts, _COUNTS[key], _count(value))
         elif key in _SETTINGS:
@@ -101,14 +117,15 @@ class _Log:
             self.moment(key, _time(milliseconds), value, metadata)
 
     def moment(self, key: str, time: float, value: Any, metadata: Mapping[str, Any]) -> None:
+        """Add a start or a stop. `time` is in milliseconds."""
         what, _, edge = key.partition("_")
         if key == "run_start":
             if any(span.stop > 0 for spans in self.spans.values() for span in spans.values()):
                 self.spans, self.now, self.status = {"epoch": {}, "block": {}}, None, "unknown"
                 self.runs += 1
         elif key == "run_stop":
-            told = str(metadata.get("status", ""))
-            self.status = {"success": "complete", "aborted": "failed"}.get(told, "unknown")
+            status = str(metadata.get("status", ""))
+            self.status = {"success": "complete", "aborted": "failed"}.get(status, "unknown")
         elif what == "eval":
             self.evaluation(edge, time)
         elif edge == "start":
@@ -121,8 +138,9 @@ class _Log:
             span.stop = max(span.stop, time)
 
     def evaluation(self, edge: str, time: float) -> None:
+        """Add the start or stop of an evaluation. `time` is in milliseconds."""
         if edge == "start":
-            # The first rank's; the others start and stop within moments of it.
+            # The first rank's start counts. The other ranks start at almost the same time.
             self.evaluating = time if self.evaluating is None else self.evaluating
         elif self.evaluating is not None:
             lasted, self.evaluating = max(0.0, time - self.evaluating), None
@@ -132,30 +150,37 @@ class _Log:
                 self.now.validation += lasted
 
     def number(self, what: str, value: Any, metadata: Mapping[str, Any]) -> int:
-        """Which epoch or block it is; those that carry no number follow each other."""
+        """Return the number of an epoch or block. Without a number in the event, it is the current or the next one.
+
+        Raises:
+            ValueError: the event has a number that is negative, too large, or not a number at all.
+        """
         names = ("epoch_num", "first_epoch_num", "samples_count", "step")
-        told = next((metadata[name] for name in names if name in metadata), value)
-        if told is None:
+        number = next((metadata[name] for name in names if name in metadata), value)
+        if number is None:
             spans = self.spans[what]
             return max(spans, default=0) + (not spans or spans[max(spans)].stop >= spans[max(spans)].start)
-        if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < 2**53:
-            raise ValueError(f"epoch number {told!r}")
-        return int(told)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**53:
+            raise ValueError(f"epoch number {number!r}")
+        return int(number)
 
 
 def _count(value: Any) -> int:
+    """Return a value as a count of 1 or more. Raise ValueError if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 2**53 or value != int(value):
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return int(value)
 
 
 def _time(value: Any) -> float:
+    """Return a value as a time in milliseconds. Raise ValueError if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{value!r} is not a time")
     return float(value)
 
 
 def _read(path: Path, hints: Hints) -> list[RunLog]:
+    """Read the newest run in a log."""
     log, blocks = _Log(), Blocks(path)
     for block in blocks:
         if _MARK in block:
@@ -168,11 +193,12 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
     if not epochs:
         raise RecordError(
             f"{path}: no epoch in its {_MARK.decode()} lines has a start and a stop "
-            f"({log.wrong} lines cannot be read); expected epoch_start and epoch_stop, or block_start and block_stop"
+            f"({count(log.wrong, 'line')} cannot be read); expected epoch_start and epoch_stop, or block_start and "
+            "block_stop. Let the run finish an epoch"
         )
     facts, more = complete(log.facts, path, hints, "the MLPerf log")
     if log.runs > 1:
-        notes.append(f"The file holds {log.runs} runs; the newest one is used.")
+        notes.append(f"The file contains {log.runs} runs; only the newest one is used.")
     return [
         run_log(
             str(path),
@@ -186,26 +212,27 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
 
 
 def _epochs(log: _Log) -> tuple[dict[int, EpochTimes], list[str]]:
+    """Return the epochs of a log by their numbers from 1, and notes about them."""
     notes = []
     what = "epoch" if any(span.seconds > 0 for span in log.spans["epoch"].values()) else "block"
     spans = {number: span for number, span in sorted(log.spans[what].items()) if span.seconds > 0}
     if what == "block" and spans:
-        notes.append("Times are means over the epochs of each block, since the benchmark logs blocks.")
+        notes.append("Times are means over the epochs of each block, because the benchmark logs only blocks.")
         if any(span.epochs == 1 for span in spans.values()):
             notes.append("A block without a number of epochs counts as one epoch.")
     if unfinished := len(log.spans[what]) - len(spans):
         notes.append(f"{count(unfinished, what)} without both a start and a stop left out.")
-    # Some benchmarks count epochs from 0, some number them by samples.
-    numbers = {told: told + (0 in spans) for told in spans}
+    # Some benchmarks count epochs from 0, and some number them by samples.
+    numbers = {number: number + (0 in spans) for number in spans}
     if what == "block" or max(spans, default=0) > 10 * len(spans):
-        numbers = {told: place for place, told in enumerate(spans, start=1)}
+        numbers = {number: place for place, number in enumerate(spans, start=1)}
     epochs = {
-        numbers[told]: EpochTimes(
-            epoch=numbers[told],
+        numbers[number]: EpochTimes(
+            epoch=numbers[number],
             seconds=span.seconds / span.epochs,
             validation_seconds=span.validation / 1000 / span.epochs if span.validation else math.nan,
         )
-        for told, span in spans.items()
+        for number, span in spans.items()
     }
     return epochs, notes
 

@@ -1,4 +1,4 @@
-"""Finds the reader of every file by its content and reads runs: the one way in for the rest of the package."""
+"""Read the runs in files and folders: recognise the format of each file by its content, and call its reader."""
 
 from __future__ import annotations
 
@@ -16,59 +16,68 @@ from scaling.runs import RunLog
 __all__ = ["FORMATS", "read_runs"]
 
 FORMATS: Sequence[Format] = tuple(module.FORMAT for module in (record, timeline, keras_csv, table, mllog, gan3d))
-"""In the order in which they are asked: a strict head before a loose one, and lines amid other output last."""
+"""Formats in the order in which they are tried: strict heads before loose ones, lines between other output last."""
 
 _RECORD = "run.jsonl"
+"""Name of a record of this project."""
 _REPORT = "scaling.html"
-"""Where this lies, `scaling report` has written; its tables hold results, not runs."""
+"""A file in every report of `scaling report`. The tables beside it contain results, not runs."""
 _NO_HINTS = Hints()
 
 
 def read_runs(paths: Sequence[Path], hints: Hints = _NO_HINTS) -> list[RunLog]:
-    """The runs in files and folders, in the order of `paths`; a file named twice counts once.
+    """Return the runs in files and folders, in the order of `paths`. A file that is given twice counts once.
 
-    A folder means its run.jsonl or, without one, all files below it that a reader knows, by name; a folder below it
-    that holds a run.jsonl is that run, whatever else lies in it. Reports of this package are passed over, and so are
-    tables that do not tell both seconds and workers. Memory does not grow with the size of a file.
+    A folder stands for all logs in it and in the folders below, sorted by name. A folder with a run.jsonl is one run:
+    its other files are ignored. In folders, reports of this project are skipped, and so are tables without times or
+    without a number of workers. The memory in use does not grow with the size of the files.
 
     Raises:
-        RecordError: a path does not exist; a file that is named is of no known format; a folder holds no run; or a
-            reader cannot make a run of its file.
+        RecordError: a path does not exist, a given file has an unknown format, a folder contains no run, or a file
+            cannot be read.
     """
     runs: list[RunLog] = []
-    seen: set[Path] = set()
+    used: set[Path] = set()
     for path in map(Path, paths):
-        found = False
-        passed: list[RecordError] = []
-        for file, known in _files(path, hints, passed):
-            found = True
-            if (real := file.resolve()) not in seen:
-                seen.add(real)
-                runs += _read(known, file, hints)
-        if not found:
-            reason = f". Passed over: {passed[0]}" if passed else ""
-            raise RecordError(f"{path}: the folder holds no file that can be read; {_expected()}{reason}")
+        empty = True
+        skipped: list[RecordError] = []
+        for file, file_format in _files(path, hints, skipped):
+            empty = False
+            if (real := file.resolve()) not in used:
+                used.add(real)
+                runs += _read(file_format, file, hints)
+        if empty:
+            reason = f". Skipped: {skipped[0]}" if skipped else ""
+            raise RecordError(
+                f"{path}: the folder contains no file that can be read; {_expected()}. Give another folder{reason}"
+            )
     return runs
 
 
-def _read(known: Format, file: Path, hints: Hints) -> list[RunLog]:
+def _read(file_format: Format, file: Path, hints: Hints) -> list[RunLog]:
+    """Read a file. Turn errors of the file system into a RecordError."""
     try:
-        return known.read(file, hints)
+        return file_format.read(file, hints)
     except OSError as error:
-        raise RecordError(f"{file}: cannot be read ({error.strerror or error})") from error
+        raise RecordError(
+            f"{file}: cannot be read ({error.strerror or error}); {_expected()}. Check the path and its permissions"
+        ) from error
 
 
-def _files(path: Path, hints: Hints, passed: list[RecordError]) -> Iterator[tuple[Path, Format]]:
-    """Files to read and their formats. Why files of a folder that look like a table are none goes to `passed`."""
+def _files(path: Path, hints: Hints, skipped: list[RecordError]) -> Iterator[tuple[Path, Format]]:
+    """Yield the files to read and their formats.
+
+    In a folder, files that have a known format but are no logs are skipped. The reasons are added to `skipped`.
+    """
     if not path.is_dir():
-        known = _format(path, hints)
-        if known is None:
+        file_format = _format(path, hints)
+        if file_format is None:
             line = read_head(path).lstrip().partition(b"\n")[0][:60].decode("utf-8", "backslashreplace")
             raise RecordError(
-                f"{path}: no reader knows this file, which begins with {line!r}; {_expected()}. "
-                "Leave it out, or give its folder: what is no log is passed over there"
+                f"{path}: the format of this file is unknown, it begins with {line!r}; {_expected()}. "
+                "Leave it out, or give its folder: files that are not logs are skipped in folders"
             )
-        yield path, known
+        yield path, file_format
         return
     for folder, folders, files in os.walk(path):
         if _RECORD in files:
@@ -80,40 +89,41 @@ def _files(path: Path, hints: Hints, passed: list[RecordError]) -> Iterator[tupl
             file = Path(folder, name)
             if _REPORT in files and _of_report(file):
                 continue
-            # A folder may hold anything; only what is named itself has to be a log.
+            # A folder may contain any files. Only a file that the user gives must be a log.
             try:
-                known = _format(file, hints)
+                file_format = _format(file, hints)
             except RecordError:
                 continue
             try:
-                if known is not None and known.meant is not None:
-                    known.meant(file, hints)
+                if file_format is not None and file_format.meant is not None:
+                    file_format.meant(file, hints)
             except RecordError as error:
-                passed.append(error)
+                skipped.append(error)
                 continue
-            if known is not None:
-                yield file, known
+            if file_format is not None:
+                yield file, file_format
 
 
 def _of_report(file: Path) -> bool:
-    """Whether a file beside a report is part of it. Not all are: the report may lie among the logs."""
+    """Return True if a file beside a report is part of it. Other files may be logs in the same folder."""
     return file.stem == Path(_REPORT).stem or file.suffix in (".png", ".svg")
 
 
 def _format(path: Path, hints: Hints) -> Format | None:
-    """The format of a file, from its head or from the first of its lines that a reader knows."""
+    """Return the format of a file, from its head or from its first line of a known format. Return None if unknown."""
     if path.name == _RECORD:
         return record.FORMAT
     head = read_head(path)
-    for known in FORMATS:
-        if known.begins is not None and known.begins(head, hints):
-            return known
+    for file_format in FORMATS:
+        if file_format.begins is not None and file_format.begins(head, hints):
+            return file_format
     for block in Blocks(path):
-        for known in FORMATS:
-            if known.occurs is not None and known.occurs(block):
-                return known
+        for file_format in FORMATS:
+            if file_format.occurs is not None and file_format.occurs(block):
+                return file_format
     return None
 
 
 def _expected() -> str:
-    return f"expected {', '.join(known.about for known in FORMATS[:-1])} or {FORMATS[-1].about}"
+    """Return the list of the known formats for messages."""
+    return f"expected {', '.join(each.about for each in FORMATS[:-1])} or {FORMATS[-1].about}"

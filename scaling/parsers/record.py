@@ -1,4 +1,4 @@
-"""This project's own `run.jsonl`, read through `scaling.records`."""
+"""Read the `run.jsonl` of this project, with `scaling.records`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from scaling.parsers.formats import Format
-from scaling.parsers.hints import NUMBERS, Hints, said_by_user, words
+from scaling.parsers.hints import NUMBERS, Hints, user_facts, words
 from scaling.records import Epoch, Header, Run, read_run
 from scaling.runs import MAY_DIFFER, EpochTimes, RunLog
 
 __all__ = ["FORMAT", "run_log"]
 
 _SIZES = {"batch_size", "global_batch_size", "train_events"}
-"""Settings that are fields of a RunLog."""
+"""Settings that a RunLog has as fields."""
 
 
 def run_log(run: Run) -> RunLog:
-    """A record as what all readers give."""
+    """Convert a record to a RunLog, as all readers return it."""
     header = run.header
-    notes = ["The last line was cut off by a killed writer; left out."] if run.truncated else []
+    notes = ["The last line is incomplete, because its writer was killed; left out."] if run.truncated else []
     return RunLog(
         source=str(run.path),
         format=FORMAT.name,
@@ -42,6 +42,7 @@ def run_log(run: Run) -> RunLog:
 
 
 def _epoch(epoch: Epoch) -> EpochTimes:
+    """Convert the record of an epoch."""
     return EpochTimes(
         epoch=epoch.epoch,
         seconds=epoch.seconds,
@@ -60,16 +61,16 @@ def _epoch(epoch: Epoch) -> EpochTimes:
 
 
 def _settings(header: Header) -> dict[str, str]:
-    """The settings with what else makes one run slower than another.
+    """Return the settings, and everything else that must be equal in runs that are compared.
 
-    Not the threads: they follow from the cores of a worker, which workers that share a node have fewer of.
+    Threads are not among them: they follow from the cores of a worker, and so from the number of workers on a node.
     """
     values = {name: ascii(value) for name, value in header.settings.items() if name not in MAY_DIFFER | _SIZES}
     if header.files:
         values["data files"] = ", ".join(sorted(map(_file_name, header.files)))
     if header.communicator:
         values["communicator"] = ascii(header.communicator)
-    # The package has two names.
+    # TensorFlow is published as two packages.
     for package in ("tensorflow-cpu", "tensorflow"):
         if package in header.versions:
             values["tensorflow"] = ascii(header.versions[package])
@@ -77,13 +78,13 @@ def _settings(header: Header) -> dict[str, str]:
 
 
 def _file_name(file: Mapping[str, Any]) -> str:
-    """Without the folder: data is staged to other places."""
+    """Return the name and the number of events of a data file. The folder may differ, because data are staged."""
     name = next((str(file[key]) for key in ("path", "name", "file") if key in file), "?")
     return f"{PurePath(name).name!a} ({file.get('events', '?')} events)"
 
 
 def _cores(header: Header) -> int | None:
-    """Cores of the workers on the fullest node; workers that were left unbound share theirs, which count once."""
+    """Return the most cores that the workers of a node have. Cores that unbound workers share count once."""
     cores: dict[str, dict[str, int]] = defaultdict(dict)
     for row in header.placement:
         number = row.get("cores")
@@ -93,29 +94,32 @@ def _cores(header: Header) -> int | None:
 
 
 def _begins(head: bytes, _hints: Hints) -> bool:
+    """Return True if the first line is a record."""
     line = head.partition(b"\n")[0]
     return line.startswith(b"{") and b'"record"' in line and b'"schema"' in line
 
 
 def _read(path: Path, hints: Hints) -> list[RunLog]:
+    """Read the run in a file."""
     return [_hinted(run_log(read_run(path)), path, hints)]
 
 
 def _hinted(run: RunLog, path: Path, hints: Hints) -> RunLog:
-    """The run with what the user says of it: settings, cores, and counts that the record does not tell.
+    """Add the user's settings and cores per node to a run.
 
-    Counts that it tells stand, since they were measured; options are given for other logs that are read beside it. But
-    its cores are those that the workers had, and a node that is paid for may have more.
+    The counts of the record are not replaced: they were measured, and options may be meant for other logs in the same
+    report. The cores per node are replaced: the record only has the cores of the workers, but core-hours are paid for
+    all cores of a node.
     """
     notes, cores, settings = list(run.notes), run.cores_per_node, dict(run.settings)
-    for where, facts in reversed(said_by_user(path, hints).items()):
+    for where, facts in reversed(user_facts(path, hints).items()):
         settings |= facts.settings
         for name in NUMBERS:
-            said, own = getattr(facts, name), getattr(run, name, None)
+            given, recorded = getattr(facts, name), getattr(run, name, None)
             if name == "cores_per_node":
-                cores = said or cores
-            elif said is not None and own is not None and said != own:
-                notes.append(f"{words(name)}: {own} as recorded, not {said} as {where}.")
+                cores = given or cores
+            elif given is not None and recorded is not None and given != recorded:
+                notes.append(f"{words(name)}: {recorded} in the record is used, not {given} {where}.")
     return replace(run, settings=settings, cores_per_node=cores, notes=tuple(notes))
 
 

@@ -1,9 +1,9 @@
-"""Tables of results, as CSV, JSON or JSON Lines: every row is a run, or an epoch of one.
+"""Read tables of results in CSV, JSON or JSON Lines. Each row is a run, or an epoch of a run.
 
-Rows with an `epoch` column are epochs: those that agree in `run`, workers, nodes, batch sizes and settings make one
-run, and so do rows that agree in a `run` column. Where no column tells runs apart, an epoch that comes again begins a
-repeat. Without either column every row is a run of its own, whose time is what the table says of it: rows with as many
-workers are repeats.
+In a table with a column `epoch` or `run`, or without a column of workers, rows are epochs. Rows with the same `run`,
+workers, nodes, batch sizes and settings belong to one run. Without a column `run`, an epoch number that occurs again
+starts another run of the same size. In all other tables each row is a run, with the time of one of its epochs. Rows
+with the same number of workers are then repeats.
 """
 
 from __future__ import annotations
@@ -28,25 +28,31 @@ __all__ = ["FORMAT", "epoch_times"]
 
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _MOST_OPEN = 64
-"""Repeats whose rows may alternate; looking through more of them takes long for 100,000 rows of one epoch."""
+"""Most repeats of one size whose rows may alternate. More would take long in a table of 100,000 rows."""
 _FACTS = ("workers", "nodes", "cores_per_node", "batch_size", "global_batch_size", "train_events")
 
 
 @dataclass(slots=True)
 class _Rows:
-    """The rows of one run."""
+    """Rows of one run."""
 
     first: int
+    """Number of the first row."""
     facts: Facts
+    """Facts about the run, from its first row."""
     epochs: list[EpochTimes] = field(default_factory=list)
-    told: list[float] = field(default_factory=list)
-    """Numbers of the epochs, as the table has them."""
-    held: set[float] = field(default_factory=set)
-    """The same, for a quick look."""
+    """Times of each row."""
+    numbers: list[float] = field(default_factory=list)
+    """Number of the epoch in each row, as the table counts. NaN if it has none."""
+    distinct: set[float] = field(default_factory=set)
+    """The same numbers as a set, for fast look-ups."""
 
 
 def epoch_times(row: Mapping[str, Any], columns: Mapping[str, str], epoch: int) -> EpochTimes | None:
-    """The epoch of a row; None where its time is no positive number."""
+    """Return the times of a row as the epoch `epoch`, or None if the time is not a positive number.
+
+    `columns` holds the names of columns by their meaning.
+    """
     times: dict[str, Any] = {
         meaning: number(row.get(columns.get(meaning, "")))
         for meaning in ("seconds", "validation_seconds", "checkpoint_seconds", "input_seconds", "communication_seconds")
@@ -62,12 +68,12 @@ def epoch_times(row: Mapping[str, Any], columns: Mapping[str, str], epoch: int) 
 
 
 def _runs(path: Path, hints: Hints) -> tuple[list[_Rows], dict[str, str], int]:
-    """The rows that belong together, what the columns mean, and how many rows have no time."""
+    """Return the rows of each run, the names of columns by their meaning, and the number of unusable rows."""
     columns: dict[str, str] = {}
     runs: dict[Any, list[_Rows]] = {}
     wrong = 0
     for place, row, columns in _rows(path, hints):
-        if row is None or (read := epoch_times(row, columns, epoch=1)) is None:
+        if row is None or (times := epoch_times(row, columns, epoch=1)) is None:
             wrong += 1
             continue
         facts = _facts(row, columns)
@@ -78,26 +84,29 @@ def _runs(path: Path, hints: Hints) -> tuple[list[_Rows], dict[str, str], int]:
         if "epoch" in columns or "run" in columns or "workers" not in columns:
             alike = tuple(getattr(facts, name) for name in _FACTS)
             key = (str(row.get(columns.get("run", ""))), alike, tuple(facts.settings.items()))
-        told = number(row.get(columns.get("epoch", "")))
+        epoch = number(row.get(columns.get("epoch", "")))
         repeats = runs.setdefault(key, [])
-        # The newest first: a repeat that was cut off gets no epochs of the next one.
+        # Newest first: a repeat that was interrupted must not get epochs of the next repeat.
         open_runs = (
             one
             for one in islice(reversed(repeats), _MOST_OPEN)
-            if "run" in columns or math.isnan(told) or told not in one.held
+            if "run" in columns or math.isnan(epoch) or epoch not in one.distinct
         )
         run = next(open_runs, None)
         if run is None:
             run = _Rows(first=place, facts=facts)
             repeats.append(run)
-        run.epochs.append(read)
-        run.told.append(told)
-        run.held.add(told)
+        run.epochs.append(times)
+        run.numbers.append(epoch)
+        run.distinct.add(epoch)
     return [run for repeats in runs.values() for run in repeats], columns, wrong
 
 
 def _rows(path: Path, hints: Hints) -> Iterator[tuple[int, Mapping[str, Any] | None, dict[str, str]]]:
-    """(line or number, row, what the columns mean); the last is empty until a row has told it."""
+    """Yield the number and values of each row, and the names of columns by their meaning.
+
+    The values of an unusable row are None. The names are empty until the first usable row of a JSON table.
+    """
     head = read_head(path)
     columns: dict[str, str] = {}
     rows: Iterator[tuple[int, Mapping[str, Any] | None]]
@@ -113,6 +122,7 @@ def _rows(path: Path, hints: Hints) -> Iterator[tuple[int, Mapping[str, Any] | N
 
 
 def _facts(row: Mapping[str, Any], columns: Mapping[str, str]) -> Facts:
+    """Return the facts about a run in one row."""
     facts = Facts.of({name: whole(row.get(columns.get(name, ""))) for name in _FACTS})
     facts.settings = {
         meaning.removeprefix("setting."): str(row.get(column, ""))[:200]
@@ -123,21 +133,23 @@ def _facts(row: Mapping[str, Any], columns: Mapping[str, str]) -> Facts:
 
 
 def _columns(names: Sequence[str], hints: Hints, path: Path) -> dict[str, str]:
+    """Return the names of columns by their meaning. Raise RecordError if there is no column of seconds."""
     columns = columns_of(names, hints.columns, path)
     if "seconds" not in columns:
         raise RecordError(
-            f"{path}: no column is known as the seconds of an epoch; the columns are "
-            f"{', '.join(names[:30])[:1000]}. Say which with --column seconds=NAME"
+            f"{path}: no column has a usual name for the seconds of an epoch; the columns are "
+            f"{', '.join(names[:30])[:1000]}. Give the column with --column seconds=NAME"
         )
     return columns
 
 
 def _read(path: Path, hints: Hints) -> list[RunLog]:
+    """Read the runs in a table."""
     runs, columns, wrong = _runs(path, hints)
     if not runs:
         raise RecordError(
-            f"{path}: none of the table's rows has both a time and a number of workers ({count(wrong, 'row')} "
-            "without); say which columns they are with --column seconds=NAME --column workers=NAME"
+            f"{path}: no row of the table has both a time and a number of workers ({count(wrong, 'row')} without); "
+            "expected positive numbers. Give the columns with --column seconds=NAME --column workers=NAME"
         )
     summary = not {"epoch", "run"} & columns.keys() and "workers" in columns
     left_out = [f"{count(wrong, 'row')} of the table without a time or workers left out."] if wrong else []
@@ -150,7 +162,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
                 FORMAT,
                 facts,
                 epochs=_numbered(run),
-                # Once a table is enough.
+                # One note per table is enough.
                 notes=(*notes, *(left_out if run is runs[0] else ())),
                 summary=summary,
             )
@@ -159,24 +171,29 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
 
 
 def _numbered(run: _Rows) -> tuple[EpochTimes, ...]:
-    """By the table's numbers, from 1: those count from 0 or 1. In the order of the rows where any has none."""
+    """Return the epochs of a run, numbered from 1 in the order of the table's numbers.
+
+    If a row has no number, the order is that of the rows.
+    """
     order = list(range(len(run.epochs)))
-    if not any(map(math.isnan, run.told)):
-        order.sort(key=run.told.__getitem__)
+    if not any(map(math.isnan, run.numbers)):
+        order.sort(key=run.numbers.__getitem__)
     return tuple(replace(run.epochs[row], epoch=place) for place, row in enumerate(order, start=1))
 
 
 def _begins(head: bytes, hints: Hints) -> bool:
+    """Return True if a JSON or CSV text has a column of seconds or workers, or a column that the user gave."""
     if _JSON.match(head):
         names = (*hints.columns.values(), *MEANINGS["seconds"], *MEANINGS["workers"])
-        # Of a name with dots, which stands for an object within the row, the last part is a key.
+        # A name with dots stands for an object in the row: its last part is a key in the text.
         return any(f'"{name.rpartition(".")[2]}"'.encode() in head for name in names)
     columns = csv_columns(head)
-    known = columns_of(columns, {}, Path())
-    return any(name in columns for name in hints.columns.values()) or ("seconds" in known) or ("workers" in known)
+    meanings = columns_of(columns, {}, Path())
+    return any(name in columns for name in hints.columns.values()) or "seconds" in meanings or "workers" in meanings
 
 
 def _meant(path: Path, hints: Hints) -> None:
+    """Raise RecordError if a table has no column of seconds, or if nothing gives the number of workers."""
     for _, row, columns in _rows(path, hints):
         if row is not None:
             if "workers" not in columns:

@@ -1,6 +1,6 @@
-"""What the lines of a 3DGAN log add up to: epochs of many ranks, of restarts, counted from 0 or from 1.
+"""Add up the records of a 3DGAN log: epochs of many ranks and several starts, numbered from 0 or from 1.
 
-How the lines read is the business of `gan3d`.
+`gan3d` finds the records in the lines.
 """
 
 from __future__ import annotations
@@ -15,62 +15,74 @@ from scaling.records.wording import count
 __all__ = ["Tally"]
 
 _MOST_HOSTS = 100_000
+"""Most hosts that are counted, to limit the memory."""
 
 
 @dataclass(slots=True)
 class _Part:
-    """From one start of the training to the next."""
+    """Records from one start of the training to the next."""
 
     numbered: dict[int, float] = field(default_factory=dict)
-    """Epoch -> seconds of its slowest rank."""
-    as_told: dict[int, float] = field(default_factory=dict)
-    """The same by the number in the line, where the form counts from 0 in some scripts and from 1 in others."""
+    """Seconds of the slowest rank, by the number of the epoch from 1."""
+    as_written: dict[int, float] = field(default_factory=dict)
+    """Seconds of the slowest rank, by the number in the line. Some scripts count these from 0, others from 1."""
     validation: dict[int, float] = field(default_factory=dict)
+    """Seconds of validation on the slowest rank, by the number of the epoch from 1."""
     losses: dict[tuple[bool, int], dict[str, float]] = field(default_factory=dict)
-    """(whether the number is an epoch's, number) -> losses"""
+    """Losses by name. The key is (True, number of the epoch from 1) or (False, number as in `as_written`)."""
     begun: set[int] = field(default_factory=set)
+    """Numbers of the epochs that have begun, from 1."""
     last_begun: int = 0
+    """Highest number in `begun`."""
     expected: int = 0
-    """Epochs that the run is to have."""
+    """Number of epochs that the run was started for."""
 
     @property
     def size(self) -> int:
-        return len(self.numbered) + len(self.as_told) + len(self.validation) + len(self.losses) + len(self.begun)
+        """Number of entries, as a measure of the memory."""
+        return len(self.numbered) + len(self.as_written) + len(self.validation) + len(self.losses) + len(self.begun)
 
     @property
     def shift(self) -> int:
-        """1 where the numbers of `as_told` count from 0."""
-        first = min(self.as_told, default=1)
+        """1 if the numbers of `as_written` count from 0, else 0."""
+        first = min(self.as_written, default=1)
         return int(first == 0 or (bool(self.begun) and min(self.begun) == first + 1))
 
     def seconds(self) -> dict[int, float]:
+        """Return the seconds of the slowest rank, by the number of the epoch from 1."""
         merged = dict(self.numbered)
-        for told, lasted in self.as_told.items():
-            number = told + self.shift
+        for written, lasted in self.as_written.items():
+            number = written + self.shift
             merged[number] = max(merged.get(number, 0.0), lasted)
         return merged
 
 
 @dataclass(slots=True)
 class _Rank:
+    """Where a rank is in its epoch, as its lines show."""
+
     within: bool = False
-    """Whether the time of the epoch that has begun last is still to come."""
+    """True from the start of an epoch until the line with its time."""
     tested: bool = False
+    """True if the rank has begun the validation in this epoch."""
     saved: bool = False
+    """True if the rank has begun to save the weights in this epoch."""
     latest: tuple[bool, int] | None = None
-    """The epoch whose time it has told last, as in `_Part.losses`."""
+    """Last epoch with a time, as a key of `_Part.losses`."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Gathers the records of a log in the order of its lines."""
+    """Add up the records of a log. They must be added in the order of the lines."""
 
     ranks: set[int] = field(default_factory=set)
+    """Ranks in the prefixes of lines."""
     wrong: int = 0
-    """Lines that look like a record and are none."""
+    """Number of lines that look like a record but cannot be read."""
     steps: int | None = None
-    """Of an epoch, on every rank."""
+    """Steps per epoch."""
     notes: list[str] = field(default_factory=list)
+    """Sentences for the user."""
     _global_batch: int | None = None
     _batch: int | None = None
     _train_events: int | None = None
@@ -82,37 +94,43 @@ class Tally:
 
     @property
     def size(self) -> int:
+        """Number of entries, as a measure of the memory."""
         return sum(part.size for part in self._parts) + len(self._states)
 
     def start(self) -> None:
-        """A line that a training writes before its first epoch: after one that has ended, it is a restart."""
-        if self._parts[-1].numbered or self._parts[-1].as_told:
+        """Add a line that a training writes before its first epoch. After the time of an epoch, it is a restart."""
+        if self._parts[-1].numbered or self._parts[-1].as_written:
             self._restart()
 
     def batch(self, global_size: int, size: int) -> None:
+        """Add the global batch size and the batch size of a rank."""
         self.start()
         self._global_batch, self._batch = global_size, size
 
     def total(self, steps: int, events: int) -> None:
+        """Add the steps per epoch and the number of training events."""
         self.start()
         self.steps, self._train_events = steps or None, events
 
     def host(self, name: str) -> None:
+        """Add the host name that a rank writes at its start."""
         self.start()
         if len(self._hosts) < _MOST_HOSTS or name in self._hosts:
             self._hosts[name] = self._hosts.get(name, 0) + 1
 
     def progress(self, steps: int) -> None:
+        """Add the steps per epoch from a progress line."""
         self.steps = steps or None
 
     def begin(self, rank: int, epoch: int, expected: int) -> None:
-        # Ranks wait for each other in every step, so that none is more than an epoch behind the first.
+        """Add the start of an epoch. `expected` is the number of epochs of the run."""
+        # Ranks wait for each other in every step, so no rank is more than one epoch behind the first.
         if epoch < self._parts[-1].last_begun - 1:
             self._restart()
         part = self._parts[-1]
         self._state(rank)
         if epoch not in part.begun:
-            # The first rank speaks for all: headers of the others say nothing new and may be left out.
+            # The header of the first rank counts for all. Those of the others may have been skipped.
             part.begun.add(epoch)
             part.last_begun, part.expected = max(epoch, part.last_begun), expected
             for state in self._states.values():
@@ -121,38 +139,53 @@ class Tally:
     def took(
         self, rank: int, number: int | None, seconds: float, base_known: bool = True, with_weights: bool = False
     ) -> None:
-        """An epoch's time. A line without a number tells of the epoch that follows its rank's last one."""
+        """Add the time of an epoch on a rank.
+
+        Args:
+            rank: the rank, or -1 if the line does not contain it.
+            number: number of the epoch. None means the epoch after the last one of this rank.
+            seconds: time of the epoch in seconds.
+            base_known: True if `number` counts from 1, False if it may count from 0 or 1.
+            with_weights: True if the time includes saving the weights.
+        """
         if not 0 < seconds < math.inf:
             self.wrong += 1
             return
         state, part = self._state(rank), self._parts[-1]
         if number is None:
             number = state.latest[1] + 1 if state.latest else min(part.begun, default=1)
-        times = part.numbered if base_known else part.as_told
+        times = part.numbered if base_known else part.as_written
         times[number] = max(times.get(number, 0.0), seconds)
         self._with_weights |= with_weights or (state.within and state.saved)
         self._with_validation |= state.within and state.tested
         state.latest, state.within = (base_known, number), False
 
     def tested(self, epoch: int, seconds: float) -> None:
+        """Add the seconds of the validation of an epoch, which counts from 1."""
         validation = self._parts[-1].validation
         validation[epoch] = max(validation.get(epoch, 0.0), seconds)
 
     def testing(self, rank: int) -> None:
+        """Add the start of the validation on a rank."""
         self._state(rank).tested = True
 
     def saving(self, rank: int) -> None:
+        """Add the start of saving the weights on a rank."""
         self._state(rank).saved = True
 
     def loss(self, rank: int, name: str, value: float) -> None:
-        """Of the epoch whose time its rank has told, or of the one that goes on."""
+        """Add a loss. It belongs to the current epoch of the rank, or to the last one if no epoch has begun since."""
         state = self._state(rank)
         latest = (True, self._parts[-1].last_begun) if state.within else state.latest
         if latest:
             self._parts[-1].losses.setdefault(latest, {}).setdefault(name, value)
 
     def facts(self) -> Facts:
-        """Workers from the batch sizes, the lines of all ranks, or the prefixes; nodes from distinct hosts."""
+        """Return what the log says about the run.
+
+        The number of workers comes from the batch sizes, from the hosts that ranks wrote, or from the prefixes of
+        lines. The number of nodes is the number of different hosts, if all ranks wrote theirs.
+        """
         facts = Facts(
             global_batch_size=self._global_batch or None,
             batch_size=self._batch or None,
@@ -162,7 +195,7 @@ class Tally:
         if self._global_batch and self._batch and self._global_batch % self._batch == 0:
             facts.workers = self._global_batch // self._batch
         elif announced > 1:
-            # One line alone may be rank 0 speaking for all.
+            # In some scripts only rank 0 writes its host, so one line does not mean one worker.
             facts.workers = announced
         elif self.ranks and max(self.ranks) > 0:
             facts.workers = max(self.ranks) + 1
@@ -172,16 +205,18 @@ class Tally:
 
     @property
     def resumed_epochs(self) -> int:
+        """Number of epochs before the newest start; 0 if there is only one start."""
         parts = self._used()
         return min(parts[-1].seconds(), default=1) - 1 if len(parts) > 1 else 0
 
     @property
     def finished(self) -> bool:
+        """True if the log contains the time of the last epoch."""
         part = self._parts[-1]
         return bool(part.expected) and max(part.seconds(), default=0) >= part.expected
 
     def seconds(self) -> dict[int, float]:
-        """Epoch (from 1) -> seconds; of a part that was restarted only what lies before the newer one."""
+        """Return the seconds of each epoch, from 1. After a restart, only epochs before the first new one stay."""
         merged: dict[int, float] = {}
         for part in self._used():
             newer = part.seconds()
@@ -190,39 +225,44 @@ class Tally:
         return merged
 
     def validation_seconds(self, epoch: int) -> float:
+        """Return the seconds of the validation of an epoch, or NaN if the log does not contain them."""
         return self._parts[-1].validation.get(epoch, math.nan)
 
     def losses(self, epoch: int) -> Mapping[str, float]:
+        """Return the losses of an epoch by name."""
         part = self._parts[-1]
         return part.losses.get((True, epoch), {}) | part.losses.get((False, epoch - part.shift), {})
 
-    def said(self) -> list[str]:
-        """Sentences on what the times hold and what was left out."""
+    def remarks(self) -> list[str]:
+        """Return sentences about what the times include and what was left out."""
         notes = list(self.notes)
         if self._with_weights:
-            notes.append("The time of an epoch has the saving of the weights in it.")
+            notes.append("The time of an epoch includes saving the weights.")
         if self._with_validation:
-            notes.append("The time of an epoch has the validation in it.")
+            notes.append("The time of an epoch includes the validation.")
         if any(part.validation for part in self._parts):
-            notes.append("The time of a validation has the saving of the weights in it.")
+            notes.append("The time of a validation includes saving the weights.")
         starts = len(self._used())
         if starts > 1:
-            notes.append(f"The log holds {count(starts, 'start')}; only epochs of the newest are used.")
+            notes.append(f"The log contains {count(starts, 'start')}; only epochs of the newest start are used.")
         missing = self._parts[-1].expected - max(self._parts[-1].seconds(), default=0)
         if missing > 0:
-            notes.append(f"{count(missing, 'epoch')} of {self._parts[-1].expected} not in the log.")
+            notes.append(f"{missing} of {count(self._parts[-1].expected, 'epoch')} not in the log.")
         return notes
 
     def _used(self) -> list[_Part]:
-        return [part for part in self._parts if part.numbered or part.as_told]
+        """Return the parts with at least one time."""
+        return [part for part in self._parts if part.numbered or part.as_written]
 
     def _restart(self) -> None:
+        """Begin a new part."""
         self._parts.append(_Part())
         self._states.clear()
         self._hosts.clear()
         self.ranks.clear()
 
     def _state(self, rank: int) -> _Rank:
+        """Return the state of a rank, and create it at the first line of the rank."""
         if rank not in self._states:
             self._states[rank] = _Rank(within=bool(self._parts[-1].begun))
         return self._states[rank]

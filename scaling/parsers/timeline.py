@@ -1,11 +1,12 @@
-"""Horovod timelines: how long tensors were exchanged, and how long they waited until all ranks had them.
+"""Read Horovod timelines: the time of exchanging tensors, and the time of waiting until all ranks have them.
 
-Rank 0 writes one JSON array of begin and end events in which every tensor is a process: NEGOTIATE_* lasts from the
-first rank that has the tensor to the last; within what follows MEMCPY_IN_*, the collective of MPI, Gloo, NCCL or oneCCL
-and MEMCPY_OUT_* are communication. Tensors overlap, so that the time in which any of them is in a phase counts.
+Rank 0 writes one JSON array of begin and end events, in which every tensor is a process. The phase NEGOTIATE_* lasts
+from the first rank that has the tensor to the last one. After it come the phases of communication: MEMCPY_IN_*, the
+collective operation (MPI, Gloo, NCCL or oneCCL) and MEMCPY_OUT_*. Phases of several tensors overlap, so the time of a
+phase is the time in which at least one tensor is in it.
 
-The events have no epochs: the whole span is one. There are few newlines and no end where the run was killed, so that
-events are searched rather than parsed.
+A timeline has no epochs: all of it counts as one. It has few newlines, and the end is missing if the run was killed.
+Therefore this module searches for events instead of parsing JSON.
 """
 
 from __future__ import annotations
@@ -28,41 +29,57 @@ __all__ = ["FORMAT"]
 _TICK = re.compile(rb'"ph": "X", "name": "(\d{1,7})"')
 _NEGOTIATION, _EXCHANGE, _OTHER = 0, 1, 2
 _STARTS = {b"NEGO": _NEGOTIATION} | dict.fromkeys((b"MEMC", b"MPI_", b"GLOO", b"NCCL", b"CCL_", b"DDL_"), _EXCHANGE)
-"""First four bytes of the names of phases; ALLREDUCE, QUEUE, INIT_FUSION_BUFFER and so on stand around them."""
+"""Kinds of phases by the first four bytes of their names. Other phases, such as ALLREDUCE or QUEUE, enclose these."""
 _MOST_OPEN = 500_000
+"""Most phases that may be open at a time, to limit the memory."""
 _MOST_DIGITS = 18
+"""Most digits of a number."""
 _BLOCKS_WITH_RANKS = 16
-"""Blocks that are searched for ranks: every tensor's first negotiation names all of them."""
+"""Number of blocks that are searched for ranks. The first negotiation of each tensor contains all ranks."""
 
 
 @dataclass(slots=True)
 class _Events:
-    """Begin and end events of a block in its order: arrays of one length."""
+    """Begin and end events of a block, in order. The arrays have the shape (events,)."""
 
     begins: np.ndarray
+    """True for begin events, False for end events."""
     microseconds: np.ndarray
+    """Time of each event in microseconds."""
     tensors: np.ndarray
+    """Number of the tensor of each event."""
     kinds: np.ndarray
-    """Of begin events."""
+    """Kind of phase of each begin event; `_OTHER` for end events."""
     wrong: int
-    """Begin and end events without the fields that Horovod gives them."""
+    """Number of begin and end events that do not have the fields that Horovod writes."""
 
 
 @dataclass(slots=True)
 class _Timeline:
-    """Phases that are open, and the time in which any tensor was in one. Microseconds."""
+    """Open phases, and the time with at least one tensor in a phase.
+
+    Lists have one entry for negotiation and one for exchange.
+    """
 
     open_tensors: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Tensor of each open phase, in the order of their begins."""
     open_kinds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Kind of each open phase."""
     active: list[int] = field(default_factory=lambda: [0, 0])
-    """Tensors in each kind of phase, since `changed`."""
+    """Number of tensors in each kind of phase."""
     changed: list[int] = field(default_factory=lambda: [0, 0])
+    """Time of the last change of `active` in microseconds."""
     total: list[int] = field(default_factory=lambda: [0, 0])
+    """Time with at least one tensor in each kind of phase, in microseconds."""
     first: int | None = None
+    """Time of the first event in microseconds."""
     last: int = 0
+    """Time of the last event in microseconds."""
     wrong: int = 0
+    """Number of events without the fields, or without the begin, that belong to them."""
 
     def block(self, block: bytes) -> None:
+        """Add the events of a block."""
         events = _events(block)
         self.wrong += events.wrong
         if not len(events.begins):
@@ -84,7 +101,7 @@ class _Timeline:
             self.add(kind, np.where(events.begins, 1, -1)[kinds[before:] == kind], times[kinds[before:] == kind])
 
     def add(self, kind: int, changes: np.ndarray, times: np.ndarray) -> None:
-        """Take in that at `times` as many tensors more or fewer as `changes` are in a phase."""
+        """Add changes of the number of tensors in a kind of phase: 1 or -1 at each of `times`, in microseconds."""
         active = np.concatenate([[self.active[kind]], self.active[kind] + np.cumsum(changes)])
         lasted = np.diff(np.concatenate([[self.changed[kind]], times]))
         self.total[kind] += int(lasted[(active[:-1] > 0) & (lasted > 0)].sum())
@@ -94,10 +111,11 @@ class _Timeline:
 
 
 def _events(block: bytes) -> _Events:
-    """The begin and end events of a block, which Horovod writes in one fixed form:
+    """Return the begin and end events of a block.
 
-    `{"ph": "B", "name": "NAME", "ts": 12, "pid": 3},` and `{"ph": "E", "ts": 12, "pid": 3},`, an end with arguments at
-    times. The same bytes are looked at in all events at once, which parsing them one by one would take too long for.
+    Horovod writes them in a fixed form: `{"ph": "B", "name": "NAME", "ts": 12, "pid": 3},` and
+    `{"ph": "E", "ts": 12, "pid": 3},`. Some ends have arguments. This function compares the same bytes of all events at
+    once, because it would take too long to parse the events one by one.
     """
     text = np.frombuffer(block + bytes(64), np.uint8)
     at = np.flatnonzero(text[:-64] == ord("{"))
@@ -105,7 +123,7 @@ def _events(block: bytes) -> _Events:
     at = at[(text[at + 2] == ord("p")) & (text[at + 3] == ord("h")) & ((phase == ord("B")) | (phase == ord("E")))]
     begins = text[at + 8] == ord("B")
     quotes = np.append(np.flatnonzero(text == ord('"')), len(text) - 64)
-    # An end has its time where a begin has its name: past the quote that closes the phase or the name.
+    # The time follows the quote that closes the name of a begin, or the phase of an end.
     name = at[begins] + 21
     closing = at + 9
     closing[begins] = quotes[np.minimum(np.searchsorted(quotes, name), len(quotes) - 1)]
@@ -130,7 +148,10 @@ def _events(block: bytes) -> _Events:
 
 
 def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The decimal numbers at places of a text that ends with 64 zeros; where they end; and whether there are any."""
+    """Return the decimal numbers at the places `at` of a text, the places after them, and whether there is a number.
+
+    The text must end with 64 zero bytes.
+    """
     values, place = np.zeros(len(at), np.int64), np.minimum(at, len(text) - 32)
     start, going = place.copy(), np.ones(len(at), bool)
     for _ in range(_MOST_DIGITS):
@@ -144,9 +165,16 @@ def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def _matched(begins: np.ndarray, tensors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of the ends that have a begin, of these begins, and of the begins without an end, in order.
+    """Match end events with their begins.
 
-    Phases of a tensor lie within each other: an end closes the begin before it at the same depth.
+    Phases of a tensor are nested: an end belongs to the last begin before it at the same depth.
+
+    Args:
+        begins: True for begin events, False for end events, (events,).
+        tensors: number of the tensor of each event, (events,).
+
+    Returns:
+        Indices of the ends that have a begin, of their begins, and of the begins without an end, in order.
     """
     order = np.argsort(tensors, kind="stable")
     depth = np.cumsum(np.where(begins[order], 1, -1))
@@ -163,6 +191,7 @@ def _matched(begins: np.ndarray, tensors: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _read(path: Path, hints: Hints) -> list[RunLog]:
+    """Read a timeline as a run of one epoch."""
     timeline, blocks = _Timeline(), Blocks(path, separator=b"},")
     ends, ranks = b"", 0
     for number, block in enumerate(blocks):
@@ -170,26 +199,27 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
         if number < _BLOCKS_WITH_RANKS:
             ranks = max([ranks, *(int(rank) + 1 for rank in set(_TICK.findall(block)))])
         if len(timeline.open_tensors) > _MOST_OPEN:
-            raise RecordError(f"{path}: more phases are open at once than in a Horovod timeline; leave the file out")
+            raise RecordError(
+                f"{path}: more than {_MOST_OPEN:,} phases are open at once; expected a Horovod timeline. "
+                "Leave the file out"
+            )
         ends = block[-8:]
     if timeline.first is None or timeline.last <= timeline.first:
         raise RecordError(
-            f"{path}: no events of a Horovod timeline in it; expected the file that HOROVOD_TIMELINE names, "
-            "of a run that has exchanged tensors"
+            f"{path}: the file contains no events of a Horovod timeline; expected the file in HOROVOD_TIMELINE of a "
+            "run that has exchanged tensors. Leave it out"
         )
     facts, notes = complete(Facts(workers=ranks or None), path, hints, "the Horovod timeline")
     span = (timeline.last - timeline.first) / 1e6
     negotiation, exchange = (microseconds / 1e6 for microseconds in timeline.total)
     notes.append(
-        f"A timeline has no epochs: its {span:.4g} s count as one. Tensors waited for the last rank in "
-        f"{negotiation / span:.1%} of it and were exchanged in {exchange / span:.1%}."
+        f"A timeline has no epochs: its {span:.4g} s count as one. Tensors waited for the last rank during "
+        f"{negotiation / span:.1%} of this time and were exchanged during {exchange / span:.1%}."
     )
     if not ends.rstrip().endswith(b"]"):
-        notes.append("The timeline breaks off: the run was killed or goes on.")
+        notes.append("The timeline has no end: the run was killed or is still going on.")
     if timeline.wrong:
-        notes.append(
-            f"{count(timeline.wrong, 'event')} without the fields or the beginning that belong to it; left out."
-        )
+        notes.append(f"{count(timeline.wrong, 'event')} without the usual fields, or without a begin; left out.")
     return [
         run_log(
             str(path),
@@ -205,6 +235,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
 
 
 def _begins(head: bytes, _hints: Hints) -> bool:
+    """Return True if a text is a JSON array of trace events."""
     return head.lstrip()[:1] == b"[" and b'"ph":' in head
 
 

@@ -1,7 +1,7 @@
-"""Every plot of a scaling study, described once and drawn twice: for paper by matplotlib and for a browser by plotly.
+"""The plots of a scaling study. Each is described once and drawn twice: by matplotlib for files, by plotly for a page.
 
-`panels`, `steps` and `placement` say what a plot shows, from the tables of `metrics` and the records; `static` and
-`interactive` draw it. Saving is left to `scaling.report`. plotly is loaded by `interactive` alone.
+`panels`, `steps` and `placement` make descriptions of plots (`describe`) from tables and runs. `static` and
+`interactive` draw them. `scaling.report` saves them. Only `interactive` loads plotly.
 """
 
 from scaling.plots.describe import Bars, Cells, Line, Panel, Plot

@@ -1,7 +1,4 @@
-"""Draws plots for a browser: descriptions in, plotly figures out.
-
-Putting them into a page is left to `scaling.report`.
-"""
+"""Draw plots with plotly, for a browser. `scaling.report` puts them into a page."""
 
 from __future__ import annotations
 
@@ -11,8 +8,23 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from scaling.plots.describe import COLOURS, DASHES, GREY, HATCHES, MARKERS, Cells, Line, Panel, Plot, spaced, tint
-from scaling.plots.static import rank_text
+from scaling.plots.describe import (
+    CELL_COLOURS,
+    COLOURS,
+    DASHES,
+    GREY,
+    HATCHES,
+    MARKERS,
+    Cells,
+    Line,
+    Panel,
+    Plot,
+    rank_text,
+    size_limits,
+    size_text,
+    spaced,
+    tint,
+)
 
 __all__ = ["config", "interactive"]
 
@@ -20,7 +32,7 @@ _FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#222222"}
 
 
 def config(plot: Plot) -> dict[str, Any]:
-    """How plotly shows a plot: buttons where there is something to zoom into, none of which sends data anywhere."""
+    """Return the plotly configuration of a plot: zoom buttons for panels, and no button that sends data to a server."""
     return {
         "displayModeBar": False if isinstance(plot, Cells) else "hover",
         "displaylogo": False,
@@ -33,7 +45,7 @@ def config(plot: Plot) -> dict[str, Any]:
 
 
 def interactive(plot: Plot) -> go.Figure:
-    """One plot; hovering tells what its description has to say of a point."""
+    """Return a plot as a plotly figure. Hovering over a point shows its `Line.hover` text."""
     return _cells(plot) if isinstance(plot, Cells) else _panel(plot)
 
 
@@ -88,7 +100,7 @@ def _line(panel: Panel, line: Line, group: str) -> list[Any]:
     marker: dict[str, Any] = {"symbol": MARKERS[line.style % len(MARKERS)][1], "size": 8, "color": colour}
     stroke: dict[str, Any] = {"color": colour, "dash": DASHES[line.style % len(DASHES)][1], "width": 2.2}
     shape = {".4g": ",.4~g", ".1%": ".1%", ".2f": ".2f", ".3f": ".3f"}[panel.digits]
-    # Names of series and ranks come from files: plotly takes them for text with tags, so that < must not be one.
+    # plotly interprets tags in text. Names of series and ranks come from files, so their < must be escaped.
     hover = [_escaped(text, breaks=True) for text in line.hover or [""] * len(x)]
     common: dict[str, Any] = {
         "name": _escaped(line.label),
@@ -128,11 +140,10 @@ def _line(panel: Panel, line: Line, group: str) -> list[Any]:
 
 
 def _cells(plot: Cells) -> go.Figure:
-    """A heat map of which the colour is the worker; the text in a cell says the same."""
+    """Return a heat map. Colour and text of a cell show its workers."""
     height, width = len(plot.rows), len(plot.rows[0])
-    colours = ["#f0f0f0", *(tint(i) for i in range(len(COLOURS)))]
-    number = len(colours)
-    scale = [[(i + end) / number, colour] for i, colour in enumerate(colours) for end in (0, 1)]
+    number = len(CELL_COLOURS)
+    scale = [[(i + end) / number, colour] for i, colour in enumerate(CELL_COLOURS) for end in (0, 1)]
     values: list[list[int | None]] = []
     texts: list[list[str]] = []
     hover: list[list[str]] = []
@@ -170,13 +181,12 @@ def _x_axis(panel: Panel) -> dict[str, Any]:
         return axis | {"type": "category"}
     if not panel.x_ticks:
         return axis | {"rangemode": "tozero", "zeroline": False}
-    shown = spaced(panel.x_ticks)
-    margin = 1.2 * (max(panel.x_ticks) / min(panel.x_ticks)) ** 0.06
+    ticks = spaced(panel.x_ticks)
     return axis | {
         "type": "log",
-        "range": [math.log10(min(panel.x_ticks) / margin), math.log10(max(panel.x_ticks) * margin)],
-        "tickvals": shown,
-        "ticktext": [f"{x:g}" if x < 1e6 else f"{x:.0f}" for x in shown],
+        "range": [math.log10(limit) for limit in size_limits(panel.x_ticks)],
+        "tickvals": ticks,
+        "ticktext": [size_text(x) for x in ticks],
     }
 
 
@@ -186,7 +196,7 @@ def _y_axis(panel: Panel) -> dict[str, Any]:
     if panel.y_scale == "log":
         values = [v for line in panel.lines for v in line.y if math.isfinite(v) and v > 0]
         ticks = _log_ticks(min(values, default=1.0), max(values, default=1.0))
-        # Left to itself plotly labels what lies between decades with a single digit.
+        # By default plotly labels ticks between decades with a single digit.
         axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     if panel.percent:
         axis["tickformat"] = ".0%"
@@ -198,7 +208,7 @@ def _y_axis(panel: Panel) -> dict[str, Any]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of all decades between the values and of one beyond, for who zooms out."""
+    """Return ticks at 1, 2 and 5 in each decade of the values and one decade beyond, for zooming out."""
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     digits: tuple[float, ...] = (1, 2, 5) if high / low < 1e4 else (1,)
     if high / low < 4:
@@ -207,19 +217,19 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _plain(values: Sequence[float]) -> list[float | None]:
-    """As JSON can write them; what is missing is a gap."""
+    """Return values that JSON can represent. None makes a gap."""
     return [float(v) if math.isfinite(v) else None for v in values]
 
 
 def _distance(high: Sequence[float], low: Sequence[float]) -> list[float | None]:
-    # max() of 0 and not-a-number would be 0, an interval of no width.
+    # Skip missing values: max() of 0 and not-a-number would be 0, an interval without width.
     return [None if d is None else max(0.0, d) for d in _plain([a - b for a, b in zip(high, low, strict=True)])]
 
 
 def _owners(ranks: Sequence[int]) -> str:
     if not ranks:
         return "idle"
-    return f"worker{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+    return f"{'worker' if len(ranks) == 1 else 'workers'} {', '.join(map(str, ranks))}"
 
 
 def _faint(colour: str) -> str:
@@ -228,6 +238,6 @@ def _faint(colour: str) -> str:
 
 
 def _escaped(text: str, breaks: bool = False) -> str:
-    # plotly fills %{...} in names and titles with values of its own.
+    # plotly replaces %{...} in names and titles with its own values.
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "&#37;{")
     return escaped.replace("&lt;br&gt;", "<br>") if breaks else escaped

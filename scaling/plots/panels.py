@@ -1,6 +1,6 @@
-"""What the plots of a curve show: time per epoch, speed-up, efficiency, and where the time of an epoch goes.
+"""Descriptions of the plots of a curve: time per epoch, speed-up, efficiency, and the parts of an epoch.
 
-From tables of `metrics` and `models` to descriptions; nothing is computed here but positions.
+They are made from tables of `metrics` and `models`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from scaling.metrics.epochs import unquoted
 from scaling.plots.describe import Bars, Line, Panel, Side
 from scaling.published import Published
+from scaling.records.wording import count
 
-__all__ = ["LEFT_OUT", "breakdown_panels", "curve_panels", "plain", "series_of"]
+__all__ = ["LEFT_OUT", "breakdown_panels", "curve_panels", "series_of"]
 
 _PARTS: Mapping[str, str] = {
     "compute": "computing",
@@ -21,15 +23,18 @@ _PARTS: Mapping[str, str] = {
     "communication": "communication",
     "input": "waiting for input",
 }
-LEFT_OUT = "validation and checkpoints are left out where the logs tell them apart"
+LEFT_OUT = "validation and checkpoints are not included if the logs record them separately"
+"""Definition of the training time, for notes and captions."""
 _MOST_LABELS = 8
+"""Largest number of points whose values are printed beside them."""
 _MOST_BREAKDOWNS = 4
+"""Largest number of series with a plot of the parts of an epoch."""
 _SIDES: Mapping[str, Side] = {"seconds": "above", "speedup": "right", "efficiency": "below"}
-"""Of a point, that the curve leaves free."""
+"""Side of a point that has free space in the plot of a quantity."""
 
 
 def series_of(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The curves in a table with their labels; one without a label where there is no column `series`."""
+    """Return the label and the rows of each series in a table. The label is empty if there is no column `series`."""
     if "series" not in table:
         return [("", table)]
     return [(str(name), part) for name, part in table.groupby("series", sort=False)]
@@ -40,18 +45,21 @@ def curve_panels(
     forecasts: Mapping[str, pd.DataFrame] | None = None,
     published: Sequence[Published] = (),
 ) -> list[Panel]:
-    """Time per epoch, speed-up and efficiency over workers, each with its ideal.
+    """Return panels of time per epoch, speed-up and efficiency over workers, each with the ideal.
 
     Args:
-        curve: as `metrics.curve` gives it, one row or more, of one or several series.
-        forecasts: by series, as `Fit.forecast` gives them.
-        published: what others measured; drawn where they tell the value.
+        curve: result of `metrics.curve`, for one or several series.
+        forecasts: results of `Fit.forecast` by series.
+        published: published studies. Each is drawn in the panels whose quantity it gives, except the speed-up.
     """
     forecasts = forecasts or {}
     curves = series_of(curve)
     ticks = _ticks(curve, forecasts)
     baselines = sorted({int(b) for b in curve["baseline"]})
-    over = f"Speed-up over {_workers(baselines[0])}" if len(baselines) == 1 else "Speed-up over the curve's baseline"
+    if len(baselines) == 1:
+        over = f"Speed-up over {count(baselines[0], 'worker')}"
+    else:
+        over = "Speed-up over the baseline of the curve"
     panels = []
     for name, title, label, scale, digits in (
         ("seconds", "Time per epoch", "Time per epoch (s)", "log", ".4g"),
@@ -65,8 +73,9 @@ def curve_panels(
             for i, (label, _) in enumerate(curves)
             if label in forecasts
         ]
-        known = [_published(name, one, len(curves) + i) for i, one in enumerate(published)]
-        others = [line for line in known if line is not None]
+        lines = [_published(name, one, len(curves) + i) for i, one in enumerate(published)]
+        others = [line for line in lines if line is not None]
+        sources = [one for one, line in zip(published, lines, strict=True) if line is not None]
         panels.append(
             Panel(
                 name=name,
@@ -79,16 +88,20 @@ def curve_panels(
                 percent=name == "efficiency",
                 from_zero=name == "efficiency",
                 digits=digits,
-                caption=_caption(name, bool(forecasts), published if others else ()),
+                caption=_caption(name, bool(forecasts), sources),
             )
         )
     return panels
 
 
 def breakdown_panels(breakdown: pd.DataFrame) -> list[Panel]:
-    """Stacked parts of the epoch for every size, a plot for each series; none where no run tells them."""
+    """Return a panel for each series with the parts of an epoch as stacked bars, one bar for each size.
+
+    Args:
+        breakdown: result of `metrics.breakdown`. It may be empty.
+    """
     return [
-        _breakdown_panel(part, plain(series), number)
+        _breakdown_panel(part, unquoted(series), number)
         for number, (series, part) in enumerate(series_of(breakdown)[:_MOST_BREAKDOWNS])
         if len(part)
     ]
@@ -97,9 +110,9 @@ def breakdown_panels(breakdown: pd.DataFrame) -> list[Panel]:
 def _breakdown_panel(part: pd.DataFrame, series: str, number: int) -> Panel:
     return Panel(
         name="breakdown" if number == 0 else f"breakdown-{number + 1}",
-        title="Where the time of an epoch goes" + (f": {series}" if series else ""),
+        title="Parts of the time of an epoch" + (f": {series}" if series else ""),
         x_label="Workers",
-        y_label="Share of the epoch",
+        y_label="Fraction of the epoch",
         bars=[
             Bars(label=text, y=part[name].fillna(0.0).astype(float).tolist(), style=i)
             for i, (name, text) in enumerate(_PARTS.items())
@@ -108,18 +121,13 @@ def _breakdown_panel(part: pd.DataFrame, series: str, number: int) -> Panel:
         percent=True,
         from_zero=True,
         digits=".1%",
-        caption="Medians over epochs of training time. Waiting for slower ranks is the part of the gradient exchange "
-        "in which faster ranks wait for it to begin; communication is the rest of it.",
+        caption="Medians over epochs, as fractions of the training time. Waiting for slower ranks is the part of the "
+        "gradient exchange in which faster ranks wait for the slowest. Communication is the rest of the exchange.",
     )
 
 
-def plain(series: str) -> str:
-    """A series for people: `precision bf16`, where records hold settings in quotes."""
-    return series.replace("'", "")
-
-
 def _ticks(curve: pd.DataFrame, forecasts: Mapping[str, pd.DataFrame]) -> list[float]:
-    """The sizes measured and, where a forecast goes on, powers of two times the largest until it ends."""
+    """Return the measured sizes, and beyond them doubled sizes up to the end of the forecasts."""
     sizes = sorted({float(n) for n in curve["workers"]})
     last = max((float(table["workers"].max()) for table in forecasts.values()), default=0.0)
     while 2 * sizes[-1] <= last:
@@ -129,7 +137,7 @@ def _ticks(curve: pd.DataFrame, forecasts: Mapping[str, pd.DataFrame]) -> list[f
 
 def _measured(name: str, series: str, table: pd.DataFrame, style: int, curves: int) -> Line:
     return Line(
-        label=plain(series) if curves > 1 and series else "median, 95% interval",
+        label=unquoted(series) if curves > 1 and series else "median, 95% interval",
         x=table["workers"].astype(float).tolist(),
         y=table[name].astype(float).tolist(),
         low=table[f"{name}_low"].astype(float).tolist(),
@@ -141,21 +149,21 @@ def _measured(name: str, series: str, table: pd.DataFrame, style: int, curves: i
 
 
 def _forecast(name: str, series: str, table: pd.DataFrame, style: int, curves: int) -> Line:
-    ahead = table["extrapolated"] if "extrapolated" in table else pd.Series(True, index=table.index)
+    extrapolated = table["extrapolated"] if "extrapolated" in table else pd.Series(True, index=table.index)
     return Line(
-        label=f"{plain(series)}: forecast" if curves > 1 and series else "forecast, 95% band",
+        label=f"{unquoted(series)}: forecast" if curves > 1 and series else "forecast, 95% interval",
         x=table["workers"].astype(float).tolist(),
         y=table[name].astype(float).tolist(),
         low=table[f"{name}_low"].astype(float).tolist(),
         high=table[f"{name}_high"].astype(float).tolist(),
         style=style,
         role="forecast",
-        hover=["extrapolated" if beyond else "within what was measured" for beyond in ahead],
+        hover=["extrapolated" if beyond else "within the measured sizes" for beyond in extrapolated],
     )
 
 
 def _ideals(name: str, curves: Sequence[tuple[str, pd.DataFrame]], sizes: Sequence[float]) -> Iterator[Line]:
-    """One ideal line over all `sizes`, ascending, for every baseline (and for time, every curve) that differs."""
+    """Yield the ideal line of each curve over the ascending `sizes`. Equal lines are drawn once."""
     seen: set[tuple[float, ...]] = set()
     for _, table in curves:
         baseline = float(table["baseline"].iloc[0])
@@ -164,20 +172,20 @@ def _ideals(name: str, curves: Sequence[tuple[str, pd.DataFrame]], sizes: Sequen
         elif name == "speedup":
             values = [n / baseline for n in sizes]
         else:
-            # Where a size was measured its own ideal counts: the events of an epoch change a little with the size.
+            # Use the ideal time of measured sizes: the number of events in an epoch changes a little with the size.
             own = dict(zip(table["workers"].astype(float), table["ideal_seconds"].astype(float), strict=True))
             first = min(own)
-            # In weak scaling the work grows with the workers: ideal is the same time at every size.
+            # In weak scaling the work grows with the workers, so the ideal time is the same at every size.
             weak = "mode" in table and table["mode"].iloc[0] == "weak"
             values = [own.get(n, own[first] * (1 if weak else first / n)) for n in sizes]
         if tuple(values) not in seen:
-            label = "ideal" if not seen else f"ideal from {_workers(int(baseline))}"
+            label = "ideal" if not seen else f"ideal from {count(int(baseline), 'worker')}"
             yield Line(label=label, x=sizes, y=values, role="ideal", named=not seen or name == "speedup")
         seen.add(tuple(values))
 
 
 def _published(name: str, one: Published, style: int) -> Line | None:
-    # A speed-up over another baseline does not belong beside this one's ideal line.
+    # Do not draw a published speed-up: its baseline differs from that of the ideal line.
     if name == "speedup":
         return None
     known = [point for point in one.points if getattr(point, name) is not None]
@@ -194,27 +202,23 @@ def _published(name: str, one: Published, style: int) -> Line | None:
 
 
 def _caption(name: str, forecast: bool, published: Sequence[Published]) -> str:
-    said = []
+    sentences = []
     if name == "seconds":
-        said.append(f"Median over epochs of training time; {LEFT_OUT}.")
+        sentences.append(f"Median training time over epochs; {LEFT_OUT}.")
     if name == "speedup":
-        said.append("Ratio of events per second, over events really processed.")
+        sentences.append("Ratio of the events processed per second to those of the baseline.")
     if name == "efficiency":
-        said.append("Speed-up over the ratio of workers; 100% is ideal.")
+        sentences.append("Speed-up divided by the ratio of workers; 100% is ideal.")
     if forecast:
-        said.append("Dotted: forecast of the fitted model with its 95% band.")
-    said += [f"{one.name}: {one.source}." for one in published]
-    return " ".join(said)
+        sentences.append("Dotted: forecast of the fitted model, with its 95% interval.")
+    sentences += [f"{one.name}: {one.source}." for one in published]
+    return " ".join(sentences)
 
 
 def _hover(row: pd.Series) -> str:
-    said = [f"n = {int(row['n'])}"] if "n" in row else []
+    parts = [count(int(row["n"]), "epoch")] if "n" in row else []
     if "nodes" in row and pd.notna(row["nodes"]):
-        said.insert(0, f"{int(row['nodes'])} nodes")
+        parts.insert(0, count(int(row["nodes"]), "node"))
     if "events_per_second" in row and pd.notna(row["events_per_second"]):
-        said.append(f"{row['events_per_second']:,.0f} events/s")
-    return ", ".join(said)
-
-
-def _workers(number: int) -> str:
-    return f"{number} worker" if number == 1 else f"{number} workers"
+        parts.append(f"{row['events_per_second']:,.0f} events/s")
+    return ", ".join(parts)

@@ -1,7 +1,8 @@
-"""The placement of workers on a node, from the placement report in a run's record: which worker has which CPUs.
+"""Drawings of the CPUs of a node with their workers, from the placement report in a run.jsonl.
 
-A record tells the CPUs and NUMA domains of every worker, and the CPUs that the job has on the node. A CPU belongs to a
-domain here if a worker has it whose CPUs all are of that one domain; others are drawn in rows of their own.
+The report gives the CPUs and NUMA domains of every worker, and the CPUs that the job has on the node. It does not give
+the domain of a CPU. A CPU is drawn in a domain if it belongs to a worker with CPUs in only this domain. The other CPUs
+are drawn in separate rows.
 """
 
 from __future__ import annotations
@@ -11,20 +12,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scaling.plots.describe import Cells
+from scaling.records.wording import count
 
 __all__ = ["placement_plots"]
 
 _WIDEST = 24
-"""CPUs in a row: half a node of Stampede2."""
+"""CPUs in a row: the cores of one socket of a Stampede2 node."""
 _MOST_KINDS = 2
+"""Largest number of different nodes to draw."""
 _MOST_CPUS = 1024
+"""Largest number of CPUs in a drawing."""
 
 
 def placement_plots(placement: Sequence[Mapping[str, Any]]) -> list[Cells]:
-    """A drawing for each kind of node, the most frequent first; none where the record tells no CPUs.
+    """Return a drawing for each group of nodes with the same placement, the largest group first.
+
+    Nodes without readable CPU lists are left out.
 
     Args:
-        placement: a mapping for each rank with host, local_rank, cpus and node_cpus (as `0-11,48`) and domains.
+        placement: a mapping for each rank with host, local_rank, domains, and cpus and node_cpus such as `0-11,48`.
     """
     hosts: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for worker in placement:
@@ -42,6 +48,13 @@ def placement_plots(placement: Sequence[Mapping[str, Any]]) -> list[Cells]:
 
 
 def _node(names: Sequence[str], workers: Sequence[Mapping[str, Any]], number: int) -> Cells | None:
+    """Return the drawing of one node, or None if its CPUs cannot be read.
+
+    Args:
+        names: names of all nodes with this placement.
+        workers: rows of the placement report for the first of these nodes.
+        number: index of the drawing.
+    """
     owners: dict[int, list[int]] = defaultdict(list)
     domain_of: dict[int, str] = {}
     try:
@@ -62,7 +75,7 @@ def _node(names: Sequence[str], workers: Sequence[Mapping[str, Any]], number: in
     for cpu in sorted(owners):
         groups[domain_of[cpu]].append(cpu)
     if idle:
-        # Of one domain only, it is known where the others are.
+        # The domain of idle CPUs is known only if the workers use a single one.
         only = next(iter(groups)) if len(groups) == 1 else "idle"
         groups[only] = sorted([*groups.get(only, []), *idle])
     rows: list[list[tuple[int, tuple[int, ...]] | None]] = []
@@ -73,26 +86,28 @@ def _node(names: Sequence[str], workers: Sequence[Mapping[str, Any]], number: in
             labels.append(name if start == 0 else "")
     width = max(map(len, rows))
     shared = sum(len(ranks) > 1 for ranks in owners.values())
-    said = ["A cell is a CPU (hardware thread) with its number and the local rank of the worker that may run on it."]
-    said += [f"{shared} CPUs are shared by several workers, marked +."] if shared else []
-    said += [f"{len(idle)} CPUs of the job are idle."] if idle else []
-    like = f" and {len(names) - 1} node{'s' * (len(names) > 2)} like it" if len(names) > 1 else ""
+    sentences = ["Each cell is a CPU (hardware thread) with its number and the local rank of its worker."]
+    if shared:
+        sentences.append(f"{count(shared, 'CPU')} {'is' if shared == 1 else 'are'} shared by several workers (+).")
+    if idle:
+        sentences.append(f"{count(len(idle), 'CPU')} of the job {'is' if len(idle) == 1 else 'are'} idle (-).")
+    others = f" and {count(len(names) - 1, 'node')} like it" if len(names) > 1 else ""
     return Cells(
         name="placement" if number == 0 else f"placement-{number + 1}",
-        title=f"Placement of {len(workers)} worker{'s' * (len(workers) > 1)} on {names[0]}{like}",
+        title=f"Placement of {count(len(workers), 'worker')} on {names[0]}{others}",
         rows=[[*row, *([None] * (width - len(row)))] for row in rows],
         labels=labels,
-        caption=" ".join(said),
+        caption=" ".join(sentences),
     )
 
 
 def _cpus(text: str) -> list[int]:
-    """The CPUs of a list such as `0-11,48`. Raises ValueError for anything else."""
-    found: list[int] = []
+    """Return the CPUs of a list such as `0-11,48`. Raises ValueError for any other text."""
+    cpus: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
         if not 0 <= low <= high < 2**16:
             raise ValueError(text)
-        found += range(low, high + 1)
-    return found
+        cpus += range(low, high + 1)
+    return cpus

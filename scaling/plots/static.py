@@ -1,7 +1,6 @@
-"""Draws plots for paper: descriptions in, matplotlib figures out.
+"""Draw plots with matplotlib, for files. `scaling.report` saves them.
 
-Figures are made without pyplot, so that importing this module changes no state of matplotlib. Saving is left to
-`scaling.report`, which draws them `as_text` too: names from files are no formulas.
+Figures are made without pyplot, so that importing this module does not change the state of matplotlib.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from scaling.plots.describe import (
+    CELL_COLOURS,
     COLOURS,
     DASHES,
     GREY,
@@ -30,6 +30,9 @@ from scaling.plots.describe import (
     Panel,
     Plot,
     Side,
+    rank_text,
+    size_limits,
+    size_text,
     spaced,
     tint,
 )
@@ -45,23 +48,21 @@ _OFFSETS: dict[Side, tuple[tuple[int, int], str]] = {
 
 
 def as_text() -> AbstractContextManager[None]:
-    """Within it matplotlib takes `$` for itself: in a name from a file it begins no formula, which might be none."""
+    """Return a context in which matplotlib prints `$` as it is. Names from files can contain it."""
     return matplotlib.rc_context({"text.parse_math": False})
 
 
 def scaling_figure(curve: pd.DataFrame, title: str = "", panels: Sequence[Panel] = ()) -> Figure:
-    """Time per epoch, speed-up and efficiency side by side, with the 95% intervals of the curve as error bars.
+    """Draw time per epoch, speed-up and efficiency side by side, with 95% intervals as error bars.
 
     Args:
-        curve: as `metrics.curve` gives it, one row or more.
-        title: a line on top, such as the model and batch size.
-        panels: what to draw where it is more than the curve: its first three.
+        curve: result of `metrics.curve`.
+        title: heading of the figure, such as the model and batch size.
+        panels: three panels to draw instead of those of the curve, for example with a forecast.
     """
     figure = Figure(figsize=(11.5, 4.0), layout="constrained")
     with as_text():
-        for number, (axes, panel) in enumerate(
-            zip(figure.subplots(1, 3), list(panels)[:3] or curve_panels(curve), strict=True)
-        ):
+        for number, (axes, panel) in enumerate(zip(figure.subplots(1, 3), panels or curve_panels(curve), strict=True)):
             _panel(axes, panel)
             if number == 0:
                 axes.legend(frameon=False, fontsize=9)
@@ -71,7 +72,7 @@ def scaling_figure(curve: pd.DataFrame, title: str = "", panels: Sequence[Panel]
 
 
 def draw(plot: Plot) -> Figure:
-    """One plot as a figure of its own."""
+    """Draw one plot as a figure."""
     with as_text():
         return _figure(plot)
 
@@ -87,13 +88,13 @@ def _figure(plot: Plot) -> Figure:
         _panel(axes, plot)
         if sum(line.named for line in plot.lines) > 1 or plot.bars:
             axes.legend(frameon=False, fontsize=8.5, **_legend_place(plot))
-    # A longer one would squeeze the axes.
+    # Shorten the title: a long one would leave no space for the axes.
     figure.suptitle(plot.title if len(plot.title) < 90 else f"{plot.title[:88]}...", fontsize=11)
     return figure
 
 
 def _legend_place(panel: Panel) -> dict[str, Any]:
-    """Under the axes where bars fill them or many lines cross them."""
+    """Return the place of the legend: below the axes for bars or more than four lines."""
     names = [part.label for part in panel.bars] or [line.label for line in panel.lines if line.named]
     if not panel.bars and len(names) <= 4:
         return {}
@@ -148,7 +149,7 @@ def _line(axes: Axes, panel: Panel, line: Line) -> None:
     )  # fmt: skip
     if line.values:
         offset, side = _OFFSETS[line.values]
-        # Below an error bar, not across it.
+        # Put the text below the error bar, not across it.
         heights = np.where(np.isfinite(low), low, y) if known and line.values == "below" else y
         for workers, value, height in zip(x, y, heights, strict=True):
             axes.annotate(
@@ -170,9 +171,8 @@ def _bars(axes: Axes, panel: Panel) -> None:
 
 
 def _cells(axes: Axes, plot: Cells) -> None:
-    """CPUs as a grid of tinted squares, each with its number and the ranks of its workers."""
+    """Draw CPUs as a grid of coloured squares, each with its number and the ranks of its workers."""
     height, width = len(plot.rows), len(plot.rows[0])
-    colours = ["#f0f0f0", *(tint(i) for i in range(len(COLOURS)))]
     values = np.ma.masked_all((height, width))
     for row, cells in enumerate(plot.rows):
         for column, cell in enumerate(cells):
@@ -184,7 +184,7 @@ def _cells(axes: Axes, plot: Cells) -> None:
             axes.text(column, row, text, ha="center", va="center", fontsize=6.5, linespacing=1.3)
     edges_x, edges_y = np.arange(width + 1) - 0.5, np.arange(height + 1) - 0.5
     axes.pcolormesh(
-        edges_x, edges_y, values, cmap=ListedColormap(colours), vmin=-0.5, vmax=len(colours) - 0.5,
+        edges_x, edges_y, values, cmap=ListedColormap(list(CELL_COLOURS)), vmin=-0.5, vmax=len(CELL_COLOURS) - 0.5,
         edgecolors="white", linewidth=1.5,
     )  # fmt: skip
     axes.invert_yaxis()
@@ -194,24 +194,19 @@ def _cells(axes: Axes, plot: Cells) -> None:
     axes.spines[:].set_visible(False)
 
 
-def rank_text(ranks: Sequence[int]) -> str:
-    """The workers of a CPU in a cell: `w2`, `w0+w1`, a dash where nobody has it."""
-    if len(ranks) > 2:
-        return f"w{ranks[0]}+{len(ranks) - 1}"
-    return "+".join(f"w{rank}" for rank in ranks) or "-"
-
-
 def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
     axes.set_xscale("log", base=2)
-    margin = 1.2 * (max(sizes) / min(sizes)) ** 0.06
-    axes.set_xlim(min(sizes) / margin, max(sizes) * margin)
+    axes.set_xlim(*size_limits(sizes))
     axes.xaxis.set_major_locator(FixedLocator(spaced(sizes)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if x < 1e6 else f"{x:.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: size_text(x)))
 
 
 def _log_scale(axes: Axes) -> None:
-    """Logarithmic in y with ticks at 1, 2, 5, at more digits over less than a decade, and never a sliver."""
+    """Make the y axis logarithmic, over a factor of 4 or more.
+
+    It has ticks at 1, 2 and 5 in each decade, and at more digits if the range is small.
+    """
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     widen = max(1.05, math.sqrt(4 / (high / low)))
@@ -223,11 +218,14 @@ def _log_scale(axes: Axes) -> None:
 
 
 def _top(panel: Panel) -> float:
-    """Over every value and interval; a limit that is far off must not press the rest to the ground."""
+    """Return the upper end of the y axis: above all values and upper limits.
+
+    Limits above twice the largest value are cut off, so that the rest of the plot stays readable.
+    """
     largest = max((v for line in panel.lines for v in line.y if math.isfinite(v)), default=0.0)
     highest = max((v for line in panel.lines for v in line.high or () if math.isfinite(v)), default=0.0)
     top = 1.08 * max(largest, min(highest, 2 * largest))
-    # An efficiency is seen against its ideal of 1.
+    # An efficiency is compared with the ideal of 1.
     return max(1.1, top) if panel.percent else top or 1.0
 
 

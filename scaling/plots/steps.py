@@ -1,6 +1,6 @@
-"""What the plots inside an epoch show: the spread of step times, the slowest rank, and the losses.
+"""Descriptions of plots from inside the epochs: step times, computing time by rank, the slowest rank, and losses.
 
-Taken from runs as they were read; runs that do not tell are left out.
+They are made from the runs. A run whose log lacks a quantity is left out of its plot.
 """
 
 from __future__ import annotations
@@ -8,49 +8,57 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
+from typing import Any
 
-from scaling.metrics.epochs import measured_epochs
+from scaling.metrics.epochs import measured_epochs, unquoted
 from scaling.plots.describe import Line, Panel
-from scaling.plots.panels import plain
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
 __all__ = ["loss_panels", "rank_panel", "slowest_panel", "step_panel"]
 
 _MOST_LINES = 7
+"""Largest number of lines in a plot."""
 _MOST_LOSSES = 8
+"""Largest number of plots of losses."""
 _MOST_SERIES = 2
-"""Of step times, which draw three lines each."""
+"""Largest number of series in the plot of step times, which draws three lines for each."""
 
 
 def step_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: int = 1) -> Panel | None:
-    """Median, 95th percentile and maximum of the seconds of a step over workers; None where no run tells them.
+    """Return a panel of the time of a step over workers: median, 95th percentile and maximum.
 
-    Each point is the median over epochs of all steps on all ranks, its bar the range over epochs.
+    Each epoch has these three numbers, over all its steps and ranks. A point is the median of them over epochs, and its
+    error bar is the range over epochs.
 
     Args:
-        labels: the series of each run; runs of the same series and size are pooled.
+        runs: the runs of a study. Runs of the same series and size are pooled.
+        labels: name of the curve of each run. Empty for one curve.
+        skip_epochs: epochs to skip at the start of each run.
+
+    Returns:
+        The panel, or None if no run has step times.
     """
     pooled: dict[str, dict[int, list[EpochTimes]]] = defaultdict(lambda: defaultdict(list))
-    for run, series in zip(runs, labels or [""] * len(runs), strict=True):
+    for run, series in _labelled(runs, labels):
         epochs = [e for e in _used(run, skip_epochs) if e.step_seconds is not None and e.step_seconds.median > 0]
         if epochs:
             pooled[series][run.workers] += epochs
     lines: list[Line] = []
     for series, sizes in list(pooled.items())[:_MOST_SERIES]:
         for quantile, text in (("median", "median"), ("p95", "95th percentile"), ("max", "slowest step")):
-            found = {workers: [getattr(e.step_seconds, quantile) for e in sizes[workers]] for workers in sorted(sizes)}
+            times = {workers: [getattr(e.step_seconds, quantile) for e in sizes[workers]] for workers in sorted(sizes)}
             lines.append(
-                Line(
-                    label=f"{plain(series)}: {text}" if len(pooled) > 1 and series else text,
-                    x=[float(workers) for workers in found],
-                    y=[median(values) for values in found.values()],
-                    low=[min(values) for values in found.values()],
-                    high=[max(values) for values in found.values()],
+                _range_line(
+                    times,
+                    label=f"{unquoted(series)}: {text}" if len(pooled) > 1 and series else text,
                     style=len(lines),
                     role="measured" if quantile == "median" else "quantile",
-                    hover=[f"{len(values)} epochs, {plain(series)}".rstrip(", ") for values in found.values()],
+                    hover=[
+                        f"{count(len(values), 'epoch')}, {unquoted(series)}".rstrip(", ") for values in times.values()
+                    ],
                 )
             )
     if not lines:
@@ -63,18 +71,24 @@ def step_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         lines=lines,
         x_ticks=sorted({x for line in lines for x in line.x}),
         y_scale="log",
-        caption="Over all steps and ranks of an epoch; bars are the range over epochs. What lies far over the median "
-        "holds every other rank up.",
+        caption="Over all steps and ranks of an epoch; error bars are the range over epochs. All ranks wait for the "
+        "slowest one, so steps far above the median cost time on every rank.",
     )
 
 
 def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: int = 1) -> Panel | None:
-    """Computing time of a step on every rank, of the largest run of each series that tells it; None where none does.
+    """Return a panel of the computing time of a step on every rank, for the largest run of each series.
 
-    Each point is the median over epochs, its bar the range over them.
+    A point is the median over epochs, and its error bar is the range over epochs.
+
+    Args:
+        runs, labels, skip_epochs: as for `step_panel`.
+
+    Returns:
+        The panel, or None if no run has times by rank.
     """
     largest: dict[str, RunLog] = {}
-    for run, series in zip(runs, labels or [""] * len(runs), strict=True):
+    for run, series in _labelled(runs, labels):
         if any(_by_rank(run, skip_epochs)) and (series not in largest or run.workers > largest[series].workers):
             largest[series] = run
     lines = []
@@ -82,14 +96,11 @@ def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         by_rank = {rank: values for rank, values in enumerate(_by_rank(run, skip_epochs)) if values}
         hosts = run.record.header.hosts if run.record else ()
         lines.append(
-            Line(
-                label=f"{plain(series)}, {run.workers} workers" if series else f"{run.workers} workers",
-                x=[float(rank) for rank in by_rank],
-                y=[median(values) for values in by_rank.values()],
-                low=[min(values) for values in by_rank.values()],
-                high=[max(values) for values in by_rank.values()],
+            _range_line(
+                by_rank,
+                label=_name(series, run.workers),
                 style=style,
-                hover=[plain(hosts[rank]) for rank in by_rank] if len(hosts) == run.workers else None,
+                hover=[unquoted(hosts[rank]) for rank in by_rank] if len(hosts) == run.workers else None,
             )
         )
     if not lines:
@@ -101,19 +112,36 @@ def rank_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: 
         y_label="Computing time of a step (s)",
         lines=lines,
         from_zero=True,
-        caption="Without waiting for events or for other ranks, of the largest run; bars are the range over epochs. "
-        "Ranks that stand out hold all others up.",
+        caption="Largest run of each curve, without the wait for input and for other ranks; error bars are the range "
+        "over epochs. All ranks wait for the slowest one.",
+    )
+
+
+def _range_line(values: Mapping[int, Sequence[float]], **fields: Any) -> Line:
+    """Return a line of the medians of `values` over their keys. The error bars are their ranges."""
+    return Line(
+        x=[float(x) for x in values],
+        y=[median(own) for own in values.values()],
+        low=[min(own) for own in values.values()],
+        high=[max(own) for own in values.values()],
+        **fields,
     )
 
 
 def _by_rank(run: RunLog, skip_epochs: int) -> list[list[float]]:
-    """The times of a step that each rank has, over epochs; a rank without one has none."""
+    """Return the computing times of a step on each rank, one for each epoch that has it."""
     epochs = [e.rank_step_seconds for e in _used(run, skip_epochs) if len(e.rank_step_seconds) == run.workers]
     return [[value for value in values if math.isfinite(value)] for values in zip(*epochs, strict=True)]
 
 
 def slowest_panel(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> Panel | None:
-    """Computing time of the slowest rank over the median of ranks, epoch by epoch, a line for each size."""
+    """Return a panel of the computing time of the slowest rank over that of the median rank, or None if no run has it.
+
+    It shows the ratio over epochs, with a line for each series and size.
+
+    Args:
+        runs, labels: as for `step_panel`.
+    """
 
     def hover(run: RunLog, epoch: EpochTimes) -> str:
         record = next((e for e in run.record.epochs if e.epoch == epoch.epoch), None) if run.record else None
@@ -126,18 +154,23 @@ def slowest_panel(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> Panel |
         name="slowest",
         title="The slowest rank",
         x_label="Epoch",
-        y_label="Slowest rank over the median",
+        y_label="Slowest rank / median rank",
         lines=[
-            Line(label="all alike", x=_span(lines), y=[1.0] * len(_span(lines)), role="ideal", named=False),
+            Line(label="all equal", x=_span(lines), y=[1.0] * len(_span(lines)), role="ideal", named=False),
             *lines,
         ],
         digits=".3f",
-        caption="Computing time; 1 where all ranks compute equally fast. In the page a point names the rank.",
+        caption="Ratio of computing times; 1 means that all ranks are equally fast. Move the pointer over a point to "
+        "see which rank was the slowest.",
     )
 
 
 def loss_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Panel]:
-    """A plot for every loss, over epochs, a line for each size."""
+    """Return a panel for each loss over epochs, with a line for each series and size.
+
+    Args:
+        runs, labels: as for `step_panel`.
+    """
     names = list(dict.fromkeys(name for run in runs for epoch in run.epochs for name in epoch.losses))
     panels = []
     files = _file_names(names[:_MOST_LOSSES])
@@ -159,21 +192,25 @@ def loss_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Pane
                 y_label=name.replace("_", " "),
                 lines=lines,
                 y_scale="log" if wide else "linear",
-                caption="Mean over the epoch and over ranks.",
+                caption="Mean over the steps of the epoch and over ranks.",
             )
         )
     return panels
 
 
 def _file_names(names: Sequence[str]) -> list[str]:
-    """What is left of each name in a file's; what is left of several alike is numbered, also where case is one."""
-    found: list[str] = []
+    """Return a file name for each loss.
+
+    Unusual characters become `_`. Equal names get a number, also if they differ only in case, because some file systems
+    ignore case.
+    """
+    result: list[str] = []
     for name in names:
         stem = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:60]
-        taken = {other.lower() for other in found}
+        taken = {other.lower() for other in result}
         tries = (f"{stem}-{number}" if number > 1 else stem for number in itertools.count(1))
-        found.append(next(one for one in tries if one.lower() not in taken))
-    return found
+        result.append(next(one for one in tries if one.lower() not in taken))
+    return result
 
 
 def _by_epoch(
@@ -182,31 +219,46 @@ def _by_epoch(
     value: Callable[[EpochTimes], float],
     hover: Callable[[RunLog, EpochTimes], str],
 ) -> list[Line]:
-    """A line for the first run of every series and size that tells the value; of many, some from small to large."""
-    told: dict[tuple[str, int], RunLog] = {}
-    for run, series in zip(runs, labels or [""] * len(runs), strict=True):
+    """Return a line over epochs for each series and size.
+
+    Each line shows the first run that has the value. If there are too many lines, some are chosen from small to large.
+
+    Args:
+        value: the value of an epoch. Not-a-number if it has none.
+        hover: the text that a browser shows at an epoch.
+    """
+    first: dict[tuple[str, int], RunLog] = {}
+    for run, series in _labelled(runs, labels):
         if any(math.isfinite(value(epoch)) for epoch in run.epochs):
-            told.setdefault((series, run.workers), run)
-    keys = sorted(told)
+            first.setdefault((series, run.workers), run)
+    keys = sorted(first)
     if len(keys) > _MOST_LINES:
         keys = [keys[round(i * (len(keys) - 1) / (_MOST_LINES - 1))] for i in range(_MOST_LINES)]
     several = len({series for series, _ in keys}) > 1
     return [
         Line(
-            label=f"{plain(series)}, {workers} workers"
-            if several and series
-            else f"{workers} worker{'s' * (workers > 1)}",
-            x=[float(epoch.epoch) for epoch in told[series, workers].epochs],
-            y=[value(epoch) for epoch in told[series, workers].epochs],
+            label=_name(series if several else "", workers),
+            x=[float(epoch.epoch) for epoch in first[series, workers].epochs],
+            y=[value(epoch) for epoch in first[series, workers].epochs],
             style=style,
-            hover=[hover(told[series, workers], epoch) for epoch in told[series, workers].epochs],
+            hover=[hover(first[series, workers], epoch) for epoch in first[series, workers].epochs],
         )
         for style, (series, workers) in enumerate(keys)
     ]
 
 
+def _labelled(runs: Sequence[RunLog], labels: Sequence[str]) -> Iterator[tuple[RunLog, str]]:
+    """Return pairs of a run and the name of its curve, which is empty without labels."""
+    return zip(runs, labels or [""] * len(runs), strict=True)
+
+
+def _name(series: str, workers: int) -> str:
+    size = count(workers, "worker")
+    return f"{unquoted(series)}, {size}" if series else size
+
+
 def _used(run: RunLog, skip_epochs: int) -> list[EpochTimes]:
-    """The epochs that the table of epochs uses, by the same rule: never all of them are skipped."""
+    """Return the epochs that `metrics.epochs_table` uses: after the skipped ones, or else the last one."""
     newest = measured_epochs(run)
     return [e for e in newest if e.epoch > run.resumed_epochs + skip_epochs] or newest[-1:]
 

@@ -1,7 +1,7 @@
-"""The schema of what a run says about itself: one JSON object a line in `run.jsonl`.
+"""Records of a training run: their fields, and reading and writing them in the file `run.jsonl`.
 
-A record file holds one header, one line per epoch and one end line; a resumed run appends a further header.
-This package knows how lines are written and read and nothing of who measures or who computes with them.
+The file has one JSON object per line: a header, one line per epoch, and an end. A resumed run appends another header.
+`gan.training` measures and writes the records; other packages read them.
 """
 
 from scaling.records.errors import RecordError, UserError

@@ -1,20 +1,19 @@
-"""The error for everything that a user can correct. All packages derive their own errors from it."""
+"""The error for everything that a user can correct. All packages derive their own errors from it.
+
+Planning a launch must work with the standard library alone, so nothing else is imported here. `commands` turns the
+errors into messages of a command line.
+"""
 
 from __future__ import annotations
-
-import click
 
 __all__ = ["RecordError", "UserError"]
 
 
-class UserError(click.ClickException, ValueError):
+class UserError(ValueError):
     """An error that the user can correct. The message says what was seen, what was expected and what to do.
 
-    Commands print `Error: MESSAGE` and end with exit status 2, without a traceback: click does this for a
-    `ClickException`.
+    Commands print `Error: MESSAGE` and end with exit status 2, without a traceback.
     """
-
-    exit_code = 2
 
     def __init__(self, message: str, *, agreed: bool = False) -> None:
         """Create an error.

@@ -1,4 +1,4 @@
-"""Record files: lines appended and on disk before the training goes on, and read back as a `Run`."""
+"""Write record files line by line, and read them as a `Run`."""
 
 from __future__ import annotations
 
@@ -15,53 +15,63 @@ from scaling.records.schema import End, Epoch, Header
 __all__ = ["RecordWriter", "Run", "read_run"]
 
 _LONGEST_LINE = 1 << 26
-"""Bytes. A header with the placement of 100,000 ranks takes about half of it."""
+"""Most bytes in a line. A header with the placement of 100,000 ranks takes about half of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """A record file, read. After a resume `header` is the newest one, and epochs after the checkpoint that it
-    began from are left out: an epoch run twice counts once, the newest."""
+    """Content of a record file.
+
+    A resumed run trains some epochs again: those after its last checkpoint. Only the newest record of an epoch counts.
+    """
 
     path: Path
+    """Path of the file."""
     header: Header
+    """Newest header."""
     epochs: Sequence[Epoch]
+    """Epochs in order, each once."""
     end: End | None
+    """End of the newest part, or None if it has not ended or was killed."""
     parts: int = 1
     """Number of headers: 1 plus the number of resumes."""
     truncated: bool = False
-    """True where the last line was cut off by a killed writer; the line is left out."""
+    """True if the last line is incomplete, because its writer was killed. This line is not used."""
 
     @property
     def complete(self) -> bool:
+        """True if the run has trained all its epochs."""
         return self.end is not None and self.end.status == "complete"
 
 
 class RecordWriter:
-    """Appends records to a file, each line whole and on disk before the call returns."""
+    """Append records to a file. Each line is complete and on disk before the call returns."""
 
     def __init__(self, path: Path) -> None:
+        """Open a file, and create it and its folder if necessary. Remove an incomplete last line."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_partial_line(path)
         self._file: TextIO = path.open("a", encoding="utf-8")
 
     def write(self, record: Header | Epoch | End) -> None:
+        """Append a record, and sync the file to disk."""
         self._file.write(to_line(record) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 def read_run(path: Path) -> Run:
-    """Read a record file (or the `run.jsonl` of a folder).
+    """Read a record file, or the `run.jsonl` of a folder.
 
-    A last line without its newline is what a killed writer leaves: it is dropped and `truncated` set.
+    A last line without a newline is incomplete, because its writer was killed: it is ignored, and `truncated` is True.
 
     Raises:
-        RecordError: the file is missing, empty, or a whole line in it is no record.
+        RecordError: the file cannot be read, has no header, or has a complete line that is not a record.
     """
     path = path / "run.jsonl" if path.is_dir() else path
     header: Header | None = None
@@ -77,17 +87,20 @@ def read_run(path: Path) -> Run:
             raise RecordError(f"{path}, line {number}: {error}") from error
         if isinstance(record, Header):
             header, parts = record, parts + 1
-            epochs = {number: epoch for number, epoch in epochs.items() if number <= record.resumed_epochs}
+            epochs = {key: epoch for key, epoch in epochs.items() if key <= record.resumed_epochs}
         elif header is None:
             break
         elif isinstance(record, Epoch):
             epochs[record.epoch] = record
     if header is None:
-        raise RecordError(f"{path}: does not begin with a header; expected the run.jsonl of a started run")
+        raise RecordError(
+            f"{path}: the file does not begin with a header; expected the run.jsonl of a run. Give another file, or "
+            "wait until the run has started"
+        )
     return Run(
         path=path,
         header=header,
-        epochs=tuple(epochs[number] for number in sorted(epochs)),
+        epochs=tuple(epochs[key] for key in sorted(epochs)),
         end=record if isinstance(record, End) else None,
         parts=parts,
         truncated=truncated,
@@ -95,20 +108,23 @@ def read_run(path: Path) -> Run:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file with their newlines; of a last line without one, whatever bytes it holds, an empty text."""
+    """Yield the lines of a file with their newlines. A last line without a newline gives an empty string."""
     try:
         with path.open("rb") as file:
             while line := file.readline(_LONGEST_LINE):
                 if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
                     raise RecordError(
-                        f"{path}: a line of more than {_LONGEST_LINE:,} bytes; expected the run.jsonl of a run"
+                        f"{path}: a line has more than {_LONGEST_LINE:,} bytes; expected the run.jsonl of a run. "
+                        "Give another file"
                     )
                 yield line.decode("utf-8") if line.endswith(b"\n") else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: cannot be read ({error}); expected the run.jsonl of a run") from error
+        raise RecordError(
+            f"{path}: cannot be read ({error}); expected the run.jsonl of a run. Check the path and its permissions"
+        ) from error
 
 
 def _drop_partial_line(path: Path) -> None:
-    """Cut off what a killed writer left, so that the next record begins on a line of its own."""
+    """Remove an incomplete last line of a killed writer, so that the next record begins on a new line."""
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)

@@ -1,4 +1,4 @@
-"""A record as a line of JSON, and back. Fields are checked when they are read; files are the business of `files`."""
+"""Turn records into lines of JSON, and back. Reading a line checks the types of its fields."""
 
 from __future__ import annotations
 
@@ -20,43 +20,48 @@ _KINDS: dict[str, type] = {"header": Header, "epoch": Epoch, "end": End}
 
 
 def to_line(record: Header | Epoch | End) -> str:
-    """The JSON line of a record. Numbers that are not finite become null, since JSON has none."""
+    """Return a record as a line of JSON, without a newline.
+
+    Numbers that are not finite become null, because JSON cannot express them.
+    """
     kind = next(name for name, cls in _KINDS.items() if isinstance(record, cls))
     fields = {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
     return json.dumps({"record": kind, "schema": SCHEMA, **fields}, allow_nan=False)
 
 
 def from_line(line: str) -> Header | Epoch | End:
-    """The record of a line. Unknown fields are passed over, so that newer files with more fields can be read.
+    """Return the record of a line. Unknown fields are ignored, so that files of newer versions can be read.
 
     Raises:
-        RecordError: the line is not JSON, of an unknown kind or newer schema, or lacks a field.
+        RecordError: the line is not JSON, its kind or schema is unknown, or a field is missing or has a wrong value.
     """
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not a JSON object: {error}") from error
     if not isinstance(values, dict) or values.get("record") not in tuple(_KINDS):
-        raise RecordError(f"expected an object with 'record' one of {', '.join(_KINDS)}; saw {line[:80]!r}")
+        raise RecordError(f"{line[:80]!r} is not a record; expected an object with 'record' one of {', '.join(_KINDS)}")
     if values.get("schema") != SCHEMA:
-        raise RecordError(f"schema {values.get('schema')!r} is not the {SCHEMA} that this version reads")
+        raise RecordError(
+            f"the schema is {values.get('schema')!r}; expected {SCHEMA}. Read the file with the version that wrote it"
+        )
     record: Header | Epoch | End = _build(_KINDS[values["record"]], values)
     return record
 
 
 @functools.cache
 def _fields(cls: Any) -> tuple[Sequence[str], Sequence[tuple[str, Any]]]:
-    """The fields of a record class without a default, and all of them with their types: looked up once per class."""
+    """Return the names of the fields of a record class that have no default, and the types of all its fields."""
     needed = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
     return tuple(needed), tuple(get_type_hints(cls).items())
 
 
 def _build(cls: type, values: Mapping[str, Any]) -> Any:
-    """An instance of the record class `cls` from the values of a JSON object."""
+    """Return an instance of the record class `cls` with the values of a JSON object."""
     needed, kinds = _fields(cls)
     if missing := [name for name in needed if name not in values]:
         raise RecordError(f"{cls.__name__} record lacks {', '.join(missing)}")
-    # Most values are of their type already; a call for each would double the time of a long record.
+    # Most values have the right type already. A call for each would double the time to read a long record.
     return cls(
         **{
             name: value if type(value := values[name]) is kind and kind is not int else _typed(name, kind, value)
@@ -67,11 +72,15 @@ def _build(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 def _typed(name: str, kind: Any, value: Any) -> Any:
-    """A JSON value as the type of the field `name`; null stands for the number that JSON cannot write."""
+    """Convert a JSON value to the type of the field `name`. A null becomes NaN in a field of numbers.
+
+    Raises:
+        RecordError: the value has another type.
+    """
     origin = get_origin(kind) or kind
     if origin is float and (value is None or type(value) is float):
         return math.nan if value is None else value
-    # An integer of more than 64 bits is no count, and would overflow in a table.
+    # An integer of more than 64 bits cannot be a count, and it would overflow in a table.
     if origin in (int, float) and type(value) is int and abs(value) < 2**63:
         return origin(value)
     if origin is str and isinstance(value, str):
@@ -83,12 +92,12 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
         return {k: _typed(f"{name}.{k}", float, v) for k, v in value.items()} if inner is float else value
     if origin is Sequence and isinstance(value, list):
         return tuple(_typed(f"{name}[{i}]", get_args(kind)[0], v) for i, v in enumerate(value))
-    saw = f"a {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)[:80]
-    raise RecordError(f"{name} is {saw}; expected {origin.__name__}")
+    shown = f"a {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)[:80]
+    raise RecordError(f"{name} is {shown}; expected {origin.__name__}")
 
 
 def _plain(value: Any) -> Any:
-    """A value as `json` writes it; NumPy's numbers and paths occur in settings and losses."""
+    """Convert a value to a type that `json` can write. Settings and losses may hold NumPy numbers and paths."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Real) and not isinstance(value, bool):

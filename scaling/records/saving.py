@@ -1,4 +1,4 @@
-"""Write files so that a reader, or a run that was killed, never sees half of one."""
+"""Write files so that nobody ever sees an incomplete one, even if the writer is killed."""
 
 from __future__ import annotations
 

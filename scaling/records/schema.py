@@ -1,6 +1,7 @@
-"""What a run says about itself: the records and their fields.
+"""Records that a run writes about itself, and the meaning of their fields.
 
-How they are written as lines is in `lines`, how lines stand in a file in `files`.
+A run writes a header when it starts, one record per epoch, and an end. `lines` turns records into lines of JSON, and
+`files` reads and writes the file `run.jsonl`. Times are wall time in seconds.
 """
 
 from __future__ import annotations
@@ -14,51 +15,63 @@ from scaling.records.errors import RecordError
 __all__ = ["SCHEMA", "STATUSES", "End", "Epoch", "Header", "StepTimes"]
 
 SCHEMA = 1
-"""Version of the schema; it grows when a field changes its meaning, not when a field is added."""
+"""Version of the schema. It is increased when a field changes its meaning, but not when a field is added."""
 
 STATUSES = ("complete", "interrupted", "failed")
+"""Values of `End.status`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What was started, where and on how much."""
+    """Start of a run, or of a part of it after a resume: settings, data, nodes and software.
+
+    Raises:
+        RecordError: a count is too small.
+    """
 
     started: str
     """UTC time of the start, ISO 8601."""
     workers: int
     """Number of ranks."""
     nodes: int
-    """Number of distinct hosts."""
+    """Number of different hosts."""
     batch_size: int
-    """Events per worker and step."""
+    """Events per rank and step."""
     global_batch_size: int
-    """Events per step over all workers."""
+    """Events per step over all ranks."""
     train_events: int
-    """Events that one epoch draws from; an epoch processes the largest multiple of the global batch in it."""
+    """Number of training events. An epoch uses the largest multiple of the global batch size."""
     validation_events: int
+    """Number of events that are held out for validation."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The training's settings as given, after defaults."""
+    """All settings of the training by name, with defaults."""
     communicator: str = ""
-    """horovod, mpi or none."""
+    """Library that exchanges the gradients: horovod, mpi or none."""
     hosts: Sequence[str] = ()
-    """Host of every rank, in rank order."""
+    """Host name of each rank, in rank order."""
     placement: Sequence[Mapping[str, Any]] = ()
-    """The placement report: a mapping per rank."""
+    """Placement report of each rank, in rank order: its CPUs, physical cores, NUMA domains and threads."""
     placement_warnings: Sequence[str] = ()
+    """Problems of the placement, one sentence each."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of Python, the libraries and MPI, by name."""
     git_commit: str = ""
+    """Commit of the source tree, with `+` if files were changed since. Empty if the source is not in a repository."""
     precision: Mapping[str, Any] = field(default_factory=dict)
-    """What was asked and whether the processor computes it natively."""
+    """`requested`: value of `--precision`. `computed`: the arithmetic in words. `native`: True if the processor has
+    instructions for it."""
     threads: Mapping[str, Any] = field(default_factory=dict)
-    """Thread counts and environment variables, each with its origin (plan or user)."""
+    """`inter_op`, `intra_op`: TensorFlow's thread counts. `variables`: environment variables by name, each with its
+    value and origin (such as plan or user)."""
     files: Sequence[Mapping[str, Any]] = ()
-    """The data files with their number of events."""
+    """Data files, each with its `path` and number of `events`."""
     parameters: Mapping[str, int] = field(default_factory=dict)
-    """Number of parameters of each network."""
+    """Number of parameters of each network, by its name."""
     resumed_epochs: int = 0
-    """Epochs that were complete already when this part of the run began."""
+    """Number of epochs that were complete when this part of the run started."""
     resumed_steps: int = 0
-    """Steps of the next epoch that were done by then: not 0 after an interruption in the middle of one."""
+    """Number of steps of the next epoch that were done when this part of the run started. Not 0 after an interruption
+    during an epoch."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "workers", "nodes", "batch_size", "global_batch_size")
@@ -67,49 +80,65 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepTimes:
-    """Seconds of a step over all steps of an epoch and all ranks."""
+    """Statistics of the time of a step, over all steps of an epoch and all ranks. NaN if no step was measured."""
 
     median: float
+    """Median in seconds."""
     p95: float
+    """95th percentile in seconds."""
     max: float
+    """Longest step in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:
-    """One epoch. Seconds are wall time on the slowest rank unless a field says otherwise."""
+    """Results and times of one epoch.
+
+    If an interruption split the epoch, this is the record of its last piece: see `resumed_steps`.
+
+    Raises:
+        RecordError: a count or the time is too small.
+    """
 
     epoch: int
-    """Counted from 1."""
+    """Number of the epoch, from 1."""
     seconds: float
-    """Training only: no validation, no checkpoint."""
+    """Seconds of training on the slowest rank, without validation and checkpoint."""
     validation_seconds: float
+    """Seconds of validation on rank 0."""
     checkpoint_seconds: float
+    """Seconds of writing the checkpoint on rank 0."""
     input_seconds: float
-    """Time spent waiting for events, mean over ranks; part of `seconds`."""
+    """Seconds of waiting for events, mean over the ranks. Part of `seconds`."""
     communication_seconds: float
-    """Time from the gradients being ready to their average being there, mean over ranks: transport and
-    waiting for slower ranks; part of `seconds`."""
+    """Seconds between the end of the gradient computation and the arrival of the averaged gradients, mean over the
+    ranks: the transfer, and the wait for slower ranks. Part of `seconds`."""
     events: int
-    """Events really processed, over all ranks."""
+    """Number of events that all ranks processed."""
     steps: int
-    """Of the whole epoch."""
+    """Number of steps of the whole epoch."""
     learning_rate: float
-    """At the last step of the epoch."""
+    """Learning rate of the last step."""
     losses: Mapping[str, float]
-    """Means over the epoch and over ranks."""
+    """Losses by name, mean over the steps of the whole epoch and over the ranks."""
     step_seconds: StepTimes
+    """Seconds per step, with the wait for events and gradients."""
     slowest_rank: int
+    """Number of the rank with the longest computing time, from 0."""
     slowest_host: str
+    """Host name of the slowest rank."""
     slowest_ratio: float
     """Computing time of the slowest rank over the median of all ranks."""
     validation: Mapping[str, float] = field(default_factory=dict)
+    """Losses and errors on the validation events by name. Empty without validation."""
     resumed_steps: int = 0
-    """Steps that an earlier part of the run had done. Times and events here are those of the rest; the losses are
-    means over the whole epoch."""
+    """Number of steps of this epoch that an earlier part of the run did. Times and `events` are those of the remaining
+    steps."""
     slow_ranks: Sequence[Mapping[str, Any]] = ()
-    """Ranks whose computing time is 20% or more over the median of all: rank, host, ratio."""
+    """Ranks whose computing time is at least 1.2 times the median, slowest first: `rank`, `host` and `ratio`."""
     rank_step_seconds: Sequence[float] = ()
-    """Mean computing time of a step on each rank, in rank order: without waiting for events or exchanging gradients."""
+    """Mean seconds of computing per step on each rank, in rank order. This excludes the wait for events and the
+    exchange of gradients."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "epoch")
@@ -118,18 +147,24 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class End:
-    """How the run, or this part of it, ended. Without it the run is going on or was killed."""
+    """End of a run, or of a part of it. A run without an end is still going on, or was killed.
+
+    Raises:
+        RecordError: the status is unknown.
+    """
 
     status: str
     """complete, interrupted or failed."""
     ended: str
+    """UTC time of the end, ISO 8601."""
     seconds: float
-    """Wall time from the header to the end."""
+    """Wall time in seconds from the header to the end."""
     epochs: int
-    """Epochs complete by now, those before a resume included."""
+    """Number of complete epochs, with those of earlier parts of the run."""
     steps: int = 0
-    """Steps of the next epoch that the last checkpoint holds."""
+    """Number of steps of the next epoch that the last checkpoint contains."""
     message: str = ""
+    """Reason of an interruption or a failure."""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

@@ -1,4 +1,4 @@
-"""Words that messages of all packages share."""
+"""Phrases that the messages of all packages use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Writes a report: the page, the table in three forms, and every plot as PNG and SVG. Each file whole or not at all."""
+"""Write the files of a report: the page, the table in three formats, and every plot as PNG and SVG.
+
+A file is written completely or not at all.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +18,29 @@ from matplotlib.figure import Figure
 from scaling.plots import Panel, as_text, draw, scaling_figure
 from scaling.records import RecordError
 from scaling.records.saving import replacing, save_text
-from scaling.report.making import Report
+from scaling.report.contents import Report
 from scaling.report.page import page
 from scaling.report.text import markdown
 
 __all__ = ["as_json", "write_report", "write_text"]
 
 _DPI = 160
+"""Resolution of the PNG files."""
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
-    """Write scaling.html, .csv, .json, .md, .png and .svg (the curve), and every plot alone as .png and .svg, into the
-    folder `out` (made if missing); their paths.
+    """Write a report to the folder `out`, which is created if missing.
 
-    The same runs give the same bytes.
+    The files are scaling.html, .csv, .json and .md, the curve as scaling.png and .svg, and each plot as NAME.png and
+    NAME.svg. The same runs give the same bytes.
+
+    Returns:
+        The paths of the files, scaling.html first.
 
     Raises:
-        RecordError: the folder cannot be made or written.
+        RecordError: the folder cannot be created or written.
     """
     plots = report.plots()
-    # What is drawn in three panels takes no legend for more than two lines: those are in the single plots.
     three = [plot for plot in plots[:3] if isinstance(plot, Panel)]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -53,18 +59,18 @@ def write_report(report: Report, out: Path) -> list[Path]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """All numbers of a report as JSON can write them; null is what is not known."""
+    """Return all numbers of a report as JSON values. Unknown numbers are None."""
     return {
         "title": report.title,
         "notes": list(report.notes),
-        "curve": _records(report.curve),
-        "breakdown": _records(report.breakdown),
+        "curve": _rows(report.curve),
+        "breakdown": _rows(report.breakdown),
         "models": {
             series: {
                 "model": fit.model.name,
-                "parameters": _records(fit.parameters()),
+                "parameters": _rows(fit.parameters()),
                 "errors": dict(fit.errors),
-                "forecast": _records(fit.forecast(report.asked[series])),
+                "forecast": _rows(fit.forecast(report.forecast_workers[series])),
             }
             for series, fit in report.fits.items()
         },
@@ -83,13 +89,13 @@ def as_json(report: Report) -> dict[str, Any]:
                 "status": run.status,
                 "settings": dict(run.settings),
             }
-            for run, series in zip(report.runs, report.labels or [""] * len(report.runs), strict=True)
+            for run, series in zip(report.runs, report.labels, strict=True)
         ],
     }
 
 
 def _by_size(curve: pd.DataFrame) -> pd.DataFrame:
-    """The curve with its sizes first, as scripts that read columns by their place expect."""
+    """Return the curve with the column series last. Scripts that read columns by position expect the sizes first."""
     return curve[[*(name for name in curve.columns if name != "series"), *(["series"] if "series" in curve else [])]]
 
 
@@ -97,7 +103,7 @@ def _point(point: Any) -> dict[str, Any]:
     return {name: getattr(point, name) for name in ("workers", "nodes", "seconds", "efficiency", "relation")}
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): _value(value) for name, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -111,9 +117,9 @@ def _value(value: Any) -> Any:
 def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
     options: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": _DPI}, "svg": {"metadata": {"Date": None}}}
     written = []
-    # SVG ids are random unless salted.
+    # Without a salt the ids in an SVG file are random.
     with matplotlib.rc_context({"svg.hashsalt": "scaling"}), as_text():
-        # The layout is the same for both kinds, and to find it takes as long as to draw.
+        # Compute the layout once for both formats: it takes as long as drawing.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for kind, settings in options.items():
@@ -124,11 +130,10 @@ def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
     return written
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file whole; its path. Raises RecordError where it cannot be written."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text file completely. Raises RecordError if it cannot be written."""
     try:
         save_text(path, text)
-        return path
     except OSError as error:
         raise RecordError(f"{path} cannot be written ({error}); choose another file with --out") from error
 

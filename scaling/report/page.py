@@ -1,13 +1,13 @@
-"""The HTML page of a report: one file that opens from disk and asks nothing of a network.
+"""The HTML page of a report: one file that opens from disk and needs no network.
 
-The layout is in `page.html.jinja`; what is text comes escaped from there, and the content security policy of the page
-forbids it to load anything.
+The layout is in `page.html.jinja`. The template escapes all text, and the content security policy of the page forbids
+loading anything.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,15 +16,25 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from scaling.metrics import PARTS
+from scaling.metrics.epochs import unquoted
 from scaling.plots import Plot
 from scaling.plots.interactive import config, interactive
-from scaling.plots.panels import plain
-from scaling.report.making import Report
-from scaling.report.text import cells, explained, figures, fitted, forecast_cells, parameter_cells
+from scaling.records.wording import count
+from scaling.report.contents import Report
+from scaling.report.text import (
+    column_notes,
+    curve_cells,
+    figures,
+    fit_text,
+    forecast_cells,
+    interval_text,
+    parameter_cells,
+)
 
 __all__ = ["page"]
 
 _WIDE = ("placement", "placement-2")
+"""Names of the plots that take the full width of the page."""
 _NUMBERS = {
     "workers": "workers",
     "nodes": "nodes",
@@ -37,12 +47,17 @@ _NUMBERS = {
     "node-h/epoch": "node_hours",
     "core-h/epoch": "core_hours",
 }
-"""Column of the curve behind a column of the table."""
+"""Column of the curve for each numeric column of the table."""
 _MOST_RUNS = 300
+"""Largest number of runs in the list of runs."""
+_MOST_SLOW = 20
+"""Largest number of rows in the table of slow ranks."""
+_MOST_WARNINGS = 20
+_MOST_VERSIONS = 10
 
 
 def page(report: Report, plots: Sequence[Plot]) -> str:
-    """The page, with all plots interactive and the library that draws them inside."""
+    """Return the page as HTML, with interactive plots and the library that draws them."""
     environment = Environment(
         loader=PackageLoader("scaling.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -68,25 +83,23 @@ def page(report: Report, plots: Sequence[Plot]) -> str:
             for plot in plots
         ],
         table=_table(report.curve),
-        explained=explained(report.curve),
+        column_notes=column_notes(report.curve),
         forecasts=_forecasts(report),
-        shares=_shares(report.breakdown),
+        efficiencies=_efficiencies(report.breakdown),
         slow=_slow_ranks(report),
         notes=report.notes,
         warnings=_warnings(report),
         runs=[
             {
                 "source": run.source,
-                "series": plain(series),
+                "series": unquoted(series),
                 "format": run.format,
                 "workers": run.workers,
                 "nodes": "-" if run.nodes is None else run.nodes,
                 "epochs": len(run.epochs),
                 "status": run.status,
             }
-            for run, series in list(zip(report.runs, report.labels or [""] * len(report.runs), strict=True))[
-                :_MOST_RUNS
-            ]
+            for run, series in list(zip(report.runs, report.labels, strict=True))[:_MOST_RUNS]
         ],
         more_runs=max(0, len(report.runs) - _MOST_RUNS),
         versions=_versions(report),
@@ -95,44 +108,44 @@ def page(report: Report, plots: Sequence[Plot]) -> str:
 
 def _summary(report: Report) -> str:
     sizes = report.curve["workers"]
-    repeated = f"{len(report.runs)} run{'s' * (len(report.runs) != 1)} on " if report.runs else ""
-    return f"{repeated}{sizes.min()} to {sizes.max()} workers"
+    runs = f"{count(len(report.runs), 'run')} on " if report.runs else ""
+    smallest = f"{sizes.min()} to " if sizes.min() < sizes.max() else ""
+    return f"{runs}{smallest}{count(int(sizes.max()), 'worker')}"
 
 
 def _tiles(report: Report) -> Iterator[Mapping[str, str]]:
-    """The largest size of the first curve in four numbers."""
+    """Yield the main numbers of the largest size of the first curve."""
     first = report.curve["series"].iloc[0] if "series" in report.curve else None
     own = report.curve if first is None else report.curve[report.curve["series"] == first]
     row = own.loc[own["workers"].idxmax()]
-    nodes = "" if pd.isna(row["nodes"]) else f" on {int(row['nodes'])} node{'s' * (int(row['nodes']) > 1)}"
-    yield {"head": "Largest size", "value": f"{int(row['workers']):,}", "note": f"workers{nodes}"}
-    yield {"head": "Time per epoch", "value": f"{figures(row['seconds'])} s", "note": _between(row, "seconds", figures)}
+    number, _, unit = count(int(row["workers"]), "worker").partition(" ")
+    nodes = "" if pd.isna(row["nodes"]) else f" on {count(int(row['nodes']), 'node')}"
+    curve = f", {unquoted(str(first))}" if first else ""
+    yield {"head": "Largest size", "value": number, "note": f"{unit}{nodes}{curve}"}
+    seconds = _interval(row, "seconds", figures)
+    yield {"head": "Time per epoch", "value": f"{figures(row['seconds'])} s", "note": seconds}
     yield {
         "head": "Speed-up",
         "value": f"{row['speedup']:.2f}",
-        "note": f"over {_workers(int(row['baseline']))}, ideal {row['ideal_speedup']:.4g}",
+        "note": f"over {count(int(row['baseline']), 'worker')}, ideal {row['ideal_speedup']:.4g}",
     }
     yield {
         "head": "Parallel efficiency",
         "value": f"{row['efficiency']:.1%}",
-        "note": _between(row, "efficiency", "{:.1%}".format),
+        "note": _interval(row, "efficiency", "{:.1%}".format),
     }
     if "node_hours" in row and pd.notna(row["node_hours"]):
         yield {"head": "Cost of an epoch", "value": figures(row["node_hours"]), "note": "node-hours"}
 
 
-def _workers(number: int) -> str:
-    return f"{number} worker{'s' * (number > 1)}"
-
-
-def _between(row: pd.Series, name: str, text: Any) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return "no interval" if pd.isna(low) or pd.isna(high) else f"95%: {text(low)} .. {text(high)}"
+def _interval(row: pd.Series, name: str, text: Callable[[float], str]) -> str:
+    [interval] = interval_text([row[f"{name}_low"]], [row[f"{name}_high"]], text)
+    return "no interval" if interval == "-" else f"95% interval {interval}"
 
 
 def _table(curve: pd.DataFrame) -> Mapping[str, Any]:
-    """Heads and rows; a cell has its text and, where it is a number of the curve, the number as the CSV holds it."""
-    shown = cells(curve)
+    """Return the heads and rows of the table. A numeric cell also has its column and value as in the CSV file."""
+    shown = curve_cells(curve)
     rows = []
     for number, texts in enumerate(shown.to_numpy().tolist()):
         row = curve.iloc[number]
@@ -156,25 +169,24 @@ def _plain_table(table: pd.DataFrame) -> Mapping[str, Any]:
 
 
 def _forecasts(report: Report) -> list[Mapping[str, Any]]:
-    tables = forecast_cells(report)
     return [
         {
-            "series": plain(series),
-            "said": fitted(report, series),
-            "table": _plain_table(tables[series]),
+            "series": unquoted(series),
+            "text": fit_text(report, series),
+            "table": _plain_table(forecast_cells(report, series)),
             "parameters": _plain_table(parameter_cells(fit.parameters())),
         }
         for series, fit in report.fits.items()
     ]
 
 
-def _shares(breakdown: pd.DataFrame) -> Mapping[str, Any] | None:
-    """POP's efficiencies beside the rank that was slowest most often."""
+def _efficiencies(breakdown: pd.DataFrame) -> Mapping[str, Any] | None:
+    """Return a table with the efficiencies of POP, the parts of an epoch and the rank that was slowest most often."""
     if breakdown.empty:
         return None
     shown = pd.DataFrame()
     if breakdown["series"].nunique() > 1:
-        shown["series"] = breakdown["series"].map(plain)
+        shown["series"] = breakdown["series"].map(unquoted)
     shown["workers"] = breakdown["workers"].astype(str)
     for name in ("parallel_efficiency", "load_balance", "communication_efficiency", "computation_scaling", *PARTS[2:]):
         shown[name.replace("_", " ")] = breakdown[name].map(lambda value: "-" if pd.isna(value) else f"{value:.1%}")
@@ -186,31 +198,32 @@ def _shares(breakdown: pd.DataFrame) -> Mapping[str, Any] | None:
 
 
 def _slow_ranks(report: Report) -> Mapping[str, Any] | None:
-    """Ranks that computed 20% or more over the median in any epoch, worst first."""
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    """Return a table of the ranks that were marked as slow in any epoch, or None. The slowest rank is first."""
+    ratios: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for run in report.runs:
         for epoch in run.record.epochs if run.record else ():
             for slow in epoch.slow_ranks:
                 ratio = slow.get("ratio")
                 if isinstance(ratio, (int, float)):
-                    found[str(slow.get("host", "?")), str(slow.get("rank", "?")), run.source].append(float(ratio))
-    if not found:
+                    ratios[str(slow.get("host", "?")), str(slow.get("rank", "?")), run.source].append(float(ratio))
+    if not ratios:
         return None
-    worst = sorted(found.items(), key=lambda item: -max(item[1]))[:20]
+    worst = sorted(ratios.items(), key=lambda item: -max(item[1]))[:_MOST_SLOW]
     return {
-        "heads": ["host", "rank", "epochs", "worst ratio", "run"],
-        "rows": [[host, rank, len(ratios), f"{max(ratios):.2f}", path] for (host, rank, path), ratios in worst],
+        "heads": ["host", "rank", "slow epochs", "largest ratio", "run"],
+        "rows": [[host, rank, len(own), f"{max(own):.2f}", path] for (host, rank, path), own in worst],
     }
 
 
 def _warnings(report: Report) -> list[str]:
-    said = (w for run in report.runs if run.record for w in run.record.header.placement_warnings)
-    return list(dict.fromkeys(map(str, said)))[:20]
+    """Return the warnings about placement of all runs, each once."""
+    warnings = (w for run in report.runs if run.record for w in run.record.header.placement_warnings)
+    return list(dict.fromkeys(map(str, warnings)))[:_MOST_WARNINGS]
 
 
 def _versions(report: Report) -> list[str]:
-    """What ran, each combination once."""
-    found: dict[str, None] = {}
+    """Return the versions of the software of all runs, each combination once."""
+    versions: dict[str, None] = {}
     for run in report.runs:
         if run.record is None:
             continue
@@ -218,5 +231,5 @@ def _versions(report: Report) -> list[str]:
         parts = [f"{name} {version}" for name, version in header.versions.items()]
         parts += [f"commit {header.git_commit[:12]}"] if header.git_commit else []
         if parts:
-            found[", ".join(parts)] = None
-    return list(found)[:10]
+            versions[", ".join(parts)] = None
+    return list(versions)[:_MOST_VERSIONS]

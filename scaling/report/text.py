@@ -1,31 +1,45 @@
-"""The tables of a report for people: lines for a terminal, Markdown, and cells for the page."""
+"""The tables of a report as text: lines for a terminal, Markdown, and cells for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
 
-from scaling.plots.panels import LEFT_OUT, plain
-from scaling.report.making import Report
+from scaling.metrics.epochs import unquoted
+from scaling.models.laws import PARAMETERS
+from scaling.plots.panels import LEFT_OUT
+from scaling.records.wording import count
+from scaling.report.contents import Report
 
-__all__ = ["cells", "explained", "figures", "forecast_text", "markdown", "table_text"]
+__all__ = [
+    "column_notes",
+    "curve_cells",
+    "figures",
+    "fit_text",
+    "forecast_cells",
+    "forecast_text",
+    "interval_text",
+    "markdown",
+    "parameter_cells",
+    "table_text",
+]
 
 
 def table_text(report: Report) -> str:
-    """The table and its notes as lines for a terminal; `-` is what the runs do not tell."""
-    lines = [_lines(cells(report.curve)), "", explained(report.curve), *(f"Note: {note}" for note in report.notes)]
-    return "\n".join(lines)
+    """Return the table and its notes for a terminal. `-` means not known."""
+    notes = [column_notes(report.curve), *(f"Note: {note}" for note in report.notes)]
+    return "\n".join([_lines(curve_cells(report.curve)), "", *notes])
 
 
 def markdown(report: Report) -> str:
-    """The same as a Markdown document, with the forecast where there is one."""
-    parts = [f"# Scaling: {report.title}" if report.title else "# Scaling", _markdown_table(cells(report.curve))]
-    parts.append(explained(report.curve))
+    """Return the table, the notes and any forecasts as a Markdown document."""
+    parts = [f"# Scaling: {report.title}" if report.title else "# Scaling", _markdown_table(curve_cells(report.curve))]
+    parts.append(column_notes(report.curve))
     for series, fit in report.fits.items():
-        name = f" of {plain(series)}" if series else ""
-        parts += [f"## Forecast{name}", fitted(report, series), _markdown_table(_forecast_cells(report, series))]
+        name = f" of {unquoted(series)}" if series else ""
+        parts += [f"## Forecast{name}", fit_text(report, series), _markdown_table(forecast_cells(report, series))]
         parts.append(_markdown_table(parameter_cells(fit.parameters())))
     if report.notes:
         parts.append("\n".join(f"- {_one_line(note)}" for note in report.notes))
@@ -33,43 +47,44 @@ def markdown(report: Report) -> str:
 
 
 def forecast_text(report: Report) -> str:
-    """The forecasts of a report for a terminal, each with its model and what the parameters are."""
-    said = []
+    """Return the forecasts for a terminal, each with its model and the parameters of it."""
+    parts = []
     for series, fit in report.fits.items():
         if len(report.fits) > 1:
-            said.append(f"{plain(series)}:")
-        said += [fitted(report, series), "", _lines(_forecast_cells(report, series)), ""]
-        said += [_lines(parameter_cells(fit.parameters())), ""]
-    return "\n".join(said).rstrip()
+            parts.append(f"{unquoted(series)}:")
+        parts += [fit_text(report, series), "", _lines(forecast_cells(report, series)), ""]
+        parts += [_lines(parameter_cells(fit.parameters())), ""]
+    return "\n".join(parts).rstrip()
 
 
-def fitted(report: Report, series: str) -> str:
-    """One paragraph on a fit: which model, how well it predicts, and where the forecast leaves what was measured."""
+def fit_text(report: Report, series: str) -> str:
+    """Return a paragraph on a fit: its model, its prediction error, and which forecasts are extrapolated."""
     fit = report.fits[series]
-    said = [
-        f"Model: {fit.model.name}, fitted to {len(fit.measured)} sizes from {fit.measured[0]} to {fit.measured[-1]}."
+    sentences = [
+        f"Model: {fit.model.name} ({fit.model.label}), fitted to {len(fit.measured)} sizes from {fit.measured[0]} to "
+        f"{count(int(fit.measured[-1]), 'worker')}."
     ]
     if fit.errors:
         order = sorted(fit.errors.items(), key=lambda item: item[1])
         errors = ", ".join(f"{name} {error:.1%}" for name, error in order)
-        said.append(f"Error of predicting sizes left out of the fit: {errors}.")
-    beyond = [n for n in report.asked[series] if not fit.measured[0] <= n <= fit.measured[-1]]
+        sentences.append(f"Error when predicting sizes outside the fit: {errors}.")
+    beyond = [n for n in report.forecast_workers[series] if not fit.measured[0] <= n <= fit.measured[-1]]
     if beyond:
-        said.append(
-            f"Extrapolated at {', '.join(map(str, beyond))} workers: the band holds what the points leave open, not "
-            "what no measured size shows."
+        sentences.append(
+            f"Extrapolated at {', '.join(map(str, beyond))} workers: the intervals include the uncertainty of the fit, "
+            "but not effects that no measured size shows."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
-def cells(curve: pd.DataFrame) -> pd.DataFrame:
-    """The table of a curve as text, with the columns that a reader needs."""
+def curve_cells(curve: pd.DataFrame) -> pd.DataFrame:
+    """Return the main columns of a curve as text."""
     columns: dict[str, Any] = {}
     if curve["series"].nunique() > 1 if "series" in curve else False:
-        columns["series"] = curve["series"].map(plain)
+        columns["series"] = curve["series"].map(unquoted)
     columns |= {
         "workers": curve["workers"].astype(str),
-        "nodes": curve["nodes"].map(_count),
+        "nodes": curve["nodes"].map(_whole),
         "runs": curve["runs"].astype(str),
         "n": curve["n"].astype(str),
         "s/epoch": curve["seconds"].map(figures),
@@ -86,25 +101,24 @@ def cells(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def parameter_cells(parameters: pd.DataFrame) -> pd.DataFrame:
-    """The parameters of a fit as text."""
+    """Return the result of `Fit.parameters` as text, with the meaning of each parameter."""
     return pd.DataFrame(
         {
             "parameter": parameters["parameter"],
             "value": parameters["value"].map(_small),
-            "95% interval": [
-                "-" if pd.isna(low) else f"{_small(low)} .. {_small(high)}"
-                for low, high in zip(parameters["low"], parameters["high"], strict=True)
-            ],
+            "95% interval": interval_text(parameters["low"], parameters["high"], _small),
+            "meaning": parameters["parameter"].map(PARAMETERS),
         }
     )
 
 
-def _forecast_cells(report: Report, series: str) -> pd.DataFrame:
-    table = report.fits[series].forecast(report.asked[series])
+def forecast_cells(report: Report, series: str) -> pd.DataFrame:
+    """Return the forecast of a series as text."""
+    table = report.fits[series].forecast(report.forecast_workers[series])
     return pd.DataFrame(
         {
             "workers": table["workers"].astype(str),
-            "nodes": table["nodes"].map(_count),
+            "nodes": table["nodes"].map(_whole),
             "s/epoch": table["seconds"].map(figures),
             "95% interval": _interval(table, "seconds", figures),
             "speed-up": table["speedup"].map("{:.2f}".format),
@@ -115,43 +129,51 @@ def _forecast_cells(report: Report, series: str) -> pd.DataFrame:
     )
 
 
-def forecast_cells(report: Report) -> Mapping[str, pd.DataFrame]:
-    """The forecasts as text, by series."""
-    return {series: _forecast_cells(report, series) for series in report.fits}
-
-
-def explained(curve: pd.DataFrame) -> str:
-    """What the columns mean."""
+def column_notes(curve: pd.DataFrame) -> str:
+    """Return sentences that define the columns of the table."""
     baselines = sorted({int(n) for n in curve["baseline"]})
     if len(baselines) == 1:
-        base = f"{baselines[0]} {'worker' if baselines[0] == 1 else 'workers'}"
+        base = count(baselines[0], "worker")
     else:
-        base = f"{', '.join(map(str, baselines))} workers, of each curve its own"
-    kept = {"strong": " The global batch is kept.", "weak": " Events per worker are kept."}
+        base = f"{', '.join(map(str, baselines))} workers, one for each curve"
+    kept = {
+        "strong": " Strong scaling: the global batch is the same for all sizes.",
+        "weak": " Weak scaling: the events per worker are the same for all sizes.",
+    }
     return (
-        f"Medians over n epochs of training time; {LEFT_OUT}. Baseline: {base}. Speed-up is "
-        f"the ratio of events/s.{kept.get(str(curve['mode'].iloc[0]), '')}"
+        f"Times are medians of the training time over n epochs; {LEFT_OUT}. Speed-up is the ratio of events/s to "
+        f"those of the baseline. Baseline: {base}.{kept.get(str(curve['mode'].iloc[0]), '')}"
     )
 
 
 def figures(value: float) -> str:
-    """Four significant figures, without an exponent in the range of times and rates; `-` for what is not known."""
+    """Return a time or rate with four significant figures and no exponent, or `-` if it is missing."""
     if pd.isna(value):
         return "-"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def interval_text(lows: Iterable[float], highs: Iterable[float], text: Callable[[float], str]) -> list[str]:
+    """Return intervals such as `1.5 .. 2`, or `-` if a limit is missing.
+
+    Args:
+        lows, highs: the limits.
+        text: formats a limit.
+    """
+    limits = zip(lows, highs, strict=True)
+    return ["-" if pd.isna(low) or pd.isna(high) else f"{text(low)} .. {text(high)}" for low, high in limits]
 
 
 def _small(value: float) -> str:
     return "-" if pd.isna(value) else f"{value:.3g}"
 
 
-def _count(value: Any) -> str:
+def _whole(value: Any) -> str:
     return "-" if pd.isna(value) else str(int(value))
 
 
 def _interval(table: pd.DataFrame, name: str, text: Callable[[float], str]) -> list[str]:
-    limits = zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
-    return ["-" if pd.isna(low) or pd.isna(high) else f"{text(low)} .. {text(high)}" for low, high in limits]
+    return interval_text(table[f"{name}_low"], table[f"{name}_high"], text)
 
 
 def _lines(table: pd.DataFrame) -> str:
@@ -161,7 +183,7 @@ def _lines(table: pd.DataFrame) -> str:
 def _markdown_table(table: pd.DataFrame) -> str:
     rows = [[_one_line(str(cell)).replace("|", "\\|") for cell in row] for row in table.to_numpy().tolist()]
     heads = [str(name).strip() for name in table.columns]
-    marks = ["---:" if name not in ("series", "parameter", "") else "---" for name in heads]
+    marks = ["---:" if name not in ("series", "parameter", "meaning", "") else "---" for name in heads]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, marks, *rows))
 
 

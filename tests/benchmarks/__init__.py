@@ -1,1 +1,1 @@
-"""Measurements that are run by hand. Tests assert no times; some assert what is counted here."""
+"""Benchmarks to run by hand. Tests never check times; some check what the benchmarks count."""

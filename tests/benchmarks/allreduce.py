@@ -1,8 +1,8 @@
-"""The exchange of one network's gradients between ranks of this machine, by what carries it.
+"""Measure the exchange of one network's gradients between ranks of this machine, by transport.
 
-`plain` is MPI_Allreduce between two NumPy buffers, `mpi` and `horovod` are the launcher's communicators called as the
-step calls them, `gloo` is Horovod without MPI. Every one has ranks of its own, since Horovod's background thread slows
-its neighbours down.
+`plain` is MPI_Allreduce between two NumPy buffers. `mpi` and `horovod` are the launcher's communicators, called as the
+step calls them. `gloo` is Horovod without MPI. Each transport has its own ranks, since Horovod's background thread
+slows other work on its core.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from tests.benchmarks.process import ROOT, Job, Say, cores, mpirun, python, rank
 __all__ = ["SIZES", "measure"]
 
 SIZES = {"generator": 872_948, "discriminator": 73_450}
-"""Values in an update's gradients, original filters."""
+"""Values in the gradients of an update, original filters."""
 EXTRA = 5
-"""The losses and the wish to stop travel with them."""
+"""Values that travel with the gradients: the losses and the wish to stop."""
 EXCHANGES = 25
 PASSES = ((2, 2), (4, 1))
-"""Ranks and how often they are started: one start may be luckier than another."""
+"""Number of ranks and of their starts; the time differs from start to start."""
 Exchange = Callable[[], object]
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Milliseconds on rank 0 between a barrier and having the mean."""
+    """Return the milliseconds on rank 0 from a barrier to the mean."""
     figures = []
     for ranks, passes in ((2, 1),) if job.quick else PASSES:
         crowded = f"{ranks} ranks on {cores()} cores" if ranks > cores() else ""
         found: dict[str, list[float]] = {}
         for turn in range(passes):
             transports = ["plain", "mpi", "horovod"]
-            missing = "Horovod cannot be loaded"
+            missing = "Horovod does not load"
             for transport in transports:
                 say(f"{transport}, {ranks} ranks, pass {turn + 1}")
                 try:
                     times, remark = _run(transport, ranks)
                 except RuntimeError as error:
-                    # An mpirun fails to start now and then on a crowded machine.
-                    say(f"again, after: {error}")
+                    # mpirun sometimes fails to start on a crowded machine.
+                    say(f"trying again after an error: {error}")
                     times, remark = _run(transport, ranks)
                 for name, values in times.items():
                     found.setdefault(f"{name}/{transport}", []).extend(values)
@@ -64,7 +64,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
 
 
 def _run(transport: str, ranks: int) -> tuple[dict[str, list[float]], str]:
-    """Milliseconds by network, and why Gloo cannot be measured, which only a rank with Horovod knows."""
+    """Return milliseconds by network, and the reason if Horovod has no Gloo; only a rank with Horovod knows it."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "times.json")
         start = mpirun(ranks)
@@ -76,13 +76,15 @@ def _run(transport: str, ranks: int) -> tuple[dict[str, list[float]], str]:
             cwd=ROOT, env=rank_environment(ranks), capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise RuntimeError(f"{transport}, {ranks} ranks: status {done.returncode}:\n{done.stderr[-2000:]}")
+            raise RuntimeError(
+                f"{transport} on {ranks} ranks ended with status {done.returncode}:\n{done.stderr[-2000:]}"
+            )
         times = json.loads(out.read_text())
         return times, times.pop("without_gloo")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """One rank."""
+    """Measure as one rank: transport, number of ranks, output file."""
     transport, ranks, out = arguments[0], int(arguments[1]), Path(arguments[2])
     rank, wait, exchange_of = _transport(transport, max(1, cores() // ranks))
     times: dict[str, list[float]] = {}
@@ -103,7 +105,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _transport(name: str, threads: int) -> tuple[int, Exchange, Callable[[np.ndarray], Exchange]]:
-    """This rank's number, a barrier, and what makes an exchange of values."""
+    """Return this rank's number, a barrier, and a function that returns the exchange of some values."""
     if name == "gloo":
         return _gloo(threads)
     from mpi4py import MPI

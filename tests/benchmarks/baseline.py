@@ -1,7 +1,7 @@
-"""The plain Keras loop: 3DGAN trained as its public scripts do, with compiled models and one call for each update.
+"""The plain Keras loop: train 3DGAN as its public scripts do, with compiled models and one call per update.
 
-Networks and loop are made from the published description and share no code with `gan`, so that they can serve as its
-baseline: for the speed, and for the losses. For the latter the loop takes its random numbers from `gan.ops.draws`.
+Networks and loop follow the published description and share no code with `gan`. They are the baseline of its speed and
+of its losses. To compare losses, the loop takes its random numbers from `gan.ops.draws`.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ DROPOUT_RATE = 0.2
 
 
 class Chance(Protocol):
-    """The random numbers of a step; `use` is real, fake, generator_1 or generator_2."""
+    """Random numbers of a step; `use` is real, fake, generator_1 or generator_2."""
 
     def noise(self, use: str) -> np.ndarray:
-        """Standard normal, (batch, 200)."""
+        """Return standard normal numbers, (batch, 200)."""
 
     def energies(self, use: str) -> np.ndarray:
-        """Uniform in 0.1 to 5, in 100 GeV, (batch, 1)."""
+        """Return energies in units of 100 GeV, uniform from 0.1 to 5, (batch, 1)."""
 
     def flips(self, use: str) -> np.ndarray:
-        """True with probability 0.05, (batch, 1)."""
+        """Return whether a label flips: True with probability 0.05, (batch, 1)."""
 
     def masks(self, use: str, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, np.ndarray]:
-        """What dropout keeps, by the convolution before it; none where Keras' own dropout is to draw."""
+        """Return the cells that dropout keeps, by the convolution before it; nothing if Keras draws its own masks."""
 
 
 class NumpyChance:
-    """As the public scripts have it: NumPy's numbers, and Keras' for dropout."""
+    """Random numbers as in the public scripts: from NumPy, and from Keras for dropout."""
 
     def __init__(self, batch: int, seed: int = 1) -> None:
         self._batch = batch
@@ -60,7 +60,7 @@ class NumpyChance:
 
 
 class SharedChance:
-    """The numbers that a step of `gan.training.step` draws, which calls a mask by the convolution before it."""
+    """The random numbers of a step of `gan.training.step`, which names a mask after the convolution before it."""
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws
@@ -82,7 +82,7 @@ class SharedChance:
 
 
 class GivenDropout(layers.Layer):
-    """Dropout by a mask that was set before."""
+    """Dropout with a mask that the caller sets."""
 
     def __init__(self, batch: int, after: str) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class GivenDropout(layers.Layer):
 
     def build(self, shape: Sequence[int | None]) -> None:
         self.mask_shape = [size for size in shape[1:] if size is not None]
-        # TensorFlow's and not Keras': it is no weight of the network.
+        # A variable of TensorFlow, since a variable of Keras would be a weight of the network.
         self.mask = tf.Variable(tf.ones((self._batch, *self.mask_shape), tf.bool), trainable=False)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -102,7 +102,7 @@ class GivenDropout(layers.Layer):
 
 
 class PlainLoop:
-    """Generator, discriminator and both chained, each compiled, and the step over a batch."""
+    """Generator, discriminator and the chain of both, all compiled, and the step over a batch."""
 
     def __init__(self, filters: str, batch: int, *, given_masks: bool = False, learning_rate: float = 0.001) -> None:
         generator_filters, discriminator_filters = {"original": (6, 8), "16": (16, 16)}[filters]
@@ -125,7 +125,13 @@ class PlainLoop:
         self.combined.compile(optimizer=keras.optimizers.RMSprop(learning_rate, rho=0.9), **for_both)
 
     def step(self, cells: np.ndarray, energies: np.ndarray, chance: Chance) -> np.ndarray:
-        """The losses of the four updates with a batch of cells (batch, 25, 25, 25) and energies (batch,), both GeV."""
+        """Train on a batch and return the losses of the four updates.
+
+        Args:
+            cells: (batch, 25, 25, 25), GeV.
+            energies: primary energies, (batch,), GeV.
+            chance: random numbers of the step.
+        """
         fake_energies = chance.energies("fake")
         fakes = self.generator.predict_on_batch(chance.noise("fake") * fake_energies)
         real = cells[..., np.newaxis]
@@ -154,9 +160,9 @@ class PlainLoop:
         return self._train(self.combined, False, latent, targets)
 
     def _train(self, model: keras.Model, judge_learns: bool, inputs: np.ndarray, targets: list[np.ndarray]) -> float:
-        # Keras 3 looks at this when it traces the first batch and no longer when it compiles.
+        # Keras 3 reads this when it traces the first batch, not when it compiles.
         self.discriminator.trainable = judge_learns
-        # It returns means over all batches since this was called last.
+        # Without a reset, Keras returns means over all earlier batches.
         model.reset_metrics()
         return float(model.train_on_batch(inputs, targets, return_dict=True)["loss"])
 
@@ -168,12 +174,12 @@ class PlainLoop:
 
 
 def expected_sum(energies: np.ndarray) -> np.ndarray:
-    """Visible energy in GeV at primary energies in 100 GeV, by the fit to Geant4."""
+    """Return the visible energy in GeV at primary energies in units of 100 GeV, by the fit to GEANT4."""
     return (energies * np.polyval(GEANT4_FIT, energies)).astype(np.float32)
 
 
 def plain_generator(filters: int) -> keras.Model:
-    """Latent vector (n, 200) -> cells (n, 25, 25, 25, 1)."""
+    """Return the network from a latent vector (n, 200) to cells (n, 25, 25, 25, 1)."""
     options = {"kernel_initializer": "he_uniform"}
     parts = [
         keras.Input((200,)),
@@ -198,7 +204,10 @@ def plain_generator(filters: int) -> keras.Model:
 
 
 def plain_discriminator(filters: int, dropout: Callable[[str], layers.Layer]) -> keras.Model:
-    """Cells (n, 25, 25, 25, 1) -> probability of being real, energy in 100 GeV, sum of the cells."""
+    """Return the network from cells (n, 25, 25, 25, 1) to its three outputs, (n, 1) each.
+
+    They are the probability of being real, the energy in units of 100 GeV and the sum of the cells in GeV.
+    """
     cells = keras.Input((25, 25, 25, 1))
     x = layers.Conv3D(32, 5, padding="same", name="conv1")(cells)
     x = layers.LeakyReLU(negative_slope=0.3)(x)
@@ -217,14 +226,14 @@ def plain_discriminator(filters: int, dropout: Callable[[str], layers.Layer]) ->
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Give a network the weights of another that has the same variables in the same order.
+    """Copy the weights of a network to another with the same variables in the same order.
 
     Raises:
-        ValueError: it has others.
+        ValueError: the networks have different variables.
     """
-    given, taken = ([(_kind(v), tuple(v.shape)) for v in model.weights] for model in (source, target))
-    if given != taken:
-        raise ValueError(f"{source.name} has the variables {given}; expected those of the plain one, {taken}")
+    given, expected = ([(_kind(v), tuple(v.shape)) for v in model.weights] for model in (source, target))
+    if given != expected:
+        raise ValueError(f"{source.name} has the variables {given}; expected those of the plain network, {expected}")
     target.set_weights(source.get_weights())
 
 

@@ -1,7 +1,7 @@
-"""What has become slower between two runs of the benchmarks: `python -m tests.benchmarks.compare OLD.json NEW.json`.
+"""Show what became slower between two benchmark runs: `python -m tests.benchmarks.compare OLD.json NEW.json`.
 
-Machines drift and differ, so a figure that was measured along with a matrix product rate is compared by what it would
-be at equal rates. A change counts where it is larger than the noise of both runs together.
+Machines drift and differ. So a figure with a matrix product rate of the same rounds is compared at equal rates. A
+change counts if it is larger than the noise of both runs together.
 """
 
 from __future__ import annotations
@@ -18,32 +18,33 @@ from tests.benchmarks.figures import MORE_IS_BETTER, Figure, Results, read_resul
 __all__ = ["Change", "changes", "main", "noise"]
 
 FLOOR = 0.05
-"""Relative change that 5 quiet rounds do not show for sure: how far medians of equal runs were apart."""
+"""Smallest relative change that 5 quiet rounds can show: the distance between medians of equal runs."""
 USUAL_ROUNDS = 5
+"""Rounds that FLOOR holds for."""
 DEVIATIONS = 1.4826
-"""Of a normal distribution: standard deviations in a median absolute deviation."""
+"""Standard deviation over median absolute deviation, for a normal distribution."""
 CONFIDENCE = 2.0
 """Standard errors on either side of a median."""
 MEDIAN_ERROR = 1.2533
 """Standard error of a median over that of a mean, for a normal distribution: sqrt(pi / 2)."""
 NOT_COMPARED = ("matmul-fp32", "matmul-bf16")
-"""The machine's own rates: they are the measure."""
+"""The machine's own rates, which other figures are compared by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """How one figure changed."""
+    """Change of one figure between two runs."""
 
     name: str
     old: float
     new: float
     unit: str
     factor: float
-    """How many times slower (or larger) it is now, at equal matrix product rates; below 1 it is faster."""
+    """New over old time (or size) at equal matrix product rates; below 1 is faster."""
     noise: float
-    """Relative; as much either way may be chance."""
+    """Relative change in either direction that may be chance."""
     normalized: bool
-    """Whether matrix product rates of both runs were there."""
+    """Whether both runs have the matrix product rate."""
 
     @property
     def verdict(self) -> str:
@@ -53,9 +54,10 @@ class Change:
 
 
 def noise(figure: Figure) -> float:
-    """Half the width of the 95% interval of a figure's median, relative to it; never below a floor.
+    """Return half the width of the 95% interval of a figure's median, relative to the median, at least a floor.
 
-    From the median absolute deviation, which a few disturbed rounds do not widen. Fewer rounds raise the floor.
+    It follows from the median absolute deviation, which a few disturbed rounds do not widen. The floor is higher for
+    fewer rounds.
     """
     middle = figure.median
     if not middle:
@@ -66,14 +68,14 @@ def noise(figure: Figure) -> float:
 
 
 def changes(old: Results, new: Results) -> list[Change]:
-    """All figures that both runs have, in the order of the new one."""
-    found = []
+    """Return the changes of all figures in both runs, in the order of the new run."""
+    changed = []
     for figure in new.figures:
         before = old.get(figure.name)
         if before is None or before.median is None or figure.median is None or figure.name.endswith(NOT_COMPARED):
             continue
-        found.append(_change(before, figure, old.get(before.reference), new.get(figure.reference)))
-    return found
+        changed.append(_change(before, figure, old.get(before.reference), new.get(figure.reference)))
+    return changed
 
 
 def _change(old: Figure, new: Figure, old_rate: Figure | None, new_rate: Figure | None) -> Change:
@@ -85,7 +87,7 @@ def _change(old: Figure, new: Figure, old_rate: Figure | None, new_rate: Figure 
     uncertain = [noise(old), noise(new)]
     normalized = bool(old_rate and new_rate and old_rate.median and new_rate.median)
     if old_rate and new_rate and old_rate.median and new_rate.median:
-        # On a machine twice as fast, the same code should have taken half the time.
+        # A machine twice as fast should take half the time for the same code.
         factor *= new_rate.median / old_rate.median
         uncertain += [noise(old_rate), noise(new_rate)]
     return Change(
@@ -99,30 +101,30 @@ def _change(old: Figure, new: Figure, old_rate: Figure | None, new_rate: Figure 
     )
 
 
-def render(found: Sequence[Change], missing: Iterable[str]) -> str:
-    """What is slower first, then what is faster, and in a line what is as it was."""
+def render(changed: Sequence[Change], missing: Iterable[str]) -> str:
+    """Return the slower figures, then the faster ones, then the number of unchanged ones as text."""
     lines = []
     for verdict in ("slower", "faster"):
-        some = [change for change in found if change.verdict == verdict]
-        lines.append(f"{verdict}: {len(some) or 'nothing'}")
+        some = [change for change in changed if change.verdict == verdict]
+        lines.append(f"{verdict}: {len(some) or 'none'}")
         for change in sorted(some, key=lambda change: -abs(math.log(change.factor or 1e-9))):
             how = "at equal matrix product rates" if change.normalized else "as measured"
             lines.append(
                 f"  {change.name}: {change.old:.4g} -> {change.new:.4g} {change.unit}, "
                 f"{change.factor:.2f} times the time {how} (noise {change.noise:.0%})"
             )
-    lines.append(f"the same within the noise: {sum(change.verdict == 'same' for change in found)} figures")
+    lines.append(f"the same within the noise: {sum(change.verdict == 'same' for change in changed)}")
     lost = list(missing)
     if lost:
-        lines.append(f"no longer measured: {', '.join(lost)}")
+        lines.append(f"missing in the new run: {', '.join(lost)}")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 nothing is slower, 1 something is, 2 a file cannot be read."""
+    """Compare two runs. Return the exit status: 0 if nothing is slower, 1 if something is, 2 for an unreadable file."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("old", type=Path)
-    parser.add_argument("new", type=Path)
+    parser.add_argument("old", type=Path, help="results of the earlier run, a JSON file")
+    parser.add_argument("new", type=Path, help="results of the later run, a JSON file")
     options = parser.parse_args(arguments)
     try:
         old, new = read_results(options.old), read_results(options.new)
@@ -130,11 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     if old.machine["cpu"] != new.machine["cpu"] or old.machine["cores"] != new.machine["cores"]:
-        print("These are two machines; figures that no matrix product rate goes with do not compare.")
-    found = changes(old, new)
+        print("The runs are of different machines: compare only figures at equal matrix product rates.")
+    changed = changes(old, new)
     measured = {figure.name for figure in new.figures if figure.rounds}
-    print(render(found, [figure.name for figure in old.figures if figure.rounds and figure.name not in measured]))
-    return int(any(change.verdict == "slower" for change in found))
+    print(render(changed, [figure.name for figure in old.figures if figure.rounds and figure.name not in measured]))
+    return int(any(change.verdict == "slower" for change in changed))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""What a benchmark run leaves behind: figures, the machine they belong to, and the file of both.
+"""Results of a benchmark run: its figures, its machine, and the file of both.
 
-How a figure is measured is the sections' business, whether it is good enough `goals`', and what has become slower
-since another run `compare`'s.
+The sections measure figures, `goals` judges them, and `compare` compares two runs.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gan.precision.arithmetic import native_bf16
+from gan.precision.formats import native_bf16
 from launcher.provenance import git_commit, library_versions
+from scaling.records.saving import save_text
 
 __all__ = ["MORE_IS_BETTER", "Figure", "Results", "describe_machine", "read_results", "write_results"]
 
 MORE_IS_BETTER = ("events/s", "GFLOP/s", "x")
-"""Units of which more is better; of all others less is."""
+"""Units in which a larger figure is better. In all others, a smaller one is."""
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
@@ -33,14 +33,14 @@ class Figure:
     """One measured quantity with all its rounds."""
 
     name: str
-    """A path: section, then what distinguishes the figure from the section's others."""
+    """Path of the figure: its section, then parts that distinguish the figures of the section."""
     unit: str
     rounds: Sequence[float] = ()
-    """The values, in the order they were measured; none where the figure could not be had."""
+    """Values in the order of measurement; empty for a missing figure."""
     note: str = ""
-    """How it was measured where that is not obvious, or why it is missing."""
+    """Details of the measurement, or the reason for a missing figure."""
     reference: str = ""
-    """The matrix product rate that was measured in the same rounds, by its name: by it machines that drift compare."""
+    """Name of the matrix product rate measured in the same rounds, for comparison between machines."""
 
     @property
     def median(self) -> float | None:
@@ -48,7 +48,7 @@ class Figure:
 
     @property
     def deviation(self) -> float:
-        """Median absolute deviation of the rounds."""
+        """Median absolute deviation of the rounds; 0 without rounds."""
         middle = self.median
         return 0.0 if middle is None else statistics.median(abs(value - middle) for value in self.rounds)
 
@@ -75,7 +75,7 @@ class Results:
     machine: Mapping[str, Any]
     figures: Sequence[Figure]
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """What each section took."""
+    """Seconds that each section took."""
 
     def get(self, name: str) -> Figure | None:
         return next((figure for figure in self.figures if figure.name == name), None)
@@ -86,7 +86,7 @@ class Results:
 
 
 def describe_machine() -> dict[str, Any]:
-    """The processor, the libraries, the commit and the date, for the head of a result."""
+    """Return processor, memory, system, libraries, commit and date, for the head of a result."""
     information = _read("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", information, re.MULTILINE)
     flags = re.search(r"^flags\s*:\s*(.+)$", information, re.MULTILINE)
@@ -106,7 +106,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def machine_name(machine: Mapping[str, Any]) -> str:
-    """A name for a file: `intel-xeon-processor-2-50ghz-2-cores-amx`."""
+    """Return a name for files, for example `intel-xeon-processor-2-50ghz-2-cores-amx`."""
     special = next((name for name in ("amx", "avx512_bf16") if any(name in flag for flag in machine["flags"])), "")
     model = re.sub(r"\((R|TM)\)", "", machine["cpu"])
     words = [model, str(machine["cores"]), "cores", special.replace("_", "-")]
@@ -114,7 +114,7 @@ def machine_name(machine: Mapping[str, Any]) -> str:
 
 
 def write_results(path: Path, results: Results, goals: Iterable[Mapping[str, Any]]) -> None:
-    """Write a result; the goals in it are for readers, and are worked out again from the figures."""
+    """Write a result. Its goals are for readers only: `judge` computes them again from the figures."""
     content = {
         "machine": dict(results.machine),
         "seconds": dict(results.seconds),
@@ -122,16 +122,14 @@ def write_results(path: Path, results: Results, goals: Iterable[Mapping[str, Any
         "figures": [figure.as_dict() for figure in results.figures],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(beside, path)
+    save_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_results(path: Path) -> Results:
     """Read a file of `write_results`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the file is no such result.
     """
     try:
         content = json.loads(path.read_text())
@@ -139,8 +137,8 @@ def read_results(path: Path) -> Results:
         return Results(machine=content["machine"], figures=figures, seconds=content["seconds"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is no result of the benchmarks ({error!r}); expected a file that 'python -m tests.benchmarks "
-            "--out FILE' wrote"
+            f"{path} is no result of the benchmarks ({error!r}); expected a JSON file with machine, seconds and "
+            "figures. Write one with 'python -m tests.benchmarks --out FILE'"
         ) from error
 
 

@@ -1,11 +1,11 @@
-"""How long the generation takes for a shower, noise included and file excluded, by filters, batch and precision."""
+"""Measure the generation of showers, with the noise and without writing files, by filters, batch and precision."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gan.parallel import Alone
-from gan.precision.arithmetic import native_bf16
+from gan.precision.formats import native_bf16
 from gan.settings import TrainingSettings
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.process import Job, Say, start_tensorflow
@@ -17,7 +17,7 @@ BATCHES = (1, 16, 128)
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Milliseconds a shower."""
+    """Return the milliseconds per shower."""
     start_tensorflow()
     from tests.benchmarks.matmul import product_rate
 
@@ -43,7 +43,7 @@ def _per_shower(filters: str, precision: str, batch: int) -> Measurement:
     from gan.generation.network import Showers
     from gan.training.step import Networks
 
-    # Drawn weights compute as long as trained ones.
+    # Initial weights take as long as trained ones.
     networks = Networks(TrainingSettings(filters=filters, precision=precision), Alone())
     showers = Showers(networks.generator, networks.architecture.latent, batch_size=batch, seed=1)
     energies = np.linspace(20.0, 480.0, batch)

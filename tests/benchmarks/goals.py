@@ -1,4 +1,7 @@
-"""The goals of the project's speed and whether a run meets them. Pure: figures in, rows of a table out."""
+"""Goals for the project's speed, and whether a run meets them.
+
+Everything here is computed from the figures, without side effects.
+"""
 
 from __future__ import annotations
 
@@ -16,34 +19,39 @@ NO_BF16 = "this processor has no BF16 instructions"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """A figure, or several, and what they should reach."""
+    """A limit for one figure or several."""
 
     what: str
+    """Description of the figures."""
     goal: str
-    """As it was set."""
+    """The limit as text."""
     values: Callable[[Results], Sequence[float | None]]
-    """What was measured; None stands for what was not. The worst one decides."""
+    """Function that returns the figures, None for a missing one. The worst figure decides."""
     limit: float
     at_least: bool
+    """Whether `limit` is a minimum; otherwise it is a maximum."""
     format: str
+    """Format of a measured value."""
     needs_bf16: bool = False
+    """Whether only a processor with BF16 instructions can meet the goal."""
     missing: str = ""
+    """Advice in case of missing figures."""
 
     def row(self, results: Results) -> dict[str, Any]:
-        """The goal with `measured` and `state`: met, not met, not measured or not measurable here, and why."""
-        told: dict[str, Any] = {"what": self.what, "goal": self.goal, "measured": "", "why": ""}
+        """Return the goal with `measured`, `state` (met, not met, not measured, not measurable here) and `why`."""
+        row: dict[str, Any] = {"what": self.what, "goal": self.goal, "measured": "", "why": ""}
         if self.needs_bf16 and not results.machine["native_bf16"]:
-            return told | {"state": "not measurable here", "why": NO_BF16}
+            return row | {"state": "not measurable here", "why": NO_BF16}
         values = [value for value in self.values(results) if value is not None]
         if not values:
-            return told | {"state": "not measured", "why": self.missing}
+            return row | {"state": "not measured", "why": self.missing}
         worst = min(values) if self.at_least else max(values)
         met = worst >= self.limit if self.at_least else worst <= self.limit
-        return told | {"measured": self.format.format(worst), "state": "met" if met else "not met"}
+        return row | {"measured": self.format.format(worst), "state": "met" if met else "not met"}
 
 
 def ratio(results: Results, numerator: str, denominator: str) -> float | None:
-    """One figure's median over another's; None unless both are there."""
+    """Return one figure's median over another's, or None if one is missing."""
     above, below = results.median(numerator), results.median(denominator)
     return None if above is None or not below else above / below
 
@@ -57,12 +65,15 @@ def median_of(*names: str) -> Callable[[Results], list[float | None]]:
 
 
 def exchange(results: Results) -> list[float | None]:
-    """Of the communicator that is the default, over the plain Allreduce."""
+    """Return the time of the default communicator over that of a plain MPI_Allreduce."""
     return [ratio(results, "allreduce/2/generator/horovod", "allreduce/2/generator/plain")]
 
 
 def first_steps(results: Results) -> list[float | None]:
-    """The largest difference from the plain loop over that of the plain loop from itself, weights one rounding off."""
+    """Return the largest difference between our losses and the plain loop's, over the effect of one rounding.
+
+    That effect is the difference between two plain loops whose initial weights differ by one rounding.
+    """
     ours, rounded = (results.get(f"losses/first-steps/{name}") for name in ("ours", "rounded"))
     return [max(ours.rounds) / max(rounded.rounds)] if ours and rounded else []
 
@@ -74,7 +85,7 @@ GOALS = (
         values=of_step("keras-fp32", "ours-bf16"),
     ),
     Goal(
-        what="fp32 step over the same",
+        what="fp32 step over the plain fp32 Keras loop, original filters",
         goal=">= 1.5x", limit=1.5, at_least=True, format="{:.2f}x",
         values=of_step("keras-fp32", "ours-fp32"),
     ),
@@ -89,32 +100,32 @@ GOALS = (
         values=of_step("ours-bf16", "limit-bf16"),
     ),
     Goal(
-        what="losses of the first 5 steps against the plain loop's, over what one rounding does to that itself",
+        what="difference of the first 5 steps' losses from the plain loop's, over the effect of one rounding",
         goal="<= 2x", limit=2, at_least=False, format="{:.2f}x", values=first_steps,
-        missing="runs on demand: --only losses",
+        missing="runs only with --only losses",
     ),
     Goal(
-        what="losses of the first 200 steps after that, difference of the means",
+        what="difference of the mean losses up to step 200 from the plain loop's",
         goal="<= 3 sigma", limit=3, at_least=False, format="{:.1f} sigma",
         values=lambda results: list(figure.rounds) if (figure := results.get("losses/means")) else [],
-        missing="runs on demand: --only losses",
+        missing="runs only with --only losses",
     ),
     Goal(
-        what="time waiting for input, 2 ranks, file not in memory",
+        what="time waiting for input, 2 ranks, file not in the page cache",
         goal="< 1%", limit=1, at_least=False, format="{:.2f}%",
         values=median_of("weak/fp32/input", "weak/bf16/input"),
     ),
     Goal(
-        what="communication not hidden, 2 ranks on 2 cores",
+        what="exposed communication, 2 ranks on 2 cores",
         goal="< 3%", limit=3, at_least=False, format="{:.1f}%",
         values=median_of("weak/fp32/communication", "weak/bf16/communication"),
     ),
     Goal(
-        what="gradient exchange of a generator's update over the plain MPI_Allreduce, 2 ranks",
+        what="gradient exchange of a generator update over plain MPI_Allreduce, 2 ranks",
         goal="<= 1.3x", limit=1.3, at_least=False, format="{:.2f}x", values=exchange,
     ),
     Goal(
-        what="weak scaling, 1 rank on one core against 2 ranks on two cores",
+        what="weak scaling, 2 ranks on two cores over 1 rank on one core",
         goal=">= 1.9x", limit=1.9, at_least=True, format="{:.2f}x",
         values=median_of("weak/fp32/ratio", "weak/bf16/ratio"),
     ),
@@ -137,9 +148,9 @@ GOALS = (
         format="{:.2f} ms/shower", needs_bf16=True, values=median_of("generation/original/128/bf16"),
     ),
 )  # fmt: skip
-"""Set for a machine of 2 cores with AMX, as ratios within one run where a machine's speed matters."""
+"""Goals for a machine of 2 cores with AMX. Most are ratios within one run, so they hold on machines of other speeds."""
 
 
 def judge(results: Results, goals: Sequence[Goal] = GOALS) -> list[dict[str, Any]]:
-    """All goals with what was measured."""
+    """Return the rows of all goals."""
     return [goal.row(results) for goal in goals]

@@ -1,9 +1,9 @@
-"""What reading events costs, and whether a training waits for it: `python -m tests.benchmarks.input_pipeline`.
+"""Measure the cost of reading events and a training's wait for them: `python -m tests.benchmarks.input_pipeline`.
 
-The same simulated showers are written in several layouts. For each: a random batch of 8 read with plain h5py and with a
-prepared `ShowerSet`, from the page cache and from disk. Then ranks, each bound to a core, run epochs whose steps
-compute for a given time, with nothing of the data left in the page cache when a step begins, as if there were no memory
-for it.
+The same simulated showers are written in several layouts. For each layout, a random batch of 8 is read with plain h5py
+and with a prepared `ShowerSet`, from the page cache and from disk. Then ranks, each bound to a core, run epochs whose
+steps compute for a given time. The data are dropped from the page cache before every step, as on a machine without
+memory for them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from gan.data.feeding import Feeder, Part
 from gan.data.layout import CELLS, TARGET
 from gan.data.showers import open_showers
-from gan.simulation.production import Order, write_files
+from gan.simulation.production import SimulationRequest, write_files
 
 __all__ = ["LAYOUTS", "epoch", "main", "milliseconds"]
 
@@ -46,12 +46,9 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 def write_layouts(folder: Path, events: int, names: Iterable[str]) -> dict[str, Path]:
-    """Simulate showers and write them in these layouts."""
-    source = write_files(
-        Order(out=folder / "source", events=events, energy_min=2, energy_max=500, seed=1, processes=1,
-              events_per_file=events, overwrite=False),
-        lambda _: None,
-    ).files[0]  # fmt: skip
+    """Simulate showers, write them in these layouts and return the files by layout."""
+    request = SimulationRequest(out=folder / "source", events=events, seed=1, events_per_file=events)
+    source = write_files(request).files[0]
     paths = {}
     with h5py.File(source) as file:
         cells, target = file[CELLS][:], file[TARGET][:]
@@ -66,7 +63,14 @@ def write_layouts(folder: Path, events: int, names: Iterable[str]) -> dict[str, 
 def milliseconds(
     read: Callable[[np.ndarray], object], events: int, before: Callable[[], object] = lambda: None, limit: float = 4.0
 ) -> tuple[float, float]:
-    """Median time and median processor time of reading a random batch; `limit` in seconds bounds the measurement."""
+    """Return the median time and the median CPU time of reading a random batch, in milliseconds.
+
+    Args:
+        read: function that reads a batch.
+        events: number of events to draw from.
+        before: function to call before each reading.
+        limit: seconds after which the measurement ends.
+    """
     random = np.random.default_rng(1)
     elapsed: list[float] = []
     worked: list[float] = []
@@ -82,7 +86,7 @@ def milliseconds(
 
 
 def forget(folders: Sequence[Path]) -> None:
-    """Take the files below these folders out of the page cache."""
+    """Drop the files below these folders from the page cache."""
     for path in (path for folder in folders for path in folder.rglob("*.h5")):
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -90,7 +94,7 @@ def forget(folders: Sequence[Path]) -> None:
 
 
 def compare(path: Path, copies: Path) -> dict[str, float]:
-    """Milliseconds a batch, without and with this project's reading."""
+    """Return the milliseconds per batch with plain h5py and with this project's reading."""
     with h5py.File(path) as file:
         cells, target = file[CELLS], file[TARGET]
 
@@ -121,7 +125,7 @@ def compare(path: Path, copies: Path) -> dict[str, float]:
 def epoch(
     path: Path, *, rank: int, ranks: int, steps: int, compute: float, forgotten: Sequence[Path]
 ) -> dict[str, float]:
-    """Two epochs of a rank on one core; a step multiplies matrices for `compute` seconds."""
+    """Run two epochs of a rank on one core, whose steps multiply matrices for `compute` seconds."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[rank % len(cores)]})
     matrix = np.ones((256, 256), dtype=np.float32)
@@ -136,7 +140,7 @@ def epoch(
             feeder.reset()
             for _ in feeder.feed(part.batches(number), part.batches(number + 1)):
                 forget(forgotten)
-                # Processor time: what the reading takes of the core makes the step longer, as in a training.
+                # CPU time: reading on the same core makes the step longer, as in a training.
                 until = time.thread_time() + compute
                 while time.thread_time() < until:
                     np.dot(matrix, matrix)
@@ -147,13 +151,13 @@ def epoch(
 
 
 def most_memory() -> float:
-    """Most memory that this process has held so far, MB. (`getrusage` counts in what its parent held.)"""
+    """Return the largest memory of this process so far, MB. (`getrusage` includes its parent's memory.)"""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) / 1024
 
 
 def on_ranks(ranks: int, **options: Any) -> dict[str, float]:
-    """The worst of several ranks' figures."""
+    """Return the worst figures of several ranks."""
     with multiprocessing.get_context("spawn").Pool(ranks) as pool:
         jobs = [pool.apply_async(epoch, kwds={"rank": rank, "ranks": ranks, **options}) for rank in range(ranks)]
         figures = [job.get() for job in jobs]
@@ -164,33 +168,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.input_pipeline", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--events", type=int, default=2000, help="of the data set (default: %(default)s)")
-    parser.add_argument("--ranks", type=int, default=2, help="in the simulated epoch (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=10, help="of an epoch (default: %(default)s)")
-    parser.add_argument("--compute", type=float, default=0.5, help="seconds of a step (default: %(default)s)")
-    parser.add_argument("--only", choices=LAYOUTS, action="append", help="this layout; may be given several times")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--events", type=int, default=2000, help="events of the data set (default: %(default)s)")
+    parser.add_argument("--ranks", type=int, default=2, help="ranks that run the epochs (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="steps of an epoch (default: %(default)s)")
+    parser.add_argument("--compute", type=float, default=0.5, help="seconds per step (default: %(default)s)")
+    parser.add_argument(
+        "--only", choices=LAYOUTS, action="append", help="layout to measure; repeat for several (default: all)"
+    )
+    parser.add_argument("--json", type=Path, help="JSON file for the figures (default: none)")
     options = parser.parse_args(arguments)
-    # One thread for the matrices of a rank that has one core.
+    # One thread per rank for matrices, since a rank has one core.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         data, copies = Path(folder, "data"), Path(folder, "copies")
         data.mkdir()
         copies.mkdir()
-        # Where unpacked copies go, here and in the ranks.
+        # Folder of unpacked copies, in this process and in the ranks.
         tempfile.tempdir = os.environ["TMPDIR"] = str(copies)
         print(f"{'chunks of':30} {'h5py':>8} {'cpu':>8} {'here':>8} {'cpu':>8} {'disk':>8} {'waited':>8} {'memory':>8}")
         for name, path in write_layouts(data, options.events, options.only or LAYOUTS).items():
-            found = compare(path, copies)
-            found |= on_ranks(
+            row = compare(path, copies)
+            row |= on_ranks(
                 options.ranks, path=path, steps=options.steps, compute=options.compute,
                 forgotten=(data, copies),
             )  # fmt: skip
-            figures[name] = {key: round(value, 3) for key, value in found.items()}
-            times = [found[key] for key in ("plain_ms", "plain_cpu_ms", "ms", "cpu_ms", "from_disk_ms")]
+            figures[name] = {key: round(value, 3) for key, value in row.items()}
+            times = [row[key] for key in ("plain_ms", "plain_cpu_ms", "ms", "cpu_ms", "from_disk_ms")]
             cells = "".join(f" {value:5.1f} ms" for value in times)
-            print(f"{name:30}{cells} {found['waited_percent']:6.2f} % {found['memory_mb']:5.0f} MB", flush=True)
+            print(f"{name:30}{cells} {row['waited_percent']:6.2f} % {row['memory_mb']:5.0f} MB", flush=True)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

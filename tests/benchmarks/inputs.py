@@ -1,4 +1,4 @@
-"""Events a second that the input pipeline alone delivers, by the layout of the files, and the checkpoint's times."""
+"""Measure the events per second of the input pipeline alone by file layout, and the times of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from gan.data.feeding import Feeder
-from gan.data.showers import open_showers, write_showers
+from gan.data.showers import open_showers
+from gan.data.writing import write_showers
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
 from tests.benchmarks.figures import Figure
@@ -35,15 +36,15 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Events/s of every layout, from the page cache and from the disk; seconds to write and to read a checkpoint."""
+    """Return events/s of every layout, from page cache and disk, and the seconds to write and read a checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = []
         for layout, options in LAYOUTS.items():
             path = _write(folder / f"{layout}.h5", options)
-            note = f"{path.stat().st_size / EVENTS / 1000:.0f} kB an event, read at random"
+            note = f"{path.stat().st_size / EVENTS / 1000:.0f} kB per event, random order"
             cases.append(_case(f"input/{layout}", partial(_reading, path, lambda: None), note))
-            # What is unpacked into a copy is read from there.
+            # A file of many events per chunk is read from its unpacked copy.
             if not job.quick and "many" not in layout:
                 cases.append(_case(f"input/{layout}/cold", partial(_reading, path, partial(forget, path)), note))
         cases += _checkpoint_cases(folder)
@@ -55,7 +56,7 @@ def _case(name: str, prepare: Callable[[], Measurement], note: str) -> Case:
 
 
 def _write(path: Path, options: dict[str, Any]) -> Path:
-    """Our own layout by our own writer, the others by h5py."""
+    """Write our own layout with our own writer, or another with h5py."""
     cells, energies = real_batch(EVENTS)
     if not options:
         write_showers(path, cells, energies, {})
@@ -70,7 +71,7 @@ def _write(path: Path, options: dict[str, Any]) -> Path:
 
 def _reading(path: Path, before: Callable[[], None]) -> Measurement:
     showers = open_showers([path])
-    # Where files have to be made readable first, that is once a training and not part of the rate.
+    # Unpacking happens once per training, so it is not part of the rate.
     showers.prepare(lambda text: None)
     feeder = Feeder(showers)
     chosen = batches(EVENTS, BATCH, EVENTS // BATCH)
@@ -99,7 +100,7 @@ def forget(path: Path) -> None:
 
 
 def _checkpoint_cases(folder: Path) -> list[Case]:
-    """Writing takes the variables' values, writes and syncs; reading verifies the file and sets the variables."""
+    """Return the cases of a checkpoint: copy the variables, write and sync; read, verify and set the variables."""
     start_tensorflow()
     from gan.run.checkpoint import Checkpoint, Checkpoints, restore, snapshot
     from gan.training.step import Networks
@@ -111,10 +112,10 @@ def _checkpoint_cases(folder: Path) -> list[Case]:
         checkpoints.save(Checkpoint(epochs=1, arrays=snapshot(networks.groups())), best=True)
 
     def read() -> None:
-        found = checkpoints.latest()
-        if found is None:
-            raise RuntimeError("the checkpoint that was just written is not there")
-        restore(networks.groups(), found)
+        latest = checkpoints.latest()
+        if latest is None:
+            raise RuntimeError("the checkpoint just written is missing")
+        restore(networks.groups(), latest)
 
     write()
     size = (folder / "checkpoints" / "epoch-0001.npz").stat().st_size

@@ -1,9 +1,8 @@
-"""What it costs to start the ranks, before any of them trains: `python -m tests.benchmarks.launch_cost`.
+"""Measure the cost of starting ranks, without training: `python -m tests.benchmarks.launch_cost`.
 
-Three things are measured of `mpirun -np N python -m launcher --dry-run`, of the bare MPI for comparison, and of
-`launcher plan`: time and memory of all ranks together, files that one rank opens, and what one rank imports before MPI
-is up. A fourth, the number of messages that reach rank 0, tells whether the placement is gathered over a tree. How
-the figures come about stands in the functions; what is done about them is not decided here.
+The commands are `mpirun -np N python -m launcher --dry-run`, the bare MPI for comparison, and `launcher plan`. The
+figures are time and memory of all ranks together, the files that one rank opens, and the modules that one rank imports
+before MPI starts. The number of messages to rank 0 shows whether the placement is gathered over a tree.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.records.saving import save_text
 from tests.support.mpi_libraries import LIBRARIES, library_environment, mpirun
 
 __all__ = ["count_opens", "main", "messages_to_rank_0"]
@@ -32,7 +32,7 @@ DRY_RUN = ("python", "-m", "launcher", "--dry-run")
 BARE_MPI = ("python", "-c", "from mpi4py import MPI; MPI.COMM_WORLD.barrier()")
 PLAN = ("python", "-m", "launcher", "plan", "--machine", "stampede2-skx", "--nodes", "128")
 
-# Runs the launcher as `python -m launcher` does and notes what is loaded when mpi4py.MPI is asked for.
+# Run the launcher as `python -m launcher` does, and write down the loaded modules when it imports mpi4py.MPI.
 PROBE = """
 import sys
 where = sys.argv.pop(1)
@@ -51,20 +51,28 @@ runpy.run_module("launcher", run_name="__main__", alter_sys=True)
 def measure(
     argv: Sequence[str], environment: Mapping[str, str], processes: int, repeats: int, sample: bool = True
 ) -> dict[str, float]:
-    """Medians over repeats of a command and its descendants.
+    """Run a command several times and return medians over it and its descendants.
 
-    Seconds of wall time; seconds of CPU, user and system, for each of `processes`; the largest process's resident
-    memory in MB; and by how many MB the machine's free memory shrank, which counts shared pages once and whatever
-    else ran meanwhile, too.
+    The figures are wall seconds, user and system CPU seconds per process, the resident memory of the largest process in
+    MB, and the decrease of the machine's available memory in MB. This decrease counts shared pages once, but other
+    programs change it, too.
 
-    Raises RuntimeError with the command's last words where it fails.
+    Args:
+        argv: the command.
+        environment: its environment.
+        processes: number that CPU seconds are divided by.
+        repeats: number of runs.
+        sample: whether to watch the machine's memory.
+
+    Raises:
+        RuntimeError: the command fails; the message has the end of its output.
     """
     rows = []
     for _ in range(repeats):
         with tempfile.TemporaryFile("w+") as said, _Memory(sample) as memory:
             began = time.monotonic()
             process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT)
-            # A process that was waited for brings its own children's usage along, and mpirun waits for its ranks.
+            # The usage of a process includes children that it waited for, and mpirun waits for its ranks.
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.monotonic() - began
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -84,7 +92,7 @@ def measure(
 
 
 class _Memory:
-    """Watches how far the machine's available memory falls below what it was."""
+    """Watch how far the machine's available memory falls below its value at the start."""
 
     def __init__(self, on: bool) -> None:
         self.most = 0.0
@@ -113,24 +121,24 @@ def _available_mb() -> float:
 
 
 def count_opens(lines: Iterable[str]) -> dict[str, int]:
-    """Sort the lines of `strace -f -e trace=%file` by what was opened, and count looking in vain.
+    """Count the lines of `strace -f -e trace=%file` by the kind of the file, and the failed calls.
 
-    `failed` are opens and other questions (stat, access, readlink) about names that do not exist: to a shared file
-    system they cost as much as the others.
+    `failed` calls ask about names that do not exist: opens, stat, access, readlink. A shared file system has as much
+    work with them as with the others.
     """
-    found: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
     for line in lines:
         call = re.search(r'\b(\w+)\((?:AT_FDCWD, )?(?:\d+, )?"([^"]*)"', line)
         if call is None:
             continue
         if " = -1 " in line:
-            found["failed"] += 1
+            calls["failed"] += 1
         elif call[1] in ("open", "openat", "openat2"):
-            found[_kind(call[2])] += 1
+            calls[_kind(call[2])] += 1
         else:
-            found["other questions"] += 1
-    names = ("Python files", "shared libraries", "folders and others", "/proc and /sys", "failed", "other questions")
-    counted = {name: found[name] for name in names}
+            calls["other calls"] += 1
+    names = ("Python files", "shared libraries", "folders and others", "/proc and /sys", "failed", "other calls")
+    counted = {name: calls[name] for name in names}
     return counted | {"opened": sum(counted[name] for name in names[:4])}
 
 
@@ -143,14 +151,17 @@ def _kind(path: str) -> str:
 
 
 def opens(command: Sequence[str], environment: Mapping[str, str], start: Sequence[str] = ()) -> dict[str, int] | None:
-    """What one process of a command opens; None where strace is missing. `start` is an mpirun of two ranks.
+    """Return the counts of `count_opens` for one process of a command, or None without strace.
 
-    The first of the ranks counts: with two of them no shortcut for a lonely rank is taken.
+    Args:
+        command: the command.
+        environment: its environment.
+        start: command line of an mpirun with two ranks. The first one is counted: a single rank would take shortcuts.
     """
     if shutil.which("strace") is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        # Files are named by process and not by rank: every MPI has another variable for that.
+        # Files are named by process, since the variable with the rank has another name in every MPI.
         traced = 'exec strace -f -s 400 -e trace=%file -o "$0/$$" "$@"'
         _quiet([*start, "sh", "-c", traced, folder, *command], environment)
         first = min(Path(folder).iterdir(), key=lambda path: int(path.name))
@@ -158,10 +169,10 @@ def opens(command: Sequence[str], environment: Mapping[str, str], start: Sequenc
 
 
 def imported_before_mpi(environment: Mapping[str, str], start: Sequence[str]) -> dict[str, Any]:
-    """Modules that a rank has loaded when it asks for mpi4py.MPI, by package, and what loading them costs.
+    """Return the modules that a rank loads before it imports mpi4py.MPI, by package, and their import times.
 
-    The number comes from a rank under mpirun; the milliseconds from `-X importtime` of one process, which loads the
-    same but for MPI itself. A bare `python -c pass` is taken off.
+    The number of modules is that of a rank under mpirun. The milliseconds are those of `-X importtime` in one process,
+    which loads the same modules except MPI itself. Modules of a bare `python -c pass` do not count.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/modules"
@@ -192,10 +203,10 @@ def _import_times(environment: Mapping[str, str], arguments: Sequence[str]) -> d
 
 
 def messages_to_rank_0(ranks: int, command: Sequence[str] = DRY_RUN) -> int:
-    """Messages that all other ranks together send to rank 0 in a run under Open MPI.
+    """Return the number of messages that all other ranks together send to rank 0 in a run under Open MPI.
 
-    Open MPI's monitoring of its point-to-point layer counts what collectives are made of, too. Its start and end
-    send a few messages of their own, over a tree.
+    Open MPI's monitoring of its point-to-point layer also counts the messages inside collectives. MPI's own start and
+    end send a few messages over a tree.
     """
     _, environment = library_environment("openmpi")
     with tempfile.TemporaryDirectory() as folder:
@@ -204,8 +215,11 @@ def messages_to_rank_0(ranks: int, command: Sequence[str] = DRY_RUN) -> int:
         _quiet([*mpirun("openmpi", ranks, *monitoring), *command], environment)
         profiles = [path.read_text() for path in Path(folder).glob("rank.*.prof")]
     if len(profiles) != ranks:
-        raise RuntimeError(f"{len(profiles)} of {ranks} ranks left a count of their messages")
-    # E: a message of the program's own; I: part of a collective. From, to, bytes, messages.
+        raise RuntimeError(
+            f"{len(profiles)} of {ranks} ranks wrote a count of their messages; expected all. Check that this Open MPI "
+            "has the component pml_monitoring (ompi_info)"
+        )
+    # E is a message of the program itself, I a part of a collective. Columns: from, to, bytes, messages.
     rows = re.findall(r"^[EI]\t(\d+)\t0\t\d+ bytes\t(\d+) msgs sent", "\n".join(profiles), re.MULTILINE)
     return sum(int(count) for _, count in rows)
 
@@ -220,23 +234,25 @@ def _quiet(argv: Sequence[str], environment: Mapping[str, str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="launch_cost", description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, default=128, help="ranks of the dry run (default: 128)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs that a median is taken of (default: 3)")
-    parser.add_argument("--messages", type=int, nargs="*", default=[16, 64], help="ranks to count messages with")
-    parser.add_argument("--library", nargs="+", choices=LIBRARIES, default=["openmpi"], help="default: openmpi")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--repeats", type=int, default=3, help="runs per median (default: 3)")
+    parser.add_argument(
+        "--messages", type=int, nargs="*", default=[16, 64], help="ranks of the message counts (default: 16 64)"
+    )
+    parser.add_argument(
+        "--library", nargs="+", choices=LIBRARIES, default=["openmpi"], help="MPI libraries (default: openmpi)"
+    )
+    parser.add_argument("--json", type=Path, help="JSON file for the figures (default: none)")
     options = parser.parse_args(arguments)
     result = collect(options.library, options.ranks, options.repeats, options.messages, print)
     print(render(result))
     if options.json:
-        beside = options.json.with_name(options.json.name + ".part")
-        beside.write_text(json.dumps(result, indent=1) + "\n")
-        beside.replace(options.json)
+        save_text(options.json, json.dumps(result, indent=1) + "\n")
 
 
 def collect(
     libraries: Sequence[str], ranks: int, repeats: int, messages: Sequence[int], say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """All figures, as plain values."""
+    """Measure all figures and return them as plain values."""
     result: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "ranks": ranks, "repeats": repeats, "runs": {}}
     python, environment = library_environment(libraries[0])
     for name in libraries:
@@ -249,36 +265,36 @@ def collect(
     result["runs"]["launcher plan"] = plan | {"opens": opens(PLAN, environment)}
     result["before_mpi"] = imported_before_mpi(environment, mpirun(libraries[0], 2))
     for number in messages:
-        say(f"messages that reach rank 0 of {number}")
+        say(f"messages to rank 0 of {number} ranks")
         result.setdefault("messages_to_rank_0", {})[str(number)] = messages_to_rank_0(number)
     return result
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The figures as tables."""
+    """Return the figures as tables."""
     lines = [f"{result['ranks']} ranks on {result['cores']} cores; medians of {result['repeats']} runs", ""]
-    lines.append(f"{'':24}{'wall s':>8}{'CPU s/rank':>12}{'MB/process':>12}{'MB in all':>11}{'opens':>7}{'failed':>8}")
+    lines.append(f"{'':24}{'wall s':>8}{'CPU s/rank':>12}{'MB/process':>12}{'total MB':>10}{'opens':>7}{'failed':>8}")
     for name, run in result["runs"].items():
         cpu = run["user_seconds_per_rank"] + run["system_seconds_per_rank"]
         opened = run["opens"] or {"opened": "?", "failed": "?"}
         lines.append(
             f"{name:24}{run['wall_seconds']:8.2f}{cpu:12.3f}{run['largest_process_mb']:12.0f}"
-            f"{run['all_ranks_mb']:11.0f}{opened['opened']:>7}{opened['failed']:>8}"
+            f"{run['all_ranks_mb']:10.0f}{opened['opened']:>7}{opened['failed']:>8}"
         )
-    lines += ["", "Files of one rank"]
+    lines += ["", "Files that one rank opens"]
     for name, run in result["runs"].items():
         kinds = ", ".join(f"{number} {kind}" for kind, number in (run["opens"] or {}).items() if kind != "opened")
-        lines.append(f"  {name}: {kinds or 'not counted, strace is missing'}")
+        lines.append(f"  {name}: {kinds or 'not counted, since strace is missing'}")
     before = result["before_mpi"]
     lines += [
         "",
-        f"Imported before MPI: {before['modules']} modules in {before['ms']:.0f} ms, besides "
-        f"{before['of_bare_python']} that Python starts with",
+        f"Imported before MPI: {before['modules']} modules in {before['ms']:.0f} ms, without the "
+        f"{before['of_bare_python']} modules of a bare Python",
     ]
     lines += [
-        f"  {name:24}{found['modules']:>5} modules {found['ms']:8.1f} ms"
-        for name, found in before["packages"].items()
-        if found["ms"] >= 3
+        f"  {name:24}{package['modules']:>5} modules {package['ms']:8.1f} ms"
+        for name, package in before["packages"].items()
+        if package["ms"] >= 3
     ]
     counted = result.get("messages_to_rank_0", {})
     if counted:

@@ -1,9 +1,9 @@
-"""The least a training step of the published networks can take: its convolutions and matrix products, each alone.
+"""Measure the least time of a training step of the published networks: its convolutions and matrix products alone.
 
-Every pass of every layer (forward, gradient of the weights, gradient of the input) is timed by itself, with the
-shapes, the number type and the threads of the training, and counted as often as a step needs it. Activations,
-normalization, dropout, padding, losses and optimizers are left out, so this is a floor for any step that computes the
-same convolutions; one that needs fewer operations may get below it.
+Every pass of every layer (forward, gradient of the weights, gradient of the input) is timed alone, with the shapes, the
+number format and the threads of the training, and multiplied by its number in a step. Activations, normalization,
+dropout, padding, losses and optimizers are left out. So this is a lower limit for a step with the same convolutions; a
+step that needs fewer operations may be faster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Operation = Callable[..., tf.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """How often a step computes a layer's result, the gradient of its weights and that of its input."""
+    """How often a step computes a layer's result, the gradient of its weights and the gradient of its input."""
 
     forward: int
     weights: int
@@ -39,15 +39,17 @@ class Passes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Convolution:
-    """A 3-D convolution of stride 1 on channels-last cells; padding stands in the input's shape unless it is SAME."""
+    """A 3-D convolution with stride 1 of channels-last cells."""
 
     name: str
     cells: tuple[int, int, int]
-    """Of the input, padding included."""
+    """Cells of the input along x, y and depth, with their padding if `padding` is VALID."""
     channels: int
+    """Channels of the input."""
     kernel: tuple[int, int, int]
     filters: int
     padding: str = "VALID"
+    """VALID or SAME, as in TensorFlow."""
 
     @property
     def output_cells(self) -> tuple[int, ...]:
@@ -57,14 +59,14 @@ class Convolution:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one pass for one event; products with SAME's zeros count.
+        """Floating-point operations of one pass for one event, the same for all three passes.
 
-        All three passes need the same number.
+        Products with the zeros of SAME count.
         """
         return 2 * math.prod(self.output_cells) * self.filters * math.prod(self.kernel) * self.channels
 
     def operations(self, batch: int, dtype: tf.DType) -> dict[str, tuple[Operation, list[tf.Tensor]]]:
-        """The passes by the names in `Passes`, with their operands."""
+        """Return the passes, by their names in `Passes`, with their operands."""
         cells = _operand((batch, *self.cells, self.channels), dtype)
         weights = _operand((*self.kernel, self.channels, self.filters), dtype)
         gradient = _operand((batch, *self.output_cells, self.filters), dtype)
@@ -99,7 +101,7 @@ class Product:
     inputs: int
     outputs: int
     always_fp32: bool = False
-    """The discriminator's heads compute in FP32 whatever the precision is."""
+    """Whether the layer computes in FP32 in every precision, as the discriminator's heads do."""
 
     @property
     def flops(self) -> int:
@@ -107,7 +109,7 @@ class Product:
         return 2 * self.inputs * self.outputs
 
     def operations(self, batch: int, dtype: tf.DType) -> dict[str, tuple[Operation, list[tf.Tensor]]]:
-        """The passes by the names in `Passes`, with their operands."""
+        """Return the passes, by their names in `Passes`, with their operands."""
         dtype = tf.float32 if self.always_fp32 else dtype
         values = _operand((batch, self.inputs), dtype)
         weights = _operand((self.inputs, self.outputs), dtype)
@@ -130,12 +132,12 @@ Layer = Convolution | Product
 
 
 def step_layers(filters: FilterSet) -> dict[Layer, Passes]:
-    """The layers of both networks and how often a step of 3DGAN computes each.
+    """Return the layers of both networks and how often a step of 3DGAN computes each.
 
-    The generator makes the discriminator's fakes and is trained twice. The discriminator judges a real and a fake
-    batch and is trained on both; it judges both of the generator's batches and then passes gradients on without
-    taking any itself. Nobody asks for the gradient of a latent vector, nor of the cells while the discriminator
-    is trained.
+    The generator makes the discriminator's fakes and is trained twice. The discriminator is trained on a real and a
+    fake batch. It also judges both batches of the generator's updates and passes their gradients on, without gradients
+    of its own weights. The step needs no gradient of a latent vector, and none of the cells in an update of the
+    discriminator.
     """
     number = filters.generator
     generator: list[Convolution] = [
@@ -163,12 +165,15 @@ def step_layers(filters: FilterSet) -> dict[Layer, Passes]:
 
 
 def step_flops(filters: FilterSet) -> int:
-    """Floating-point operations of a step for one event of the batch: 19.0e9 with the original filters."""
+    """Return the floating-point operations of a step per event of the batch: 19.0e9 with the original filters."""
     return sum(layer.flops * passes.total for layer, passes in step_layers(filters).items())
 
 
 def limit(filters: FilterSet, batch: int, precision: str, repeats: int = 1) -> Measurement:
-    """A measurement of the seconds of a step's convolutions and matrix products alone; each pass is timed once."""
+    """Return a measurement of the seconds of a step's convolutions and matrix products alone.
+
+    It times each pass once, as the mean of `repeats` runs, and multiplies by the pass's number in a step.
+    """
     timed: list[tuple[int, Callable[[], float]]] = []
     for layer, passes in step_layers(filters).items():
         for name, (operation, operands) in layer.operations(batch, DTYPES[precision]).items():
@@ -178,13 +183,16 @@ def limit(filters: FilterSet, batch: int, precision: str, repeats: int = 1) -> M
 
 
 def alone(operation: Operation, operands: Sequence[tf.Tensor], repeats: int) -> Callable[[], float]:
-    """Seconds of one operation, run `repeats` times one after the other to make the call's own cost small."""
+    """Return a function that measures the seconds of one operation.
+
+    It runs the operation `repeats` times in one call, to make the cost of the call small.
+    """
 
     @tf.function(autograph=False)
     def run(*operands: tf.Tensor) -> list[tf.Tensor]:
         results: list[tf.Tensor] = []
         for _ in range(repeats):
-            # All results are returned and each waits for the one before: else they would be merged into one.
+            # Each result waits for the one before and all are returned; otherwise TensorFlow would merge them.
             with tf.control_dependencies(results[-1:]):
                 results.append(operation(*operands))
         return results

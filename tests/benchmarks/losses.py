@@ -1,8 +1,8 @@
-"""The losses of our step against the plain Keras loop's, with the same weights, events and random numbers, in FP32.
+"""Compare the losses of our step with the plain Keras loop's: same weights, events and random numbers, in FP32.
 
-In the first steps they are the same but for rounding. RMSprop divides each gradient by its own size, so a gradient that
-is nothing but rounding still moves its weight by a whole step, and the two trainings part, as the plain loop parts from
-itself when its weights are rounded otherwise. From then on losses are compared by their means.
+In the first steps, the losses differ only by rounding. Then the two trainings diverge: RMSprop divides each gradient by
+its own size, so even a gradient of pure rounding error moves its weight by a full step. Two plain loops whose initial
+weights differ by one rounding diverge in the same way. From then on, the losses are compared by their means.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["EXACT_STEPS", "Losses", "differences", "measure", "standard_scores", "three_losses"]
 
 EXACT_STEPS = 5
+"""First steps, which are compared one by one."""
 STEPS = 200
+"""Steps of a measurement."""
 BLOCK = 15
-"""Steps that are averaged before the spread is taken, since losses of neighbouring steps are alike."""
+"""Steps to average before the spread is computed, since losses of neighbouring steps are correlated."""
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Differences step by step in the first steps, and of the means afterwards in their standard errors."""
+    """Return the differences of each of the first steps, and of the later means in standard errors."""
     start_tensorflow()
     losses = three_losses(job.filters, job.batch, 40 if job.quick else STEPS, say)
     scores = standard_scores(losses.ours[EXACT_STEPS:], losses.plain[EXACT_STEPS:])
@@ -42,7 +44,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
             name="losses/first-steps/rounded",
             unit="relative",
             rounds=differences(losses.rounded, losses.plain),
-            note="the same of the plain loop and itself with initial weights one rounding off: what no port can beat",
+            note="the same for two plain loops whose initial weights differ by one rounding: the smallest possible",
         ),
         Figure(
             name="losses/means",
@@ -54,7 +56,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
 
 
 def differences(one: np.ndarray, other: np.ndarray) -> list[float]:
-    """The largest relative difference in each of the first steps."""
+    """Return the largest relative difference in each of the first steps."""
     return [float(row.max()) for row in np.abs(one / other - 1)[:EXACT_STEPS]]
 
 
@@ -64,9 +66,9 @@ class Losses(NamedTuple):
     ours: np.ndarray
     plain: np.ndarray
     rounded: np.ndarray
-    """Of the plain loop with every initial weight one rounding (1 part in 2^23) larger."""
+    """Losses of a plain loop with every initial weight larger by one rounding (1 part in 2^23)."""
     unlike: float
-    """Distance of our trained weights from the plain loop's, over how far these came: 0 if equal, 1 if unrelated."""
+    """Distance between our trained weights and the plain loop's, over the distance these moved: 0 if equal."""
 
 
 def three_losses(filters: str, batch: int, steps: int, say: Say, learning_rate: float = 0.001) -> Losses:
@@ -101,13 +103,13 @@ def three_losses(filters: str, batch: int, steps: int, say: Say, learning_rate: 
 
 
 def _trained(*models: keras.Model) -> np.ndarray:
-    """All weights that are trained in one row; a network that is frozen at the moment has them, too."""
+    """Return all trained weights in one row, also those of a network that is frozen at the moment."""
     variables = [variable for model in models for variable in model.weights if "moving_" not in variable.path]
     return np.concatenate([variable.numpy().ravel() for variable in variables])
 
 
 def standard_scores(one: np.ndarray, other: np.ndarray, block: int = BLOCK) -> np.ndarray:
-    """Differences of the means of two series (steps, n) over the standard error of that difference, (n,)."""
+    """Return the difference of the means of two series (steps, n), in standard errors of that difference, (n,)."""
 
     def mean_and_variance(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         number = len(series) // block

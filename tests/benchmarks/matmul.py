@@ -1,4 +1,4 @@
-"""The rate at which this machine multiplies matrices: what nothing of the training can exceed."""
+"""Measure the rate at which this machine multiplies matrices: the upper limit for every part of a training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["DTYPES", "SIZE", "product_rate"]
 
 DTYPES = {"fp32": tf.float32, "bf16": tf.bfloat16}
 SIZE = 2048
-"""Rows and columns: large enough for the full rate (17 GFLOP), small enough for a fraction of a second."""
+"""Rows and columns of the matrices. Their product is 17 GFLOP: enough for the full rate, in a fraction of a second."""
 
 
 def product_rate(precision: str, size: int = SIZE) -> Measurement:
-    """A measurement of GFLOP/s of the product of two square matrices, operands in the precision's type."""
+    """Return a measurement of the product of two square matrices in GFLOP/s; the precision is that of the operands."""
     one, other = (tf.cast(tf.random.stateless_normal((size, size), (1, part)), DTYPES[precision]) for part in (0, 1))
     multiply = tf.function(tf.matmul)
 

@@ -1,8 +1,8 @@
-"""How fast logs are read, and in how much memory: `python -m tests.benchmarks.parsing`.
+"""Measure the speed and the memory of reading logs: `python -m tests.benchmarks.parsing`.
 
-For every format a file of the given size is generated in a temporary folder, dense with lines of the format as a real
-log is, and read in a process of its own. Reported are MB/s and by how much the process's memory grew beyond that of
-reading a file of a hundredth of the size. Our own record is measured by its 10,000 lines, too.
+For every format, a file of the given size is generated in a temporary folder, as dense with lines of the format as a
+real log, and read in its own process. The figures are MB/s, and the growth of the process's memory over reading a file
+of a hundredth of the size. One of our own records, with 10,000 lines, is measured, too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ RANKS = 64
 
 
 def gan3d() -> Iterator[str]:
+    """3DGAN with messages of all ranks."""
     yield f"Global batch size is: {8 * RANKS} / batch size is: 8\nTotal Training batches = 351.5 with 180000 events\n"
     for number in count():
         yield "".join(f"[1,{rank}]<stdout>:Epoch {number % 1000 + 1} of 1000\n" for rank in range(RANKS))
@@ -39,7 +40,7 @@ def gan3d() -> Iterator[str]:
 
 
 def progress_bars() -> Iterator[str]:
-    """Of 3DGAN with colours and progress bars that return to the start of their line."""
+    """3DGAN with colours and progress bars that return to the start of their line."""
     yield "Global batch size is: 512 / batch size is: 8\n"
     for number in count():
         yield f"Epoch {number % 1000 + 1} of 1000\n"
@@ -51,6 +52,8 @@ def progress_bars() -> Iterator[str]:
 
 
 def mllog() -> Iterator[str]:
+    """MLPerf logs with 300 statistics per epoch."""
+
     def line(key: str, milliseconds: int, value: object, **metadata: object) -> str:
         fields = {"namespace": "", "time_ms": milliseconds, "event_type": "POINT_IN_TIME", "key": key, "value": value}
         return f":::MLLOG {json.dumps({**fields, 'metadata': {'file': 'train.py', 'lineno': 7, **metadata}})}\n"
@@ -64,7 +67,7 @@ def mllog() -> Iterator[str]:
 
 
 def timeline() -> Iterator[str]:
-    """Fused allreduces of 60 tensors, as Horovod writes them: negotiated once, then taken from its cache."""
+    """Fused allreduces of 60 tensors, as Horovod writes them: negotiated once, then cached."""
     yield '[\n{"name": "process_name", "ph": "M", "pid": 0, "args": {"start_time_since_epoch_in_micros":1}},\n'
     phases = ("MEMCPY_IN_FUSION_BUFFER", "MPI_ALLREDUCE", "MEMCPY_OUT_FUSION_BUFFER")
     tensors = range(1, 61)
@@ -88,14 +91,14 @@ def timeline() -> Iterator[str]:
 
 
 def noise() -> Iterator[str]:
-    """A log whose lines are nearly all of other programs."""
+    """A log with nearly all lines from other programs."""
     yield "Global batch size is: 512 / batch size is: 8\nThe 0 epoch took 121.7 seconds\n"
     for number in count():
         yield f"2018-06-24 11:02:{number % 60:02}.123: W core/allocator.cc:108] Allocation of {number} bytes\n"
 
 
 def table() -> Iterator[str]:
-    """As wide as exports of experiment trackers are; the number of rows is bounded."""
+    """A table with 600 columns, as experiment trackers export them."""
     yield "gpus,epoch,seconds," + ",".join(f"metric {i}" for i in range(600)) + "\n"
     for number in count():
         yield f"{2 ** (number % 8)},{number},{100 + number % 13}.5," + ",".join(["0.12345678"] * 600) + "\n"
@@ -112,7 +115,7 @@ FILES: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def generate(pieces: Iterator[str], size: int) -> Iterator[bytes]:
-    """About `size` bytes of the endless `pieces`; the pieces of a stretch are made once and repeated."""
+    """Yield about `size` bytes from the endless `pieces`: the first 16 MB of them, repeated without the first piece."""
     written, stretch = 0, []
     for piece in pieces:
         stretch.append(piece.encode())
@@ -127,7 +130,7 @@ def generate(pieces: Iterator[str], size: int) -> Iterator[bytes]:
 
 
 def measure(path: Path) -> dict[str, float]:
-    """Seconds and the largest resident memory (MB) of reading `path` in a process of its own."""
+    """Read `path` in its own process and return CPU seconds, largest resident memory (MB) and number of epochs."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.parsing", "--read", str(path)],
         cwd=Path(__file__).resolve().parents[2], check=True, capture_output=True, text=True,
@@ -140,7 +143,7 @@ def _read(path: Path) -> None:
     began = time.process_time()
     runs = read_runs([path], Hints(workers=RANKS))
     seconds = time.process_time() - began
-    # Not getrusage's figure, which a process inherits from the one that has started it.
+    # getrusage's figure would include the memory of the parent process.
     status = Path("/proc/self/status").read_text().split()
     memory = int(status[status.index("VmHWM:") + 1]) / 1024
     print(json.dumps({"seconds": seconds, "memory": memory, "epochs": sum(len(run.epochs) for run in runs)}))
@@ -148,8 +151,8 @@ def _read(path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.parsing", description=__doc__.splitlines()[0])
-    parser.add_argument("--mb", type=int, default=200, help="size of each file in MB (200)")
-    parser.add_argument("--only", choices=sorted(FILES), help="one kind of file")
+    parser.add_argument("--mb", type=int, default=200, help="size of each file in MB (default: 200)")
+    parser.add_argument("--only", choices=sorted(FILES), help="kind of file to measure (default: all)")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.read:
@@ -167,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             megabytes = path.stat().st_size / 1e6
             print(
                 f"{name:25} {megabytes:6.0f} MB  {megabytes / figures['seconds']:5.0f} MB/s  "
-                f"{figures['memory']:4.0f} MB resident, {figures['memory'] - less['memory']:+4.0f} MB with the size  "
+                f"{figures['memory']:4.0f} MB resident, {figures['memory'] - less['memory']:+4.0f} MB from the size  "
                 f"{figures['epochs']:.0f} epochs"
             )
         if options.only is None:

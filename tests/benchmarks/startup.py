@@ -1,4 +1,4 @@
-"""How long things take to start: `launcher plan`, a rank until MPI and until its first step; and a worker's memory."""
+"""Measure start times (`launcher plan`, a rank until MPI and until its first step) and the memory of a worker."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ __all__ = ["HEAVY", "measure"]
 
 PLAN = python("launcher", "plan", "--machine", "stampede2-skx", "--nodes", 128)
 HEAVY = ("tensorflow", "mpi4py", "pandas")
-"""What a plan must not load."""
+"""Modules that a plan must not load."""
 STEPS = 4
+"""Steps before the memory of a worker is read."""
 
-# Runs the launcher as `python -m launcher` does and notes the time when MPI is asked for and after the first step.
+# Run the launcher as `python -m launcher` does, and write down the time when it imports MPI and after the first step.
 WATCH = """
 import json, sys, time
 where, began, times = sys.argv.pop(1), float(sys.argv.pop(1)), {}
@@ -53,7 +54,7 @@ runpy.run_module("launcher", run_name="__main__", alter_sys=True)
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Seconds from the start of the processes; MB."""
+    """Return start times in seconds from the start of the processes, and memory in MB."""
     say("launcher plan")
     run_plan = elapsed(lambda: subprocess.run(PLAN, cwd=ROOT, capture_output=True, check=True))
     run_plan()
@@ -61,20 +62,20 @@ def measure(job: Job, say: Say) -> list[Figure]:
     modules = imported_by_plan()
     heavy = sorted(set(HEAVY) & modules)
     figures += [
-        Figure(name="startup/plan-modules", unit="modules", rounds=[len(modules)], note="Python's own included"),
+        Figure(name="startup/plan-modules", unit="modules", rounds=[len(modules)], note="including Python's own"),
         Figure(
             name="startup/plan-heavy",
             unit="modules",
             rounds=[len(heavy)],
-            note=f"of {', '.join(HEAVY)}: {', '.join(heavy) or 'none'}",
+            note=f"{', '.join(heavy) or 'none'} of {', '.join(HEAVY)}",
         ),
     ]
     times: dict[str, list[float]] = {}
     for number in range(1 if job.quick else 2):
-        say(f"a rank from its start to its first step, {number + 1}")
+        say(f"a rank from its start to its first step, round {number + 1}")
         for name, seconds in _start_rank().items():
             times.setdefault(name, []).append(seconds)
-    note = "one rank under mpirun, batch 8, original filters; since mpirun's start"
+    note = "from the start of mpirun; one rank, batch 8, original filters"
     figures += [Figure(name=f"startup/{name}", unit="s", rounds=seconds, note=note) for name, seconds in times.items()]
     for filters in ("original",) if job.quick else ("original", "16"):
         say(f"memory of a worker, filters {filters}")
@@ -83,7 +84,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
 
 
 def imported_by_plan() -> set[str]:
-    """Names of all modules that `launcher plan` loads."""
+    """Return the names of all modules that `launcher plan` loads."""
     argv = [PLAN[0], "-X", "importtime", *PLAN[1:]]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     return set(re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", done.stderr, re.MULTILINE))
@@ -105,7 +106,7 @@ def _start_rank() -> dict[str, float]:
 
 
 def _memory(filters: str) -> Figure:
-    """In a process of its own, whose memory nothing else has filled."""
+    """Measure the memory of a worker in a new process, since memory of earlier work stays."""
     argv = python("tests.benchmarks.startup", filters)
     done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     before, after = json.loads(done.stdout)
@@ -113,12 +114,12 @@ def _memory(filters: str) -> Figure:
         name=f"memory/{filters}",
         unit="MB",
         rounds=[after - before],
-        note=f"highest after {STEPS} steps of batch 8, above TensorFlow's own {before:.0f} MB; no events cached",
+        note=f"largest after {STEPS} steps of batch 8, without TensorFlow's own {before:.0f} MB; no events cached",
     )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the highest resident memory in MB with TensorFlow started, and after some training steps."""
+    """Print the largest resident memory in MB after the start of TensorFlow, and after some training steps."""
     start_tensorflow()
     before = _highest_mb()
     step = our_step(arguments[0], "fp32", 8)
@@ -131,7 +132,7 @@ def _highest_mb() -> float:
     status = Path(f"/proc/{os.getpid()}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     if found is None:
-        raise RuntimeError("this system does not tell a process's highest memory (VmHWM)")
+        raise RuntimeError("/proc/PID/status has no VmHWM, the largest memory of a process; expected Linux")
     return int(found[1]) / 1024
 
 

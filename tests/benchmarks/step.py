@@ -1,6 +1,6 @@
-"""The training step against the plain Keras loop, the sum of its convolutions and the matrix product rate.
+"""Compare the training step with the plain Keras loop, the sum of its convolutions and the matrix product rate.
 
-One job is one filter set and batch size: all of its cases run in the same rounds.
+One job is one filter set and one batch size. All its cases run in the same rounds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gan.parallel import Alone
-from gan.precision.arithmetic import native_bf16
+from gan.precision.formats import native_bf16
 from gan.settings import TrainingSettings
 from gan.simulation.gflash import simulate
 from tests.benchmarks.figures import Figure
@@ -22,14 +22,14 @@ from tests.benchmarks.timing import Case, Measurement, elapsed, interleave
 __all__ = ["measure", "our_step", "real_batch"]
 
 LEARNING_RATE = 1e-4
-"""Small, so that no run of a few steps diverges."""
+"""Learning rate of all steps: small, so that no run diverges."""
 NOT_NATIVE = "not native: this processor has no BF16 instructions"
 OVERHEAD_SHARE = 32
-"""Passes of fewer events than this are timed several times in one call, to lose the call's own cost."""
+"""Events per timed call. Passes of fewer events run several times per call, to make its own cost small."""
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Seconds of a step and of what it is compared with, by precision."""
+    """Return the seconds of a step and of its comparisons, by precision."""
     start_tensorflow()
     from gan.models.conv3d import CONV3D
     from tests.benchmarks.limit import limit
@@ -42,7 +42,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
     rate_fp32, rate_bf16 = f"{place}/matmul-fp32", f"{place}/matmul-bf16"
 
     def case(name: str, prepare: Callable[[], Measurement], share: float, reference: str, note: str = "") -> Case:
-        expected = share * job.expected * job.batch  # 0 for the smallest batch, of which nothing is known
+        expected = share * job.expected * job.batch  # 0 (unknown) for the smallest batch
         return Case(name=f"{place}/{name}", prepare=prepare, expected=expected, reference=reference, note=note)
 
     reference_bf16 = rate_bf16 if native else rate_fp32
@@ -67,11 +67,11 @@ def measure(job: Job, say: Say) -> list[Figure]:
 
 
 def _remark(native: bool) -> str:
-    return "" if native else f"{NOT_NATIVE}; it computes something in their place"
+    return "" if native else f"{NOT_NATIVE} and emulates them"
 
 
 def real_batch(events: int) -> tuple[np.ndarray, np.ndarray]:
-    """Simulated showers, eight different ones: cells (events, 25, 25, 25) and energies (events,) in GeV."""
+    """Return simulated showers, eight different ones: cells (events, 25, 25, 25) and energies (events,) in GeV."""
     energies = np.linspace(20, 480, 8, dtype=np.float32)
     different = simulate(energies, seed=1)
     chosen = np.arange(events) % len(energies)
@@ -79,7 +79,7 @@ def real_batch(events: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def our_step(filters: str, precision: str, batch: int) -> Measurement:
-    """A measurement of the seconds of one of our steps on one rank."""
+    """Return a measurement of the seconds of one of our steps on one rank."""
     import tensorflow as tf
 
     from gan.ops.draws import position
@@ -92,7 +92,7 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
     seconds = elapsed(lambda: step(cells, energies, position(0, next(positions)), LEARNING_RATE))
 
     def measure() -> float:
-        # The step turns the remapper off; the plain loop of the same process keeps TensorFlow's default.
+        # Our step needs the remapper off; the plain loop in the same process keeps TensorFlow's default.
         tf.config.optimizer.set_experimental_options({"remapping": False})
         try:
             return seconds()
@@ -103,7 +103,7 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
 
 
 def plain_loop(filters: str, batch: int) -> Measurement:
-    """A measurement of the seconds of a step of the plain Keras loop."""
+    """Return a measurement of the seconds of a step of the plain Keras loop."""
     from tests.benchmarks.baseline import NumpyChance, PlainLoop
 
     loop = PlainLoop(filters, batch, learning_rate=LEARNING_RATE)
@@ -113,8 +113,8 @@ def plain_loop(filters: str, batch: int) -> Measurement:
 
 
 def shower_file(folder: Path, events: int = 64) -> Path:
-    """A file of simulated showers for sections that need one."""
-    from gan.data.showers import write_showers
+    """Write a file of simulated showers for a section and return its path."""
+    from gan.data.writing import write_showers
 
     path = folder / "EleEscan_1_1.h5"
     write_showers(path, *real_batch(events), {})
@@ -122,7 +122,7 @@ def shower_file(folder: Path, events: int = 64) -> Path:
 
 
 def batches(events: int, batch: int, number: int, seed: int = 1) -> np.ndarray:
-    """Numbers of events drawn at random, (number, batch), each event as rarely twice as can be."""
+    """Return random indices of events, (number, batch). Every event comes once before any comes again."""
     orders: Iterator[np.ndarray] = (np.random.default_rng([seed, turn]).permutation(events) for turn in count())
     drawn: list[np.ndarray] = []
     while sum(map(len, drawn)) < number * batch:

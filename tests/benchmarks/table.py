@@ -1,4 +1,4 @@
-"""Results as text: the steps with their ratios, the other figures, the goals."""
+"""Write results as text: the steps with their ratios, the other figures, the goals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def head(machine: Mapping[str, Any]) -> str:
-    """The machine in two lines."""
+    """Return two lines about the machine."""
     versions = machine["versions"]
     tensorflow = versions.get("tensorflow-cpu") or versions.get("tensorflow", "?")
     flags = " ".join(machine["flags"])
@@ -24,13 +24,13 @@ def head(machine: Mapping[str, Any]) -> str:
 
 
 def steps_table(results: Results, flops: Mapping[str, int]) -> str:
-    """Every step: seconds, events/s, and how it compares.
+    """Return the table of all steps: seconds, events/s and ratios.
 
     Args:
-        results: of a run.
-        flops: of a step for one event of the batch, by filters.
+        results: figures of a run.
+        flops: floating-point operations of a step per event of the batch, by filters.
     """
-    names = "filters,batch,what,s/step,+-,n,events/s,x Keras,/ convolutions,of matmul rate,"
+    names = "filters,batch,what,s/step,+-,n,events/s,x Keras,/ convolutions,% of matmul,"
     rows = [names.split(",")]
     for place in _places(results.figures):
         _, filters, batch = place.split("/")
@@ -55,20 +55,20 @@ def steps_table(results: Results, flops: Mapping[str, int]) -> str:
 
 
 def figures_table(figures: Iterable[Figure]) -> str:
-    """All other figures: median, spread, number of rounds."""
+    """Return the table of all other figures: median, spread, number of rounds."""
     rows = [["figure", "median", "+-", "n", "unit", ""]]
     for figure in figures:
         if figure.name.startswith("step/") and not figure.name.rsplit("/", 1)[1].startswith("matmul"):
             continue
         middle = figure.median
-        told = ["", "", ""] if middle is None else [f"{middle:.4g}", f"{figure.deviation:.2g}", str(len(figure.rounds))]
-        rows.append([figure.name, *told, figure.unit, figure.note])
+        row = ["", "", ""] if middle is None else [f"{middle:.4g}", f"{figure.deviation:.2g}", str(len(figure.rounds))]
+        rows.append([figure.name, *row, figure.unit, figure.note])
     return _aligned(rows)
 
 
 def goals_table(goals: Iterable[Mapping[str, Any]]) -> str:
-    """The goals: met, not met or not measurable here."""
-    rows = [["goal", "wanted", "measured", "state"]]
+    """Return the table of the goals: met, not met or not measurable here."""
+    rows = [["goal", "limit", "measured", "state"]]
     for goal in goals:
         state = goal["state"] + (f": {goal['why']}" if goal["why"] else "")
         rows.append([goal["what"], goal["goal"], goal["measured"], state])
@@ -76,12 +76,12 @@ def goals_table(goals: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _places(figures: Sequence[Figure]) -> list[str]:
-    """The step's filter sets and batch sizes, in their order."""
+    """Return the filter sets and batch sizes of the steps, in their order."""
     return list(dict.fromkeys(f.name.rsplit("/", 1)[0] for f in figures if f.name.startswith("step/")))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be: texts to the left, numbers to the right."""
+    """Return rows in aligned columns: text to the left, numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     numbers = [
         all(not row[column] or row[column][0].isdigit() for row in rows[1:]) and any(row[column] for row in rows[1:])

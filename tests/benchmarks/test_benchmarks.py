@@ -1,4 +1,4 @@
-"""What the benchmarks count, decide and print; what they measure is not tested."""
+"""Tests of what the benchmarks count, decide and print, without their measurements."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def figure(name: str, rounds: Sequence[float], unit: str = "s", reference: str =
     return Figure(name=name, unit=unit, rounds=rounds, reference=reference)
 
 
-def test_operations_of_a_step_are_those_counted_by_hand() -> None:
+def test_a_step_has_the_operations_counted_by_hand() -> None:
     flops = {layer.name: layer.flops for layer in step_layers(CONV3D.filter_set("original"))}
     # Output cells x filters x kernel x channels, twice.
     assert flops["g1"] == 2 * (7 * 7 * 8) * 64 * (6 * 6 * 8) * 8
@@ -43,7 +43,7 @@ def test_operations_of_a_step_are_those_counted_by_hand() -> None:
     assert flops["g3"] == 2 * (26 * 26 * 26) * 6 * (3 * 3 * 8) * 6
     assert flops["d2"] == 2 * 25**3 * 8 * 125 * 32
     assert flops["dense"] == 2 * 200 * 3136
-    # "An event costs about 19 GFLOP a batch step."
+    # An event costs about 19 GFLOP per step.
     assert step_flops(CONV3D.filter_set("original")) == pytest.approx(19.0e9, rel=0.01)
 
 
@@ -54,7 +54,7 @@ def test_the_first_layers_need_fewer_gradients() -> None:
     assert passes["d2"].inputs == 4
 
 
-def test_every_pass_of_a_layer_has_the_shape_of_what_it_is_the_gradient_of() -> None:
+def test_gradients_of_a_layer_have_the_shapes_of_its_operands() -> None:
     import tensorflow as tf
 
     layer = Convolution(name="c", cells=(5, 6, 7), channels=2, kernel=(2, 3, 1), filters=4)
@@ -71,7 +71,7 @@ def test_the_limit_is_a_time() -> None:
 
 
 class Clock:
-    """Time that passes only where a case says so."""
+    """Clock that only the cases move."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -89,22 +89,22 @@ class Clock:
 
 def test_rounds_are_interleaved_until_the_budget_is_used() -> None:
     clock = Clock()
-    said: list[str] = []
-    found = interleave([clock.case("a", 1), clock.case("b", 2)], 10, said.append, clock)
-    assert [len(each.rounds) for each in found] == [3, 3]
-    assert said[2].startswith("round 1: a 1 s, b 2 s")
+    messages: list[str] = []
+    figures = interleave([clock.case("a", 1), clock.case("b", 2)], 10, messages.append, clock)
+    assert [len(each.rounds) for each in figures] == [3, 3]
+    assert messages[2].startswith("round 1: a 1 s, b 2 s")
 
 
-def test_one_round_is_run_whatever_it_costs_and_a_case_may_ask_for_fewer() -> None:
+def test_one_round_always_runs_and_a_case_may_limit_its_rounds() -> None:
     clock = Clock()
-    found = interleave([clock.case("a", 50), clock.case("b", 1, rounds=1)], 10, lambda text: None, clock)
-    assert [len(each.rounds) for each in found] == [1, 1]
+    figures = interleave([clock.case("a", 50), clock.case("b", 1, rounds=1)], 10, lambda text: None, clock)
+    assert [len(each.rounds) for each in figures] == [1, 1]
     clock = Clock()
-    found = interleave([clock.case("a", 1), clock.case("b", 1, rounds=1)], 10, lambda text: None, clock)
-    assert [len(each.rounds) for each in found] == [9, 1]
+    figures = interleave([clock.case("a", 1), clock.case("b", 1, rounds=1)], 10, lambda text: None, clock)
+    assert [len(each.rounds) for each in figures] == [9, 1]
 
 
-def test_a_case_that_does_not_fit_is_left_out_and_says_so() -> None:
+def test_a_case_that_does_not_fit_is_left_out_with_a_note() -> None:
     clock = Clock()
     first, second = interleave(
         [clock.case("a", 6, expected=6), clock.case("b", 6, expected=6)], 10, lambda text: None, clock
@@ -130,15 +130,15 @@ def run(step: Sequence[float], rate: float = 200.0, other: Sequence[float] = (1.
         (run([1.0] * 5), run([1.3] * 5), "slower"),
         (run([1.0] * 5), run([1.02] * 5), "same"),
         (run([1.0] * 5), run([0.7] * 5), "faster"),
-        # A machine at half its speed: as slow as it should be, and slower than that.
+        # A machine at half its speed: the expected time, and a longer one.
         (run([1.0] * 5), run([2.0] * 5, rate=100), "same"),
         (run([1.0] * 5), run([3.0] * 5, rate=100), "slower"),
         # A faster machine hides nothing.
         (run([1.0] * 5), run([0.9] * 5, rate=300), "slower"),
-        # The rounds of either run are so far apart that this may be chance; and with one round each it may, too.
+        # May be chance: the rounds of both runs scatter, or there is only one round each.
         (run([0.7, 0.8, 1.0, 1.4, 1.6]), run([0.8, 1.0, 1.3, 1.7, 1.9]), "same"),
         (run([1.0]), run([1.12]), "same"),
-        # One disturbed round does not hide that all others are slower.
+        # One disturbed round does not hide the slower others.
         (run([1.0] * 5), run([1.3, 1.3, 1.3, 1.3, 9.0]), "slower"),
     ],
 )
@@ -167,7 +167,7 @@ def test_nothing_is_slower_than_itself(rounds: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("slower", "status"), [(False, 0), (True, 1)])
-def test_compare_tells_by_its_status(
+def test_the_exit_status_of_compare_shows_slower_figures(
     slower: bool, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = tmp_path / "old.json", tmp_path / "new.json"
@@ -177,14 +177,14 @@ def test_compare_tells_by_its_status(
     assert ("step/original/8/ours-fp32: 1 -> 1.5 s" in capsys.readouterr().out) == slower
 
 
-def test_compare_refuses_what_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_refuses_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "some.json"
     path.write_text("[]")
     assert compare.main([str(path), str(path)]) == 2
     assert "is no result of the benchmarks" in capsys.readouterr().err
 
 
-def test_results_come_back_from_their_file(tmp_path: Path) -> None:
+def test_results_are_read_as_written(tmp_path: Path) -> None:
     written = results(
         figure("a", [1.0, 2.5, 2.0], reference="b"),
         Figure(name="c", unit="ms", rounds=[], note="not measurable: no Gloo"),
@@ -195,49 +195,48 @@ def test_results_come_back_from_their_file(tmp_path: Path) -> None:
 
 def test_goals_are_met_not_met_or_not_measurable() -> None:
     place = "step/original/8"
-    found = results(
+    run_results = results(
         figure(f"{place}/ours-fp32", [1.0]),
         figure(f"{place}/keras-fp32", [1.6]),
         figure(f"{place}/limit-fp32", [0.5]),
         figure(f"{place}/ours-bf16", [1.0]),
     )
-    rows = {row["what"]: row for row in judge(found)}
+    rows = {row["what"]: row for row in judge(run_results)}
     assert len(rows) == len(GOALS)
-    assert rows["fp32 step over the same"] == {
-        "what": "fp32 step over the same", "goal": ">= 1.5x", "measured": "1.60x", "state": "met", "why": ""
-    }  # fmt: skip
+    what = "fp32 step over the plain fp32 Keras loop, original filters"
+    assert rows[what] == {"what": what, "goal": ">= 1.5x", "measured": "1.60x", "state": "met", "why": ""}
     assert rows["fp32 step time over the sum of its convolutions alone"]["state"] == "not met"
     bf16 = rows["BF16 step over the plain fp32 Keras loop, original filters"]
     assert (bf16["state"], bf16["measured"]) == ("not measurable here", "")
-    assert "no BF16 instructions" in goals_table(judge(found))
+    assert "no BF16 instructions" in goals_table(judge(run_results))
     assert rows["launcher plan"]["state"] == "not measured"
 
 
 def test_the_worst_of_several_figures_decides_a_goal() -> None:
-    found = results(figure("weak/fp32/ratio", [1.95]), figure("weak/bf16/ratio", [1.7]), native_bf16="amx_bf16")
-    row = next(row for row in judge(found) if row["what"].startswith("weak scaling"))
+    run_results = results(figure("weak/fp32/ratio", [1.95]), figure("weak/bf16/ratio", [1.7]), native_bf16="amx_bf16")
+    row = next(row for row in judge(run_results) if row["what"].startswith("weak scaling"))
     assert (row["measured"], row["state"]) == ("1.70x", "not met")
 
 
 def test_the_table_gives_rates_and_ratios() -> None:
     place = "step/original/8"
-    found = results(
+    run_results = results(
         figure(f"{place}/matmul-fp32", [200.0], "GFLOP/s"),
         figure(f"{place}/ours-fp32", [1.0, 0.9, 1.1]),
         figure(f"{place}/keras-fp32", [1.6]),
         figure(f"{place}/limit-fp32", [0.8]),
         Figure(name=f"{place}/limit-bf16", unit="s", note="not native"),
     )
-    lines = steps_table(found, {"original": 19_000_000_000}).splitlines()
+    lines = steps_table(run_results, {"original": 19_000_000_000}).splitlines()
     ours = next(line for line in lines if "ours-fp32" in line)
-    # 19 GFLOP x 8 events in a second are 76% of 200 GFLOP/s.
+    # 19 GFLOP x 8 events per second are 76% of 200 GFLOP/s.
     assert ours.split() == ["original", "8", "ours-fp32", "1.000", "0.100", "3", "8.0", "1.60", "1.25", "76%"]
     assert next(line for line in lines if "limit-bf16" in line).endswith("not native")
-    assert "ours-fp32" not in figures_table(found.figures)
-    assert "matmul-fp32" in figures_table(found.figures)
+    assert "ours-fp32" not in figures_table(run_results.figures)
+    assert "matmul-fp32" in figures_table(run_results.figures)
 
 
-def test_a_quick_run_measures_less_and_losses_only_on_demand() -> None:
+def test_a_quick_run_measures_less_and_losses_run_only_on_demand() -> None:
     everything, quick = jobs([], quick=False), jobs([], quick=True)
     assert {job.batch for job in everything if job.section == "step"} == {8, 32, 128}
     assert [job.title for job in quick if job.section == "step"] == ["step original 8"]

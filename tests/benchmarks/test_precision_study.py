@@ -1,4 +1,4 @@
-"""The precision study: what it concludes from given trainings, and that an interrupted one goes on."""
+"""Tests of the precision study: its conclusions from given trainings, and how an interrupted study continues."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cell(seed: int, precision: str, value: float, **others: float) -> Cell:
 
 
 def study_of(bf16: list[float], **others: list[float]) -> list[Cell]:
-    """Four seeds whose FP32 figures are 1 to 4, and BF16 that differs by so much."""
+    """Return cells of up to four seeds with FP32 figures 1 to 4, and BF16 figures that differ by the given values."""
     cells = []
     for seed, shift in enumerate(bf16, start=1):
         cells.append(cell(seed, "fp32", float(seed)))
@@ -50,20 +50,20 @@ def study_of(bf16: list[float], **others: list[float]) -> list[Cell]:
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
-    found = differences(study_of([0.1, -0.1, 0.3, 0.1]))
-    assert [each.figure for each in found] == list(FIGURES)
-    first = found[0]
+    paired = differences(study_of([0.1, -0.1, 0.3, 0.1]))
+    assert [each.figure for each in paired] == list(FIGURES)
+    first = paired[0]
     assert first.values == pytest.approx((0.1, -0.1, 0.3, 0.1))
     expected = stats.ttest_1samp([0.1, -0.1, 0.3, 0.1], 0).confidence_interval(0.95)
     assert (first.low, first.high) == pytest.approx(tuple(expected))
     assert first.spread == pytest.approx(np.std([1, 2, 3, 4], ddof=1))
     assert not first.resolved
-    # A seed that is not complete in both is left out.
+    # A seed that is complete in one precision only does not count.
     assert len(differences([*study_of([0.1, 0.2]), cell(9, "fp32", 1.0)])[0].values) == 2
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=6))
-def test_the_interval_holds_the_mean(shifts: list[float]) -> None:
+def test_the_interval_contains_the_mean(shifts: list[float]) -> None:
     for each in differences(study_of(shifts)):
         assert each.low <= each.mean + 1e-9
         assert each.mean <= each.high + 1e-9
@@ -72,13 +72,14 @@ def test_the_interval_holds_the_mean(shifts: list[float]) -> None:
 def test_the_verdict_follows_from_the_numbers() -> None:
     scattered, worse, better = [0.5, -0.4, 0.3, -0.5], [0.5, 0.51, 0.49, 0.5], [-0.5, -0.51, -0.49, -0.5]
     same = verdict(study_of(scattered))
-    assert same.startswith("BF16 trains as well as FP32, as far as this can be told: with 4 seeds of 8 steps, 0 of 4")
+    assert same.startswith("BF16 trains as well as FP32")
+    assert "4 seeds of 8 steps, 0 of 4 paired differences" in same
     assert verdict(study_of(scattered, generator_loss=worse)).startswith("BF16 trains worse than FP32: ")
     assert "1 of 4 paired differences" in verdict(study_of(scattered, generator_loss=worse))
-    # Less loss of the discriminator is neither good nor bad.
+    # A change of the discriminator's loss is neither good nor bad.
     for harmless in ({"discriminator_loss": worse}, {"shape_error": better}):
-        assert verdict(study_of(scattered, **harmless)).startswith("BF16 trains otherwise than FP32, but not worse")
-    assert "0.000 apart in their profiles" in same
+        assert verdict(study_of(scattered, **harmless)).startswith("BF16 trains differently from FP32, but not worse")
+    assert "0.000 apart" in same
 
 
 def test_two_seeds_are_needed() -> None:
@@ -86,7 +87,7 @@ def test_two_seeds_are_needed() -> None:
         differences(study_of([0.1]))
 
 
-def test_the_table_shows_both_precisions_and_their_differences() -> None:
+def test_the_table_has_both_precisions_and_their_differences() -> None:
     lines = table(study_of([0.1, 0.3])).splitlines()
     assert lines[0] == "| | fp32 (spread) | bf16 (spread) |"
     assert lines[2] == "| ln of the discriminator's loss | 1.5 (0.71) | 1.7 (0.85) |"
@@ -106,12 +107,12 @@ def test_shapes_and_curves() -> None:
 
 def test_steps_fit_into_the_time() -> None:
     assert study.steps_for(55, 3, [1.0, 1.5], [20, 30]) == int((0.85 * 1100 - 50) / 2.5)
-    with pytest.raises(SystemExit, match="1 minutes make 0 steps; give --minutes 6 or more"):
+    with pytest.raises(SystemExit, match=r"1 allows 0 steps .* at least 20. Give --minutes 6 or more"):
         study.steps_for(1, 3, [1.0, 1.5], [20, 30])
 
 
 @pytest.mark.slow
-def test_an_interrupted_study_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_study_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work, out = tmp_path / "work", tmp_path / "out"
     work.mkdir()
     (work / "plan.json").write_text(json.dumps(asdict(PLAN)))
@@ -126,21 +127,21 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, capsys: pytest.CaptureFixt
     assert np.isfinite(made.losses).all()
     assert np.sum(made.profiles, axis=1) == pytest.approx(1)
     assert made.figures["generator_loss"] == pytest.approx(np.log(made.losses[-1][1]))
-    told = json.loads((out / "precision.json").read_text())
-    assert (told["steps"], len(told["cells"]), len(told["differences"])) == (2, 4, 4)
-    assert told["verdict"] in (out / "precision.md").read_text()
+    content = json.loads((out / "precision.json").read_text())
+    assert (content["steps"], len(content["cells"]), len(content["differences"])) == (2, 4, 4)
+    assert content["verdict"] in (out / "precision.md").read_text()
     assert (out / "precision.png").read_bytes().startswith(b"\x89PNG")
     study.main(options)
     assert "steps\n" not in capsys.readouterr().out
 
 
-def test_another_study_is_not_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_study_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.json").write_text(json.dumps(asdict(replace(PLAN, seeds=[1, 2, 3]))))
-    for options, said in (
+    for options, message in (
         (["--seeds", "2", "--precisions", "fp32", "bf16"], "holds a study of 3 seeds in fp32, bf16: remove it"),
         (["--seeds", "1"], "at least two seeds"),
         (["--precisions", "bf16"], "and fp32 with another precision"),
     ):
         with pytest.raises(SystemExit):
             study.main([*options, "--work", str(tmp_path)])
-        assert said in capsys.readouterr().err
+        assert message in " ".join(capsys.readouterr().err.split())

@@ -1,7 +1,4 @@
-"""Measuring several cases in turn within a time: interleaved rounds, so that a drifting machine disturbs all alike.
-
-What the cases do is left to the sections.
-"""
+"""Measure several cases in interleaved rounds within a time, so that a drifting machine affects all cases alike."""
 
 from __future__ import annotations
 
@@ -14,29 +11,29 @@ from tests.benchmarks.figures import Figure
 __all__ = ["Case", "elapsed", "interleave"]
 
 MOST_ROUNDS = 9
-"""Beyond these the median moves less than the machine drifts."""
+"""Most rounds of a case. With more, the median changes less than the machine drifts."""
 
 Measurement = Callable[[], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """Something to be measured again and again."""
+    """One thing to measure repeatedly."""
 
     name: str
     prepare: Callable[[], Measurement]
-    """Builds it. The result, called once a round, returns one value of the figure; its first call only warms up."""
+    """Function that builds the case and returns its measurement. The first call of the measurement is a warm-up."""
     unit: str = "s"
     rounds: int = MOST_ROUNDS
-    """At most."""
+    """Most rounds."""
     expected: float = 0.0
-    """Seconds that a round of it will take, where something tells; 0 where nothing does."""
+    """Expected seconds of a round; 0 if unknown."""
     note: str = ""
     reference: str = ""
 
 
 def elapsed(work: Callable[[], object]) -> Measurement:
-    """A measurement of the seconds that some work takes."""
+    """Return a measurement of the seconds of some work."""
 
     def measure() -> float:
         began = time.perf_counter()
@@ -49,10 +46,16 @@ def elapsed(work: Callable[[], object]) -> Measurement:
 def interleave(
     cases: Sequence[Case], budget: float, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
 ) -> list[Figure]:
-    """Warm up every case, then run rounds of all of them until the budget of seconds is used; at least one round.
+    """Warm up every case, then run rounds of all cases until the budget is used, at least one round.
 
-    Building and warming up come on top. The first cases are the important ones: a case is left out, and its figure
-    says so, where one round of it and of those before it is expected to take more than the budget.
+    A case is left out, with a note in its figure, if one round of it and all cases before it would take more than the
+    budget. So the most important cases come first.
+
+    Args:
+        cases: cases in order of importance.
+        budget: seconds for the rounds, without building and warm-up.
+        say: function that prints progress.
+        clock: function that returns seconds.
     """
     ready: list[tuple[Case, Measurement]] = []
     left_out: dict[str, str] = {}
@@ -61,14 +64,14 @@ def interleave(
         if case.expected and sum(cost.values()) + case.expected > budget:
             left_out[case.name] = f"left out: one round would take about {case.expected:.0f} s"
             continue
-        # All before any is called: building networks sets TensorFlow's seed, which throws away what was compiled.
+        # Build all cases before any call: building networks sets TensorFlow's seed, which drops compiled functions.
         ready.append((case, case.prepare()))
         cost[case.name] = case.expected
     for case, measure in ready:
         say(f"{case.name}: warming up")
         began = clock()
         measure()
-        # A warm-up compiles: the caller knows better what a round will take, where it knows.
+        # The warm-up includes compilation, so the caller's expectation is better.
         cost[case.name] = case.expected or clock() - began
     values: dict[str, list[float]] = {case.name: [] for case, _ in ready}
     number, spent = 0, 0.0

@@ -1,8 +1,7 @@
-"""Weak scaling on one machine: steps of one rank on one core against steps of two ranks, each on a core of its own.
+"""Measure weak scaling on one machine: steps of one rank on one core, and of two ranks on a core each.
 
-Both trainings live at the same time and step in turn, so that a machine that drifts slows both. While the single rank
-steps, the two ranks are stopped by a signal: a rank that waits for others, and Horovod's background thread, would use
-the core next to it.
+Both trainings run at the same time and step in turns, so that a drifting machine slows both. While the single rank
+steps, a signal stops the two ranks: a waiting rank and Horovod's background thread would use the other core.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from gan.parallel import Alone, Communicator
-from gan.precision.arithmetic import native_bf16
+from gan.precision.formats import native_bf16
 from gan.settings import TrainingSettings
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.inputs import forget
@@ -34,13 +33,13 @@ __all__ = ["measure"]
 
 BATCH = 8
 STEPS = 3
-"""Of a round."""
+"""Steps of a round."""
 ROUNDS = 6
 EVENTS = 512
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Events/s of one and of two ranks, their ratio by round, and the parts of a step that are not computing."""
+    """Return the events/s of one and two ranks, their ratio by round, and the other parts of a step than computing."""
     if cores() < 2:
         return [Figure(name="weak/fp32/ratio", unit="x", note="needs two cores")]
     precisions = ["fp32", *(["bf16"] if native_bf16() else [])]
@@ -91,36 +90,36 @@ def _of_precision(precision: str, path: Path, job: Job, say: Say, budget: float)
             name=f"weak/{precision}/communication",
             unit="% of the step",
             rounds=shares["exchanged"],
-            note="seen by the step, waiting for the other rank included; mean of the ranks",
+            note="as the step sees it, with the wait for the other rank; mean of the ranks",
         ),
         Figure(
             name=f"weak/{precision}/exchange",
             unit="% of the step",
             rounds=shares["shortest"],
-            note="of it, on the rank that waits less in each step: the exchange itself takes no more",
+            note="communication of the rank that waits less in each step: an upper limit for the exchange itself",
         ),
         Figure(
             name=f"weak/{precision}/input",
             unit="% of the step",
             rounds=shares["waited"],
-            note="waiting for events; the file was dropped from the page cache before each round",
+            note="wait for events; the file was dropped from the page cache before each round",
         ),
     ]
 
 
 class _Ranks:
-    """Processes that do steps when they are told to."""
+    """Processes that train steps on request."""
 
     def __init__(self, process: subprocess.Popen[str], commands: TextIO) -> None:
         self._process = process
         self._commands = commands
 
     def ready(self) -> list[int]:
-        """Wait until they have compiled and done a step; their process numbers, by rank."""
+        """Wait for the first step, which compiles, and return the process numbers by rank."""
         return self._answer()["pids"]
 
     def steps(self, number: int) -> dict[str, Any]:
-        """Let them do so many steps. Seconds a step, and those spent exchanging and waiting for events."""
+        """Train `number` steps. Return seconds per step, and of these the seconds of exchanges and waits for events."""
         self._commands.write(f"{number}\n")
         self._commands.flush()
         return self._answer()
@@ -130,13 +129,13 @@ class _Ranks:
         for line in self._process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise RuntimeError(f"the ranks ended with status {self._process.wait()} before they answered")
+        raise RuntimeError(f"the ranks ended with status {self._process.wait()} before their answer; see their output")
 
 
 @contextmanager
 def _ranks(argv: Sequence[object]) -> Iterator[_Ranks]:
     with tempfile.TemporaryDirectory() as folder:
-        # A named pipe, since not every mpirun passes standard input on. Opened both ways it never blocks.
+        # A named pipe, since not every mpirun forwards standard input. Opened for both directions, it never blocks.
         commands = Path(folder, "commands")
         os.mkfifo(commands)
         process = subprocess.Popen(
@@ -144,10 +143,10 @@ def _ranks(argv: Sequence[object]) -> Iterator[_Ranks]:
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            with os.fdopen(os.open(commands, os.O_RDWR), "w") as told:
-                yield _Ranks(process, told)
-                told.write("0\n")
-                told.flush()
+            with os.fdopen(os.open(commands, os.O_RDWR), "w") as requests:
+                yield _Ranks(process, requests)
+                requests.write("0\n")
+                requests.flush()
                 process.wait(timeout=30)
         finally:
             if process.poll() is None:
@@ -156,7 +155,7 @@ def _ranks(argv: Sequence[object]) -> Iterator[_Ranks]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """One rank: as many steps as rank 0 is told to do, again and again until that is 0."""
+    """Train as one rank: rank 0 reads the number of steps of each round from a pipe; 0 ends the process."""
     mode, precision, path, commands = arguments
     communicator = _communicator(mode)
     from gan.data.feeding import Feeder
@@ -173,7 +172,7 @@ def main(arguments: Sequence[str]) -> None:
 
     def steps(number: int, seed: int) -> dict[str, Any]:
         exchanged = []
-        # One more, read before the clock starts: an epoch's first batch has been prefetched, too.
+        # Read one more batch before the clock starts, since a training prefetches the first batch of an epoch, too.
         fed = feeder.feed(batches(EVENTS, BATCH, number + 1, seed))
         next(fed)
         feeder.reset()
@@ -196,9 +195,9 @@ def main(arguments: Sequence[str]) -> None:
     pids = communicator.gather(os.getpid())
     if pids is not None:
         print(json.dumps({"pids": pids}), flush=True)
-    told_by = open(commands) if communicator.rank == 0 else None  # noqa: SIM115 (until the process ends)
+    requests = open(commands) if communicator.rank == 0 else None  # noqa: SIM115 (open until the process ends)
     for turn in count(1):
-        number = communicator.broadcast(int(told_by.readline() or 0) if told_by else None)
+        number = communicator.broadcast(int(requests.readline() or 0) if requests else None)
         if number == 0:
             return
         done = steps(number, 2 * turn + communicator.rank)

@@ -1,11 +1,11 @@
-"""A real Slurm of several nodes on this machine, for as long as a `with` block lasts.
+"""A real Slurm cluster of several nodes on this machine, for the time of a `with` block.
 
     with SlurmBed(nodes=4) as bed:
         job = bed.sbatch("#!/bin/sh\nsrun hostname\n", "--nodes=4")
         assert bed.wait(job).state == "COMPLETED"
 
-The nodes pretend to be those of one of the launcher's machines: names, partitions with their limits and, where
-`pretend` is set, CPUs, NUMA domains and affinity. How they are kept apart is left to `tests.cluster.namespaces`.
+The cluster imitates one of the launcher's machines: node names, partitions with their limits and, with `pretend`, CPUs,
+NUMA domains and affinity. `tests.cluster.namespaces` keeps the nodes apart.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from tests.cluster.mpi import MPI_SETTINGS, UNBOUND
 from tests.cluster.namespaces import PREFIX, BedError, Namespaces
 from tests.support.environment import ROOT, mpi_environment
 
-__all__ = ["BedError", "Job", "SlurmBed", "below_tmp"]
+__all__ = ["BedError", "Job", "MakeBed", "SlurmBed", "below_tmp"]
 
 
 class SlurmBed:
     """A cluster that is up between `__enter__` and `__exit__`, and leaves nothing behind.
 
     Args:
-        nodes: how many compute nodes.
-        machine: whose names, partitions and node shape they have.
-        pretend: the nodes' processes see and bind to that machine's CPUs and NUMA domains; otherwise only Slurm
-            believes in them and processes see this machine's.
-        shared: files' folders that all nodes see at their own place. Needed only under /tmp, which is each node's own;
-            the repository and the Python environment are always seen.
-        slurmd_timeout: seconds after which a silent node counts as dead.
-        extra_config: more lines of slurm.conf by name, or others instead of the bed's.
-        prefix: of the nodes' names.
+        nodes: number of compute nodes.
+        machine: name of the launcher's machine to imitate.
+        pretend: let the nodes' processes see and bind to that machine's CPUs and NUMA domains. Without it only Slurm
+            uses that machine's numbers, and processes see the real CPUs.
+        shared: folders below /tmp that all nodes see at the same path; every node has its own /tmp otherwise. The
+            repository and the Python environment are always shared.
+        slurmd_timeout: seconds without an answer after which Slurm calls a node dead.
+        extra_config: settings of slurm.conf that are added or replace the bed's.
+        prefix: beginning of the nodes' names.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class SlurmBed:
 
     @property
     def jobs_folder(self) -> Path:
-        """Seen by all nodes; where `sbatch` submits from if not told otherwise."""
+        """Folder that all nodes see; `sbatch` submits from here by default."""
         return self.folder / "jobs"
 
     @property
     def environment(self) -> dict[str, str]:
-        """A user's environment on this cluster: commands of this Python first, Slurm's configuration, MPI's needs."""
+        """Variables of a user on this cluster: this Python first on PATH, Slurm's configuration, settings of MPI."""
         unbound = {} if self.pretend else UNBOUND
         return mpi_environment(SLURM_CONF=str(self._cluster.conf), **MPI_SETTINGS, **unbound)
 
@@ -111,12 +111,12 @@ class SlurmBed:
         self._namespaces.close()
 
     def command(self, argv: Sequence[object], *, cwd: Path = ROOT, node: str | None = None) -> list[str]:
-        """The command line that runs a command on the login node or on a compute node, for `subprocess`.
+        """Return the command line that runs a command on the login node or on a compute node, for `subprocess`.
 
-        It is ended with SIGTERM when the process that was started here is killed.
+        The command gets SIGTERM if the process that `subprocess` started is killed.
         """
         place = self._namespaces.on_login() if node is None else self._namespaces.on_node(node)
-        # Entering a mount namespace leads to its root folder.
+        # nsenter changes to the root folder of the mount namespace.
         return [*place, "setpriv", "--pdeathsig", "TERM", "env", f"--chdir={cwd}", *map(str, argv)]
 
     def run(
@@ -130,7 +130,11 @@ class SlurmBed:
         check: bool = False,
         **options: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the login node and wait for its end. `env` is added to the bed's environment."""
+        """Run a command on the login node and wait for its end; `env` adds to the bed's environment.
+
+        Raises:
+            BedError: it failed and `check` is set.
+        """
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
         done = subprocess.run(
@@ -146,7 +150,7 @@ class SlurmBed:
         return done
 
     def on_node(self, name: str, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command on a compute node, beside Slurm. Takes what `run` takes."""
+        """Run a command on a compute node, without Slurm; options as in `run`."""
         return self.run(argv, node=name, **options)
 
     def sbatch(
@@ -157,13 +161,13 @@ class SlurmBed:
         cwd: Path | None = None,
         **run: Any,
     ) -> int:
-        """Submit a script, given as its text or as a file, and return the job's id.
+        """Submit a script, given as text or as a file, and return the job's id.
 
         Args:
-            options: of sbatch.
-            arguments: the script's; only a file can have any.
-            cwd: where the job starts and where its output goes if nothing else is said; `jobs_folder` by default.
-            run: what `run` takes.
+            options: options of sbatch.
+            arguments: arguments of the script, if it is a file.
+            cwd: folder of the job and, by default, of its output; `jobs_folder` if not given.
+            run: more options of `run`.
         """
         command: list[object] = ["sbatch", "--parsable", *options]
         if isinstance(script, Path):
@@ -174,17 +178,17 @@ class SlurmBed:
         return int(done.stdout.split(";")[0])
 
     def job(self, job: int) -> Job:
-        """What Slurm says about a job now."""
+        """Return what Slurm knows about a job now."""
         return Job.parse(self.run(["scontrol", "show", "--oneliner", "job", job], check=True).stdout)
 
     def state(self, job: int) -> str:
         return self.job(job).state
 
     def wait(self, job: int, timeout: float = 120, until: Callable[[Job], bool] = lambda job: job.ended) -> Job:
-        """Wait for a job's end, or until it is as wanted.
+        """Wait for a job's end, or until `until` holds; return the job.
 
         Raises:
-            BedError: it is not so in time; with the job's output and Slurm's logs.
+            BedError: that took more than `timeout` seconds; with the job's output and Slurm's logs.
         """
         limit = time.monotonic() + timeout
         while not until(found := self.job(job)):
@@ -194,41 +198,45 @@ class SlurmBed:
         return found
 
     def cancel_all(self) -> None:
-        """End all jobs, so that the next test finds idle nodes."""
+        """End all jobs and wait until the nodes are idle."""
         self.run(["scancel", "--full", "--user=root"])
         self.wait_for_nodes("idle", set(self._nodes) - self.killed)
 
     def reset(self) -> None:
-        """End all jobs and bring killed nodes back, so that the next test finds the bed as new."""
+        """End all jobs and restart killed nodes, for the next test."""
         self.cancel_all()
         for name in self.killed:
             self.start_node(name)
 
     def processes(self) -> list[int]:
-        """Process ids of everything that belongs to the bed now, as this machine counts them."""
+        """Return the process ids, outside the namespaces, of everything that belongs to the bed now."""
         return self._namespaces.processes()
 
     @property
     def killed(self) -> set[str]:
-        """Nodes that were killed and not started again."""
+        """Names of the nodes that were killed and not restarted."""
         return set(self._nodes) - self._namespaces.running()
 
     def kill_node(self, name: str) -> None:
-        """Let a node die from one moment to the next, without a word to anybody."""
+        """Kill a node at once: Slurm gets no message, only silence."""
         self._namespaces.kill_node(self._nodes[name])
 
     def start_node(self, name: str) -> None:
-        """Bring a killed node back, empty, and wait until Slurm uses it again."""
+        """Restart a killed node and wait until Slurm uses it again."""
         self._namespaces.restart_node(self._nodes[name])
         self.wait_for_nodes("idle", [name])
 
     def node_states(self) -> dict[str, str]:
-        """Slurm's states of the nodes by name, such as idle, alloc, down*."""
+        """Return Slurm's state of each node, such as idle, alloc, down*."""
         done = self.run(["sinfo", "--noheader", "--Node", "--format=%N %t"])
         return dict(line.split() for line in done.stdout.splitlines())
 
     def wait_for_nodes(self, state: str, names: Iterable[str] | None = None, timeout: float = 60) -> None:
-        """Wait until nodes, all of them if none are named, are in a state."""
+        """Wait until the named nodes, by default all, are in a state.
+
+        Raises:
+            BedError: a node ended, or that took more than `timeout` seconds; with Slurm's logs.
+        """
         wanted = set(names if names is not None else self._nodes)
         limit = time.monotonic() + timeout
         while not wanted <= {name for name, found in self.node_states().items() if found == state}:
@@ -239,11 +247,11 @@ class SlurmBed:
             time.sleep(0.05)
 
     def logs(self, lines: int = 12) -> str:
-        """The last lines of every log that is not empty."""
+        """Return the last lines of every log that is not empty."""
         texts = []
         for path in sorted(self._cluster.logs.glob("*")):
             text = path.read_text(errors="replace").splitlines()
-            # A daemon's output is its log once more, unless it did not get so far.
+            # A daemon prints the same as it logs; the output matters only if there is no log.
             if text and not (path.suffix == ".out" and path.with_suffix(".log").exists()):
                 texts.append("\n".join([f"--- {path.name}", *text[-lines:]]))
         return "\n".join(texts)
@@ -259,7 +267,7 @@ class SlurmBed:
         cluster.completed_jobs.touch()
         for name, text in {
             "slurm.conf": config.slurm_conf(cluster),
-            # Named, or slurmd looks for control groups to find out, and does not start without them.
+            # Without this line slurmd looks for control groups, and does not start if there are none.
             "cgroup.conf": "CgroupPlugin=cgroup/v1\n",
             "hosts": config.hosts(cluster.nodes),
             "login.ip": config.login_links(),
@@ -271,8 +279,12 @@ class SlurmBed:
             (folder / name).write_text(text)
 
 
+MakeBed = Callable[..., SlurmBed]
+"""Type of the fixture `make_bed`."""
+
+
 def below_tmp(paths: Iterable[Path]) -> list[Path]:
-    """Of these folders those that a private /tmp would hide, without those that lie in another of them."""
+    """Return the folders that a private /tmp would hide, without those inside another of them."""
     found: list[Path] = []
     for path in sorted({path.resolve() for path in paths}):
         inside = any(path.is_relative_to(other) for other in found)

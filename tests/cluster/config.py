@@ -1,7 +1,7 @@
-"""What the bed's cluster is made of, as text: slurm.conf, names, addresses and what `ip` is told. Pure.
+"""Texts that describe the bed's cluster: slurm.conf, names, addresses and commands of `ip`.
 
-The cluster pretends to be one of the launcher's machines, so that job scripts written for that machine find its
-partitions, limits and node shape. Nothing here starts anything; that is left to `tests.cluster.namespaces`.
+The cluster imitates one of the launcher's machines, so that job scripts for that machine find its partitions, limits
+and node shape. These functions have no side effects; `tests.cluster.namespaces` starts the cluster.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 from launcher.machines import Machine
 
 NETWORK = IPv4Network("10.77.0.0/16")
-"""Lives in network namespaces of the bed's own, so that it cannot meet this machine's networks."""
+"""Addresses of the bed. It has its own network namespaces, so they cannot conflict with this machine's networks."""
 LOGIN = "login1"
 LOGIN_ADDRESS = NETWORK[1]
 BRIDGE = "fabric"
 MOST_NODES_WITH_ARP = 16
-"""The kernel's table of neighbours is one for all namespaces: from about 30 nodes on, everybody asking for everybody
-overflows it. Addresses that are written down beforehand do not count."""
+"""Largest number of nodes that find each other by ARP. The kernel has one table of neighbours for all namespaces, and
+from about 30 nodes on it overflows. Permanent entries do not count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """One compute node's name and place in the network."""
+    """Name and address of a compute node."""
 
     name: str
     number: int
-    """From 1."""
+    """Number of the node, from 1."""
 
     @property
     def address(self) -> IPv4Address:
@@ -41,24 +41,24 @@ class Node:
 
     @property
     def link(self) -> str:
-        """The bridge's end of the node's cable."""
+        """Name of the bridge's end of the node's cable."""
         return f"port{self.number}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
-    """Everything slurm.conf is rendered from."""
+    """Contents of slurm.conf."""
 
     folder: Path
-    """Of the bed: configuration, state, logs, the nodes' private files."""
+    """Folder of the bed: configuration, state, logs, the nodes' private files."""
     machine: Machine
-    """Whose nodes and partitions these pretend to be; it must have a node description."""
+    """Machine to imitate; it must have a node description."""
     nodes: tuple[Node, ...]
     slurmd_timeout: int = 20
-    """Seconds without an answer until Slurm calls a node dead."""
+    """Seconds without an answer after which Slurm calls a node dead."""
     task_plugin: str = "task/none"
     extra: Mapping[str, str] = field(default_factory=dict)
-    """More lines for slurm.conf, or others in place of those below."""
+    """Settings of slurm.conf that are added or replace those below."""
 
     @property
     def conf(self) -> Path:
@@ -74,17 +74,17 @@ class Cluster:
 
     @property
     def completed_jobs(self) -> Path:
-        """What `sacct -c` reads."""
+        """File that `sacct -c` reads."""
         return self.folder / "completed-jobs.txt"
 
 
 def name_nodes(count: int, prefix: str) -> tuple[Node, ...]:
-    """c401-001, c401-002, ..."""
+    """Return nodes with names such as c401-001, c401-002."""
     return tuple(Node(name=f"{prefix}{number:03d}", number=number) for number in range(1, count + 1))
 
 
 def slurm_conf(cluster: Cluster) -> str:
-    """The configuration that slurmctld, every slurmd and every command read."""
+    """Return the configuration for slurmctld, every slurmd and every command."""
     folder = cluster.folder
     settings = {
         "ClusterName": "bed",
@@ -102,11 +102,11 @@ def slurm_conf(cluster: Cluster) -> str:
         "TaskPlugin": cluster.task_plugin,
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core_Memory",
-        # The nodes have the cores that stand here, whatever slurmd finds.
+        # Use the numbers of cores below, not those of this machine.
         "SlurmdParameters": "config_overrides",
         "ReturnToService": 2,
         "MpiDefault": "none",
-        # What goes beyond a partition's limits is refused and not left waiting.
+        # Refuse jobs beyond a partition's limits instead of letting them wait.
         "EnforcePartLimits": "ALL",
         "SchedulerParameters": "sched_interval=1,sched_min_interval=100000,batch_sched_delay=0",
         "KillWait": 2,
@@ -116,7 +116,7 @@ def slurm_conf(cluster: Cluster) -> str:
         "SlurmdTimeout": cluster.slurmd_timeout,
         "JobCompType": "jobcomp/filetxt",
         "JobCompLoc": cluster.completed_jobs,
-        # A job that is requeued waits until its first credential has expired: two minutes by default.
+        # A requeued job waits until its first credential has expired, by default two minutes.
         "AuthInfo": "cred_expire=5",
         **cluster.extra,
     }
@@ -140,7 +140,7 @@ def _node_lines(cluster: Cluster) -> list[str]:
 
 
 def _partition_lines(cluster: Cluster) -> list[str]:
-    """The machine's partitions with its limits; TACC's give whole nodes."""
+    """Return the machine's partitions with their limits. Jobs get whole nodes, as at TACC."""
     lines = []
     for partition in cluster.machine.partitions:
         default = "YES" if partition is cluster.machine.partitions[0] else "NO"
@@ -152,13 +152,13 @@ def _partition_lines(cluster: Cluster) -> list[str]:
 
 
 def hosts(nodes: Sequence[Node]) -> str:
-    """/etc/hosts of the bed, the login node's and every node's."""
+    """Return /etc/hosts for all nodes of the bed."""
     known = {LOGIN: LOGIN_ADDRESS, **{node.name: node.address for node in nodes}}
     return "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in known.items())
 
 
 def login_links() -> str:
-    """For `ip -batch` on the login node: the bridge with its own address."""
+    """Return commands for `ip -batch` on the login node: make the bridge and its address."""
     return (
         f"link set lo up\nlink add {BRIDGE} type bridge\n"
         f"addr add {LOGIN_ADDRESS}/{NETWORK.prefixlen} dev {BRIDGE}\nlink set {BRIDGE} up\n"
@@ -166,7 +166,7 @@ def login_links() -> str:
 
 
 def node_links(nodes: Sequence[Node]) -> str:
-    """For `ip -batch` on the login node: a network namespace for each node and a cable to the bridge."""
+    """Return commands for `ip -batch` on the login node: make a network namespace and a cable for each node."""
     return "".join(
         f"netns add {node.name}\n"
         f"link add {node.link} type veth peer name eth0 address {node.hardware_address} netns {node.name}\n"
@@ -176,7 +176,7 @@ def node_links(nodes: Sequence[Node]) -> str:
 
 
 def neighbours(nodes: Sequence[Node], device: str) -> str:
-    """For `ip -batch`: the hardware addresses of all nodes, where they are too many to be asked for."""
+    """Return commands for `ip -batch`: hardware addresses of all nodes, if they are too many for ARP."""
     if len(nodes) <= MOST_NODES_WITH_ARP:
         return ""
     return "".join(

@@ -1,34 +1,25 @@
-"""Beds for the tests of this folder, and what is said where a machine cannot have one.
+"""Beds for the tests of this folder; without one the tests are skipped.
 
-Set REQUIRE_CLUSTER=1 where the tests must not be skipped, as in continuous integration.
+With REQUIRE_CLUSTER=1, as in continuous integration, they fail instead.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.bed import SlurmBed
+from tests.cluster.bed import MakeBed, SlurmBed
 from tests.cluster.requirements import missing
-
-HERE = Path(__file__).parent
-MakeBed = Callable[..., SlurmBed]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.cluster)
+from tests.support.packages import skip_or_fail
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
-    """Show the logs of a failed test's beds; the beds themselves will be gone."""
+    """Add the logs of a failed test's beds to its report, since the beds are removed."""
     outcome: Any = yield
     report = outcome.get_result()
     if report.failed:
@@ -40,9 +31,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 @pytest.fixture(scope="session", autouse=True)
 def _a_bed_is_possible() -> None:
     if reason := missing():
-        if os.environ.get("REQUIRE_CLUSTER") == "1":
-            pytest.fail(f"REQUIRE_CLUSTER=1, but {reason}")
-        pytest.skip(reason)
+        skip_or_fail("cluster", reason)
 
 
 @contextmanager
@@ -58,7 +47,7 @@ def _maker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBed]:
 
 @pytest.fixture
 def make_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBed]:
-    """Brings up beds with the options of `SlurmBed`, for this test only. All nodes see the folders of `tmp_path`."""
+    """Bring up beds for this test, with the options of `SlurmBed`. All nodes see the folders of `tmp_path`."""
     with _maker(tmp_path_factory) as make:
         yield make
 
@@ -81,13 +70,13 @@ def _skx_bed(_beds: MakeBed) -> SlurmBed:
 
 @pytest.fixture
 def bed(_plain_bed: SlurmBed) -> Iterator[SlurmBed]:
-    """Four nodes, up for the whole session and idle before each test. All nodes see the folders of `tmp_path`."""
+    """Four nodes, shared by all tests and idle before each. All nodes see the folders of `tmp_path`."""
     yield _plain_bed
     _plain_bed.reset()
 
 
 @pytest.fixture
 def skx_bed(_skx_bed: SlurmBed) -> Iterator[SlurmBed]:
-    """Four nodes whose processes see and bind to the 2 x 24 cores of a Stampede2 SKX node."""
+    """Four nodes, shared as `bed`, whose processes see and bind to the 2 x 24 cores of a Stampede2 SKX node."""
     yield _skx_bed
     _skx_bed.reset()

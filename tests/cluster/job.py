@@ -1,4 +1,4 @@
-"""What Slurm says about a job."""
+"""A job as Slurm shows it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ RUNNING = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQU
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What Slurm knows about a job."""
+    """A job as Slurm shows it at one moment."""
 
     id: int
     fields: Mapping[str, str]
-    """As `scontrol show job` prints them."""
+    """Fields of `scontrol show job` by name."""
 
     @classmethod
     def parse(cls, text: str) -> Job:
-        """A job from the one line that `scontrol show --oneliner job` prints about it."""
-        # A value may have blanks in it; what follows one is lost, which concerns none of the fields below.
+        """Parse the line that `scontrol show --oneliner job` prints."""
+        # A value with blanks is cut at the first; none of the fields below can have one.
         fields = dict(word.split("=", 1) for word in text.split() if "=" in word)
         return cls(int(fields["JobId"]), fields)
 
     @property
     def state(self) -> str:
-        """PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, NODE_FAIL, CANCELLED, ..."""
+        """State of the job, such as PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, NODE_FAIL, CANCELLED."""
         return self.fields["JobState"]
 
     @property
@@ -41,11 +41,11 @@ class Job:
 
     @property
     def signal(self) -> int:
-        """What ended the job's script; 0 where it ended by itself."""
+        """Signal that ended the job's script; 0 if it ended by itself."""
         return int(self.fields["ExitCode"].split(":")[1])
 
     @property
     def output(self) -> str:
-        """What the job has written to its standard output."""
+        """Standard output of the job up to now."""
         path = Path(self.fields["StdOut"])
         return path.read_text(errors="replace") if path.exists() else ""

@@ -1,28 +1,29 @@
-"""What the bed's site sets for the MPI libraries of its users."""
+"""Settings of the MPI libraries on the bed."""
 
 from __future__ import annotations
 
 __all__ = ["MPI_SETTINGS", "UNBOUND"]
 
 MPI_SETTINGS = {
-    # Slurm's PMIx is of another release than the one in a wheel; these two are what both know.
+    # Slurm's PMIx and the one in the wheel are different releases; both know these two components.
     "PMIX_MCA_psec": "native",
     "PMIX_MCA_gds": "hash",
-    # All nodes share a few cores: a rank that waits should not hold one.
+    # All nodes share a few cores: a waiting rank should leave its core to others.
     "OMPI_MCA_mpi_yield_when_idle": "1",
-    # Open MPI 5's own TCP crashes where a message arrives before its receiver is out of MPI_Init (its issue 12495), and
-    # with more ranks than cores that happens every few starts. UCX keeps the message.
+    # Open MPI 5's own TCP crashes if a message arrives before its receiver has left MPI_Init (Open MPI issue 12495).
+    # With more ranks than cores that happens every few starts. UCX keeps the message.
     "OMPI_MCA_pml": "ucx",
     "OMPI_MCA_pml_ucx_tls": "any",
     "OMPI_MCA_pml_ucx_devices": "any",
     "UCX_TLS": "tcp,posix,self",
-    # It takes the end of the other ranks for an error.
+    # UCX reports the end of other ranks as an error.
     "OMPI_MCA_opal_common_ucx_verbose": "-1",
     "UCX_LOG_LEVEL": "fatal",
 }
-"""What this site's modules would set for Open MPI 5 and 4."""
+"""Variables that the modules of a real site would set for Open MPI 5 and 4."""
 UNBOUND = {
-    # Slurm speaks of 48 cores a node, hwloc of this machine's: Open MPI 5 and 4 would refuse to bind.
+    # Slurm reports 48 cores a node, hwloc the real ones: Open MPI 5 and 4 would refuse to bind.
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
 }
+"""More variables for nodes without pretended CPUs."""

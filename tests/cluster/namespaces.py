@@ -1,10 +1,9 @@
-"""Starts and ends the login node and the compute nodes: processes in namespaces of their own, nothing else.
+"""Start and end the login node and the compute nodes, which are processes in their own namespaces.
 
-The whole bed is one PID namespace with one network: the login node's. Bridge, cables, mounts, daemons and jobs live
-inside and are gone, by the kernel's own doing, when its first process ends; and that one ends when the pipe to its
-standard input is closed, be it by `close`, by an exception or because the tests were killed. A compute node is nested
-in it in the same way. On this machine there is nothing to see but processes and one folder, which a watching shell
-outside removes last.
+The whole bed is inside the login node's PID and network namespaces. When the first process of the PID namespace ends,
+the kernel removes everything in it: bridge, cables, mounts, daemons and jobs. That process ends when the pipe to its
+standard input is closed: by `close`, by an exception, or because the tests were killed. A compute node is nested in the
+same way. Outside, only processes and one folder are visible; a shell removes the folder when all has ended.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["PREFIX", "BedError", "Namespaces", "claim"]
 
 HERE = Path(__file__).parent
 PREFIX = "slurm-bed-"
-"""Of the names of beds' folders."""
+"""Beginning of the names of beds' folders."""
 OWNER = "owner"
 ISOLATED = ("--uts", "--ipc", "--pid", "--mount", "--fork", "--kill-child", "--propagation", "private")
 REMOVE_AT_LAST = 'folder=$1; shift; "$@"; rm -rf "$folder"'
@@ -37,19 +36,19 @@ SECONDS_TO_END = 30
 
 
 class BedError(RuntimeError):
-    """The bed did not come up, or does not do what it was asked for."""
+    """The bed did not start, or a command on it failed."""
 
 
 def claim(folder: Path) -> IO[str]:
-    """Mark a bed's folder as in use for as long as the returned file is open, and remove folders that nobody uses.
+    """Mark a bed's folder as in use while the returned file is open, and remove the folders of beds that are gone.
 
-    Those are left by a machine that went down, or where the watching shell was killed as well.
+    Such folders remain if the machine went down, or if the shell that removes them was killed too.
     """
     for owner in folder.parent.glob(f"{PREFIX}*/{OWNER}"):
         with contextlib.suppress(OSError), owner.open() as left:
             fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(owner.parent, ignore_errors=True)
-    # Under its final name only when it is locked.
+    # It gets its final name when it is locked, so that nobody finds it unlocked.
     mine = (folder / "claim").open("w")
     fcntl.flock(mine, fcntl.LOCK_EX)
     (folder / "claim").rename(folder / OWNER)
@@ -57,7 +56,7 @@ def claim(folder: Path) -> IO[str]:
 
 
 class Namespaces:
-    """The processes that hold up a bed."""
+    """The processes of a bed."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -67,10 +66,10 @@ class Namespaces:
         self._claim = claim(cluster.folder)
 
     def start_login(self) -> None:
-        """Bring up the login node with munged, slurmctld and the network.
+        """Start the login node with munged, slurmctld and the network.
 
         Raises:
-            BedError: it ended or did not get ready.
+            BedError: it ended or was not ready in time.
         """
         script = [HERE / "login.sh", self._cluster.folder, find("munged"), find("slurmctld")]
         self._login = subprocess.Popen(
@@ -82,7 +81,7 @@ class Namespaces:
             stdout=subprocess.PIPE,
             stderr=(self._cluster.logs / "login.log").open("wb"),
             text=True,
-            # Ctrl-C is for the tests; they end the bed.
+            # Ctrl-C must reach only the tests; they end the bed.
             start_new_session=True,
         )
         assert self._login.stdout is not None
@@ -92,12 +91,12 @@ class Namespaces:
         self._login_pid = _descendant(self._login.pid, 2)
 
     def start_nodes(self, nodes: Sequence[Node]) -> None:
-        """Start compute nodes whose network is there already; they come up by themselves."""
+        """Start compute nodes, whose network exists already; do not wait for them."""
         for node in nodes:
             script = (HERE / "node.sh", self._cluster.folder, node.name, f"{node.address}/{NETWORK.prefixlen}")
             command = [
                 *self._enter(self._login_pid),
-                # A killed node dies whole: nsenter, then unshare, then its namespace's first process and all others.
+                # When nsenter is killed, unshare dies, then the first process of its namespace and all others.
                 *("setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{node.name}", "unshare", *ISOLATED),
                 *("sh", *map(str, script), str(find("slurmd"))),
             ]
@@ -107,12 +106,12 @@ class Namespaces:
                 )
 
     def restart_node(self, node: Node) -> None:
-        """Start a node that was killed, with a new cable."""
+        """Make a new cable for a killed node and start it."""
         subprocess.run([*self.on_login(), "ip", "-batch", "-"], input=node_links([node]), text=True, check=True)
         self.start_nodes([node])
 
     def kill_node(self, node: Node) -> None:
-        """Let a node fall silent and die: first the cable, so that not even its kernel can say goodbye."""
+        """Kill a node; remove its cable first, so that its kernel cannot close connections."""
         process = self._nodes.pop(node.name)
         subprocess.run([*self.on_login(), "ip", "link", "delete", node.link], check=True)
         process.kill()
@@ -120,30 +119,30 @@ class Namespaces:
         subprocess.run([*self.on_login(), "ip", "netns", "delete", node.name], check=True)
 
     def running(self) -> set[str]:
-        """Nodes that were started and not killed."""
+        """Return the names of nodes that were started and not killed."""
         return set(self._nodes)
 
     def dead_nodes(self) -> list[str]:
-        """Nodes that ended by themselves."""
+        """Return the names of nodes that ended by themselves."""
         return [name for name, process in self._nodes.items() if process.poll() is not None]
 
     def processes(self) -> list[int]:
-        """All processes that hold up the bed or run in it."""
+        """Return the ids of all processes of the bed, jobs included."""
         found = [process.pid for process in (self._login, *self._nodes.values()) if process is not None]
         for process in found:
             found += [child for child in _children(process) if child not in found]
         return found
 
     def on_login(self) -> list[str]:
-        """What to put before a command that is to run on the login node."""
+        """Return the prefix of a command line that runs on the login node."""
         return self._enter(self._login_pid)
 
     def on_node(self, name: str) -> list[str]:
-        """What to put before a command that is to run on a compute node."""
+        """Return the prefix of a command line that runs on a compute node."""
         return self._enter(_descendant(self._nodes[name].pid, 2))
 
     def close(self) -> None:
-        """End everything. Does nothing where nothing was started or all has ended."""
+        """End everything that was started; may be called again."""
         login, self._login = self._login, None
         if login is not None:
             _end(login)
@@ -172,7 +171,7 @@ def _end(login: subprocess.Popen[str]) -> None:
 
 
 class _alarm:
-    """Kills a process that does not get on, so that reading from it ends."""
+    """Kill a process after some seconds, so that reading from it ends."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
         self._timer = threading.Timer(seconds, lambda: os.killpg(process.pid, signal.SIGKILL))
@@ -185,7 +184,7 @@ class _alarm:
 
 
 def _descendant(process: int, generations: int) -> int:
-    """The only child of the only child of a process, and so on, once it is there."""
+    """Wait for and return the only child of the only child of a process, and so on."""
     limit = time.monotonic() + SECONDS_TO_START
     for _ in range(generations):
         while not (children := _children(process)):

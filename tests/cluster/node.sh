@@ -1,6 +1,6 @@
 #!/bin/sh
-# Becomes a compute node: process 1 in UTS, IPC, PID and mount namespaces of its own, on the node's network.
-# MPI libraries take two nodes for one host by any of these: host name, boot_id, IPC, /dev/shm, /tmp.
+# Become a compute node: process 1 in its own UTS, IPC, PID and mount namespaces, on the node's network.
+# MPI libraries take two nodes for one host if they share any of these: host name, boot_id, IPC, /dev/shm, /tmp.
 set -eu
 bed=$1 name=$2 address=$3 slurmd=$4
 own=$bed/nodes/$name
@@ -17,16 +17,16 @@ ip link set eth0 up
 ip -batch "$bed/node-neighbours.ip"
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-# A fresh /sys shows this node's network, and none of the control groups that hold the real machine's CPUs.
+# A new /sys shows this node's network and hides the control groups, which list the real machine's CPUs.
 mount -t sysfs sysfs /sys
 if [ -d "$bed/hardware" ]; then
     mount --bind "$bed/hardware/sys/devices/system" /sys/devices/system
-    # Here the same files have second names, and the real machine's devices tell which real CPUs they are near to.
+    # /sys/bus shows the same files again, and which real CPUs are near the real devices.
     mount -t tmpfs tmpfs /sys/bus
     mkdir -m 1777 /dev/shm/affinity
     mount --bind "$bed/preload" /etc/ld.so.preload
 fi
-# Its own /tmp, in which only what all nodes share is to be seen.
+# The node's own /tmp contains only the folders that all nodes share.
 while read -r shared; do
     mkdir -p "$own$shared"
     mount --bind "$shared" "$own$shared"

@@ -1,4 +1,4 @@
-"""The bed itself: its nodes are machines of their own, Slurm works on them, and nothing is left of them afterwards."""
+"""The bed itself: its nodes behave like separate machines, Slurm runs jobs on them, and nothing remains afterwards."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 
 from launcher.cpulist import parse_cpu_list
 from tests.cluster import config
-from tests.cluster.bed import BedError, SlurmBed, below_tmp
-from tests.cluster.conftest import MakeBed
+from tests.cluster.bed import BedError, MakeBed, SlurmBed, below_tmp
 from tests.cluster.namespaces import PREFIX, claim
 from tests.cluster.requirements import find
 from tests.support.environment import ROOT
@@ -45,7 +44,7 @@ Path(sys.argv[1], f"{world.rank}").write_text(str(sent() - before))
 """
 
 
-def test_nodes_are_machines_of_their_own(bed: SlurmBed, tmp_path: Path) -> None:
+def test_nodes_are_separate_machines(bed: SlurmBed, tmp_path: Path) -> None:
     identities = bed.run(["srun", "--nodes=4", "sh", "-c", IDENTITY], check=True).stdout.split()
     assert sorted(identities[0::3]) == list(bed.nodes)
     assert len(set(identities[1::3])) == len(set(identities[2::3])) == 4
@@ -57,8 +56,8 @@ def test_nodes_are_machines_of_their_own(bed: SlurmBed, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nodes", [4, 1])
-def test_messages_between_nodes_and_only_these_cross_the_network(bed: SlurmBed, tmp_path: Path, nodes: int) -> None:
-    """Where a library took two nodes for one host, it would use shared memory and nothing would cross."""
+def test_messages_cross_the_network_only_between_nodes(bed: SlurmBed, tmp_path: Path, nodes: int) -> None:
+    """A library that takes two nodes for one host uses shared memory, and nothing crosses the network."""
     script = tmp_path / "allreduce.py"
     script.write_text(ALLREDUCE)
     done = bed.run(["srun", f"--nodes={nodes}", "--ntasks=4", "--mpi=pmix", "python", script, tmp_path])
@@ -67,11 +66,11 @@ def test_messages_between_nodes_and_only_these_cross_the_network(bed: SlurmBed, 
     if nodes == 1:
         assert sent < 2**20
     else:
-        # The sum has to be gathered from three nodes and to reach three others.
+        # A sum needs the values of three other nodes, and must then reach three other nodes.
         assert sent >= 2 * 3 * 4 * 2**20
 
 
-def test_job_tells_how_it_ended(bed: SlurmBed) -> None:
+def test_job_shows_how_it_ended(bed: SlurmBed) -> None:
     failing = bed.sbatch("#!/bin/sh\necho on $(hostname)\nexit 3\n", "--nodes=2", "--job-name=failing")
     ended = bed.wait(failing)
     assert (ended.state, ended.exit_code, ended.signal) == ("FAILED", 3, 0)
@@ -89,15 +88,20 @@ def test_partitions_have_the_machines_limits(bed: SlurmBed) -> None:
     assert "time limit" in done.stderr.lower()
 
 
-def test_node_dies_without_a_word_and_comes_back(make_bed: MakeBed) -> None:
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 6818), timeout=2)"
+"""Connect to the slurmd of a node, at Slurm's usual port."""
+
+
+def test_killed_node_fails_its_job_and_comes_back(make_bed: MakeBed) -> None:
     bed = make_bed(2, slurmd_timeout=4)
-    # With an srun that notices first, the script might end by itself before Slurm ends the job.
+    # No srun in the script: it could notice first, and the script would end before Slurm ends the job.
     job = bed.sbatch("#!/bin/sh\nexec sleep 600\n", "--nodes=2", "--no-requeue")
     bed.wait(job, until=lambda job: job.state == "RUNNING")
     dead = bed.nodes[1]
+    assert bed.run(["python", "-c", CONNECT, dead]).returncode == 0
     bed.kill_node(dead)
     assert bed.killed == {dead}
-    assert bed.run(["ping", "-c", "1", "-W", "1", dead]).returncode != 0
+    assert bed.run(["python", "-c", CONNECT, dead]).returncode != 0
     assert bed.wait(job, timeout=60).state == "NODE_FAIL"
     bed.start_node(dead)
     assert bed.run(["srun", "--nodes=2", "hostname"], check=True).stdout.split().count(dead) == 1
@@ -123,8 +127,8 @@ leave.set()
 """
 
 
-def test_pretended_cpus_are_inherited_as_the_kernels_are(skx_bed: SlurmBed) -> None:
-    """A thread that was there before its process was bound keeps the old mask: that is what a report must find."""
+def test_pretended_masks_are_inherited_like_the_kernels(skx_bed: SlurmBed) -> None:
+    """A thread that started before its process was bound keeps the old mask; the report must see that."""
     done = skx_bed.on_node(skx_bed.nodes[0], ["python", "-c", INHERITANCE], check=True)
     assert done.stdout.split(maxsplit=3) == ["96", "12", "12", "Invalid argument\n"]
 
@@ -143,7 +147,7 @@ def traces() -> set[str]:
 
 
 def look_for_traces() -> set[str]:
-    """Everything of a bed that another program of this machine could meet, processes excepted."""
+    """Return everything of a bed that other programs on this machine can see, except processes."""
     commands = (["ip", "netns", "list"], ["ip", "-oneline", "link"], ["ip", "-oneline", "address"])
     lines = [line for command in commands for line in subprocess.check_output(command, text=True).splitlines()]
     files = [Path(name).read_text() for name in ("/proc/self/mountinfo", "/etc/hosts", "/proc/sys/kernel/hostname")]
@@ -152,7 +156,7 @@ def look_for_traces() -> set[str]:
 
 
 def alive(processes: list[int]) -> list[str]:
-    """The processes that still run, with their names. Read at once after a bed's end, numbers are not used again."""
+    """Return the processes that still run. Call it soon after a bed's end, before the kernel uses the ids again."""
     found = []
     for process in processes:
         try:
@@ -165,7 +169,7 @@ def alive(processes: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("ending", ["normally", "by an exception", "by Ctrl-C"])
-def test_a_bed_leaves_no_trace(traces: set[str], ending: str) -> None:
+def test_ended_bed_leaves_no_trace(traces: set[str], ending: str) -> None:
     errors: dict[str, type[BaseException]] = {"by an exception": ZeroDivisionError, "by Ctrl-C": KeyboardInterrupt}
     error = errors.get(ending)
     with pytest.raises(error) if error else nullcontext(), SlurmBed(2) as bed:
@@ -191,7 +195,7 @@ with SlurmBed(2) as bed:
 
 
 @pytest.mark.parametrize("fatal", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_killing_the_tests_takes_the_bed_down(traces: set[str], fatal: signal.Signals) -> None:
+def test_killing_the_tests_ends_the_bed(traces: set[str], fatal: signal.Signals) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     folder, *processes = holder.stdout.readline().split()
@@ -206,7 +210,7 @@ def test_killing_the_tests_takes_the_bed_down(traces: set[str], fatal: signal.Si
     assert look_for_traces() == traces
 
 
-def test_folders_that_nobody_uses_are_removed_at_the_next_start(tmp_path: Path) -> None:
+def test_unused_folders_are_removed_at_the_next_start(tmp_path: Path) -> None:
     used, left, other = (tmp_path / f"{name}" for name in (f"{PREFIX}used", f"{PREFIX}left", "other"))
     for folder in (used, left, other):
         folder.mkdir()
@@ -219,7 +223,7 @@ def test_folders_that_nobody_uses_are_removed_at_the_next_start(tmp_path: Path) 
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([used.name, other.name, fresh.name])
 
 
-def test_bed_that_does_not_come_up_says_why_and_leaves_no_trace(traces: set[str]) -> None:
+def test_bed_that_cannot_start_says_why_and_leaves_no_trace(traces: set[str]) -> None:
     bed = SlurmBed(2, extra_config={"SlurmdSpoolDir": "/proc/nowhere"})
     with pytest.raises(BedError, match="/proc/nowhere"):
         bed.__enter__()
@@ -227,12 +231,12 @@ def test_bed_that_does_not_come_up_says_why_and_leaves_no_trace(traces: set[str]
     assert look_for_traces() == traces
 
 
-def test_only_folders_that_a_private_tmp_hides_are_laid_into_it() -> None:
+def test_only_folders_that_a_private_tmp_hides_are_mounted_in_it() -> None:
     wanted = ["/tmp/a/b", "/tmp/a", "/tmp/ab", "/usr", "/tmp"]
     assert below_tmp(map(Path, wanted)) == [Path("/tmp/a"), Path("/tmp/ab")]
 
 
-def test_addresses_are_written_down_only_where_too_many_would_ask() -> None:
+def test_many_nodes_have_permanent_neighbour_entries() -> None:
     few, many = config.name_nodes(16, "c"), config.name_nodes(600, "c")
     assert config.neighbours(few, "eth0") == ""
     assert len(set(config.neighbours(many, "eth0").splitlines())) == 600

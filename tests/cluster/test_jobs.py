@@ -1,4 +1,4 @@
-"""Jobs on a real Slurm: submitted, interrupted and continued, hit by a dying node, and a whole scaling study."""
+"""Jobs on a real Slurm: submitted, interrupted, continued, hit by a dying node; and a scaling study."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from launcher.batch.outcome import INTERRUPTED
 from launcher.cpulist import format_cpu_list
 from launcher.plan import make_plan
 from scaling.records import read_run
-from tests.cluster.bed import Job, SlurmBed
-from tests.cluster.conftest import MakeBed
+from tests.cluster.bed import Job, MakeBed, SlurmBed
 from tests.support.environment import ROOT
 from tests.support.runs import assert_equal_weights, weights
 
@@ -22,7 +21,7 @@ STARTED = re.compile(r"job (\d+)")
 
 
 def machine_file(folder: Path, *, requeue: bool) -> Path:
-    """A site like `generic` whose jobs may requeue themselves, or may not and are chained."""
+    """Write the machine file of a site whose jobs requeue themselves (`requeue`) or are chained, and return it."""
     text = 'title = "The test\'s site"\nsource = "this test"\nlauncher = "srun"\nworkers_per_node = 1\n'
     path = folder / "site.toml"
     path.write_text(f"{text}requeue = {str(requeue).lower()}\nsignal = true\n")
@@ -30,14 +29,14 @@ def machine_file(folder: Path, *, requeue: bool) -> Path:
 
 
 def submitted(bed: SlurmBed, *words: object) -> list[int]:
-    """The jobs that `launcher submit` puts into the queue."""
+    """Run `launcher submit` and return the numbers of its jobs."""
     done = bed.run(["python", "-m", "launcher", "submit", *words], check=True)
     first = done.stdout.splitlines()[0]
     return [int(number) for number in re.findall(r"\d+", first.split(":")[0])]
 
 
 @pytest.mark.parametrize("starter", ["srun", "mpirun"])
-def test_run_starts_the_ranks_where_the_plan_wants_them(skx_bed: SlurmBed, tmp_path: Path, starter: str) -> None:
+def test_run_starts_ranks_as_planned(skx_bed: SlurmBed, tmp_path: Path, starter: str) -> None:
     script = f"#!/bin/sh\nexec python -m launcher run --starter {starter} --workers-per-node 4 train --dry-run\n"
     options = ("--nodes=2", "--ntasks-per-node=4", f"--output={tmp_path}/job.log", f"--chdir={ROOT}")
     job = skx_bed.wait(skx_bed.sbatch(script, *options), timeout=300)
@@ -49,7 +48,7 @@ def test_run_starts_the_ranks_where_the_plan_wants_them(skx_bed: SlurmBed, tmp_p
 
 
 @pytest.mark.slow
-def test_the_environment_is_staged_to_every_nodes_own_disk(bed: SlurmBed, tmp_path: Path) -> None:
+def test_environment_is_staged_to_every_nodes_own_disk(bed: SlurmBed, tmp_path: Path) -> None:
     script = "#!/bin/sh\nexec python -m launcher run --starter srun --workers-per-node 1 --stage-env train --dry-run\n"
     options = ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/job.log", f"--chdir={ROOT}")
     job = bed.wait(bed.sbatch(script, *options), timeout=500)
@@ -65,9 +64,9 @@ def test_the_environment_is_staged_to_every_nodes_own_disk(bed: SlurmBed, tmp_pa
 def test_a_training_longer_than_its_jobs_finishes_over_three(
     make_bed: MakeBed, shower_files: Path, tmp_path: Path
 ) -> None:
-    """Two steps and the validation after them, with time for one step a job: the margin is nearly the whole limit.
+    """Two steps and a validation, with time for one step per job, because the margin is nearly the whole time limit.
 
-    Once as three jobs, once as one that goes back into the queue; and as one that is not interrupted.
+    Three chained jobs and one requeued job train to the same weights as one uninterrupted job.
     """
     bed = make_bed(2)
 
@@ -100,8 +99,8 @@ def test_a_training_longer_than_its_jobs_finishes_over_three(
 
 
 @pytest.mark.slow
-def test_a_job_that_slurm_wants_back_checkpoints_first(bed: SlurmBed, shower_files: Path, tmp_path: Path) -> None:
-    """Preemption: SIGTERM to all ranks, and none to the script."""
+def test_preempted_job_checkpoints_before_it_ends(bed: SlurmBed, shower_files: Path, tmp_path: Path) -> None:
+    """Slurm preempts with SIGTERM to all ranks, but not to the script."""
     out = tmp_path / "run"
     (job,) = submitted(
         bed, "--machine", machine_file(tmp_path, requeue=False), "--nodes", 2, "--time", "00:30:00", "--out", out,
@@ -119,7 +118,7 @@ def test_a_job_that_slurm_wants_back_checkpoints_first(bed: SlurmBed, shower_fil
 
 
 @pytest.mark.slow
-def test_a_dying_node_ends_the_job_with_its_name_and_the_next_job_goes_on_without_it(
+def test_dying_node_is_named_and_the_next_job_continues_without_it(
     make_bed: MakeBed, shower_files: Path, tmp_path: Path
 ) -> None:
     bed = make_bed(3, slurmd_timeout=60)
@@ -135,7 +134,7 @@ def test_a_dying_node_ends_the_job_with_its_name_and_the_next_job_goes_on_withou
     died = time.monotonic()
     ended = bed.wait(first, timeout=120, until=lambda job: job.state != "RUNNING")
     assert time.monotonic() - died < 60
-    assert f"Error: {victim} said nothing" in ended.output
+    assert f"Error: {victim} sent no heartbeat" in ended.output
     assert ended.state != "COMPLETED"
     before = read_run(out)
     assert before.end is None
@@ -147,7 +146,7 @@ def test_a_dying_node_ends_the_job_with_its_name_and_the_next_job_goes_on_withou
 
 
 @pytest.mark.slow
-def test_a_study_is_one_command_that_can_be_given_again(make_bed: MakeBed, shower_files: Path, tmp_path: Path) -> None:
+def test_study_command_can_be_repeated(make_bed: MakeBed, shower_files: Path, tmp_path: Path) -> None:
     bed = make_bed(2)
     folder = tmp_path / "study"
     same = (

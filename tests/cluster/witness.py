@@ -1,7 +1,7 @@
-"""What a rank is allowed, told by a program that knows nothing of plans: `python -m tests.cluster.witness FOLDER`.
+"""Write the CPU masks of this process's threads to FOLDER/RANK.json: `python -m tests.cluster.witness FOLDER`.
 
-It asks for the masks of its threads and writes them to FOLDER/RANK.json, because the lines of many ranks on one console
-may mix.
+The program does not use plans or placements, so that it can check them. It writes to a file, because on one console the
+lines of many ranks would mix.
 """
 
 from __future__ import annotations

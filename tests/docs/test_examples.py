@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from gan.models.architecture import Architecture
 from gan.models.registry import ARCHITECTURES
-
 from gan.ops.draws import position
 from gan.parallel import Alone
 from gan.settings import TrainingSettings

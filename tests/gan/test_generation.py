@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
-from gan.data.showers import open_showers, write_showers
+from gan.data.energies import draw_energies
+from gan.data.showers import open_showers
+from gan.data.writing import write_showers
 from gan.errors import InputError
 from gan.generation.network import Showers, build_generator, read_generator
-from gan.generation.production import HIGHEST_ENERGY, LOWEST_ENERGY, Order, generate
+from gan.generation.production import HIGHEST_ENERGY, LOWEST_ENERGY, GenerationRequest, generate
 from gan.models.conv3d import CONV3D
 from gan.models.latent import ENERGY_UNIT
 from gan.parallel import Alone
@@ -27,9 +30,9 @@ from gan.physics.formulas import geant4_ecal, sampling_fraction
 from gan.run.checkpoint import Checkpoint, Checkpoints, snapshot
 from gan.run.folder import RunFolder, find_checkpoint
 from gan.settings import TrainingSettings
-from gan.simulation.gflash import draw_energies
 from gan.training.step import Networks
 from tests.support.environment import ROOT
+from tests.support.rounding import FP64, assert_within, growth, perturbed
 
 SETTINGS = TrainingSettings(filters="original", seed=4)
 ENERGIES = np.array([20.0, 50.0, 110.0, 240.0, 480.0])
@@ -76,6 +79,7 @@ def test_the_weights_are_those_of_the_checkpoint(networks: Networks, run: Path) 
     np.testing.assert_array_equal(generator(latent, training=False), networks.generator(latent, training=False))
 
 
+@pytest.mark.numeric
 def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) -> None:
     generator = build_generator(read_generator(find_checkpoint(run)), "fp32")
     whole, _ = Showers(generator, CONV3D.latent, batch_size=5, seed=7).cells(0, ENERGIES)
@@ -87,13 +91,29 @@ def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) 
     cells = np.concatenate(
         [np.frombuffer(zlib.decompress(event), "<f4") for batch in batches for event in batch.packed]
     )
-    np.testing.assert_allclose(cells.reshape(whole.shape), whole, rtol=1e-4, atol=1e-6)
+    assert_within(cells.reshape(whole.shape), whole, 2 * effect_of_rounding(generator, whole))
     np.testing.assert_array_equal(np.concatenate([batch.energies for batch in batches]), ENERGIES)
     other, _ = Showers(generator, CONV3D.latent, batch_size=5, seed=8).cells(0, ENERGIES)
     assert np.abs(other - whole).max() > 0.01 * whole.max()
 
 
+def effect_of_rounding(generator: keras.Model, whole: np.ndarray) -> np.ndarray:
+    """Return by how much rounding may change the cells of each event, (n, 1, 1, 1): the largest of 2 x 15,625 changes.
+
+    A single cell is no scale: its sum of products may cancel to nearly 0, and its rounding error does not.
+    """
+    weights = generator.get_weights()
+    changes = []
+    for seed in (1, 2):
+        generator.set_weights(perturbed(weights, seed))
+        changes.append(np.abs(Showers(generator, CONV3D.latent, batch_size=5, seed=7).cells(0, ENERGIES)[0] - whole))
+    generator.set_weights(weights)
+    return np.max(changes, axis=(0, 2, 3, 4)).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.numeric
 def test_bf16_gives_nearly_the_same_showers(run: Path) -> None:
+    """Each of 5 layers rounds its operands by up to 2^-9 in the mean, in both directions: some percent in total."""
     weights = read_generator(find_checkpoint(run))
     exact, rounded = (
         Showers(build_generator(weights, precision), CONV3D.latent, batch_size=2, seed=1).cells(0, ENERGIES[3:])[0]
@@ -113,13 +133,14 @@ def test_the_command_writes_files_that_tell_where_they_come_from(run: Path, tmp_
     assert done.returncode == 0, done.stderr
     cells, energies = read(out)
     expected = draw_energies(7, seed=3, first_event=0, energy_min=10, energy_max=500)
-    np.testing.assert_allclose(energies, expected, rtol=1e-6)
+    np.testing.assert_array_equal(energies, expected.astype(np.float32))
     for said in ("Wrote 7 events to 2 file(s)", "epoch-0003.npz (fp32)", "ms/shower"):
         assert said in done.stdout
     told = re.search(r"fraction ([0-9.]+), .* from Geant4's fit \(([0-9.]+)\)", done.stdout)
     assert told is not None
-    assert float(told[1]) == pytest.approx(sampling_fraction(cells, energies).mean(), rel=1e-3)
-    assert float(told[2]) == pytest.approx(np.mean(geant4_ecal(energies / 100) / energies), rel=1e-3)
+    # Printed with five digits after the point.
+    assert float(told[1]) == pytest.approx(sampling_fraction(cells, expected).mean(), abs=5.1e-6)
+    assert float(told[2]) == pytest.approx(np.mean(geant4_ecal(expected / 100) / expected), abs=5.1e-6)
     with h5py.File(out / "EleEscan_1_2.h5") as file:
         attributes = dict(file.attrs)
     assert (attributes["seed"], attributes["first_event"], attributes["precision"]) == (3, 5, "fp32")
@@ -132,15 +153,24 @@ def test_energies_come_from_a_file_in_its_order(run: Path, tmp_path: Path) -> No
     text = tmp_path / "energies.txt"
     text.write_text("# GeV\n" + "\n".join(map(str, ENERGIES)))
     told: list[int] = []
-    summary = generate(Order(source=run, out=tmp_path / "text", energies_from=text, batch_size=4), told.append)
+    summary = generate(
+        GenerationRequest(source=run, out=tmp_path / "text", energies_from=text, batch_size=4), told.append
+    )
     assert (summary.events, told) == (5, [4, 1])
     assert summary.milliseconds_per_shower > 0
     cells, energies = read(tmp_path / "text")
     np.testing.assert_array_equal(energies, ENERGIES.astype(np.float32))
-    assert summary.sampling_fraction == pytest.approx(sampling_fraction(cells, ENERGIES).mean(), rel=1e-3)
+    # Sums of cells in float64, perhaps in another order.
+    assert summary.sampling_fraction == pytest.approx(
+        sampling_fraction(cells, ENERGIES).mean(), rel=2 * growth(25**3 + 5, FP64)
+    )
 
     write_showers(tmp_path / "simulated.h5", cells, ENERGIES, {})
-    generate(Order(source=run, out=tmp_path / "hdf5", energies_from=tmp_path / "simulated.h5", events=4, batch_size=4))
+    generate(
+        GenerationRequest(
+            source=run, out=tmp_path / "hdf5", energies_from=tmp_path / "simulated.h5", events=4, batch_size=4
+        )
+    )
     again, energies = read(tmp_path / "hdf5")
     np.testing.assert_array_equal(again, cells[:4])
 
@@ -159,7 +189,7 @@ def test_energies_that_cannot_be_used(run: Path, tmp_path: Path, content: str, o
     file = tmp_path / "energies.txt"
     file.write_text(content)
     with pytest.raises(InputError, match=said):
-        generate(Order(source=run, out=tmp_path / "out", energies_from=file, **options))
+        generate(GenerationRequest(source=run, out=tmp_path / "out", energies_from=file, **options))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +204,7 @@ def test_energies_that_cannot_be_used(run: Path, tmp_path: Path, content: str, o
 )
 def test_orders_that_make_no_sense(run: Path, tmp_path: Path, options: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Order(source=run, out=tmp_path, **options)
+        GenerationRequest(source=run, out=tmp_path, **options)
 
 
 def test_the_best_checkpoint_is_taken_where_there_is_one(checkpoint: Checkpoint, run: Path, tmp_path: Path) -> None:
@@ -193,7 +223,7 @@ def test_the_best_checkpoint_is_taken_where_there_is_one(checkpoint: Checkpoint,
 def test_without_a_checkpoint_nothing_is_generated(tmp_path: Path) -> None:
     for source, said in ((tmp_path, "holds no checkpoint"), (tmp_path / "absent", "does not exist")):
         with pytest.raises(InputError, match=said):
-            generate(Order(source=source, out=tmp_path / "out"))
+            generate(GenerationRequest(source=source, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -219,7 +249,7 @@ def test_numbers_that_are_not_finite(checkpoint: Checkpoint, run: Path, tmp_path
     with pytest.raises(InputError, match=f"{names[-1]} holds numbers that are not finite"):
         read_generator(changed(checkpoint, tmp_path, **{last: np.full_like(kernel, np.nan)}))
     huge = changed(checkpoint, tmp_path, **{last: np.full_like(kernel, 3e38)})
-    order = Order(source=huge, out=tmp_path / "out", events=2, energy_min=500, batch_size=2)
+    order = GenerationRequest(source=huge, out=tmp_path / "out", events=2, energy_min=500, batch_size=2)
     with pytest.raises(InputError, match="event 0 of 500 GeV has cells that are not finite"):
         generate(order)
     assert list(order.out.iterdir()) == []
@@ -228,13 +258,13 @@ def test_numbers_that_are_not_finite(checkpoint: Checkpoint, run: Path, tmp_path
 def test_showers_that_are_there_stay(run: Path, tmp_path: Path) -> None:
     present = tmp_path / "EleEscan_1_9.h5"
     present.write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"EleEscan_1_9.h5 exists already \(1 such files"):
-        generate(Order(source=run, out=tmp_path, events=1))
+    with pytest.raises(InputError, match=r"EleEscan_1_9.h5 exists already \(1 such file "):
+        generate(GenerationRequest(source=run, out=tmp_path, events=1))
     assert present.read_bytes() == b"mine"
     shutil.rmtree(tmp_path)
     tmp_path.write_text("a file")
     with pytest.raises(InputError, match="cannot be made"):
-        generate(Order(source=run, out=tmp_path / "out", events=1))
+        generate(GenerationRequest(source=run, out=tmp_path / "out", events=1))
 
 
 def test_the_command_line_is_light_and_knows_the_range_of_the_training() -> None:

@@ -1,4 +1,4 @@
-"""The simulated showers: their physics, and that an event does not depend on how the work is cut."""
+"""Physics of the simulated showers, and events that do not depend on the other events of a call."""
 
 import dataclasses
 
@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan.data.showers import SHAPE
+from gan.data.energies import draw_energies
+from gan.data.layout import SHAPE
 from gan.physics.formulas import geant4_ecal, moments, profiles, sampling_fraction
-from gan.simulation.gflash import CLIC_ECAL, draw_energies, layers, simulate
+from gan.simulation.gflash import CLIC_ECAL, layers, simulate
 
-# So many events that the statistical error of the mean sampling fraction stays well below 0.5%.
+# With this number of events the statistical error of the mean sampling fraction is well below 0.5%.
 EVENTS_AT = {2: 1500, 10: 600, 50: 500, 100: 500, 200: 500, 500: 400}
 
 
@@ -29,19 +30,19 @@ def test_sampling_fraction_is_within_3_percent_of_geant4(showers_at: dict[int, n
     assert fractions.mean() == pytest.approx(geant4_ecal(energy / 100) / energy, rel=0.03)
 
 
-def test_calibration_is_no_more_than_the_few_percent_it_is_said_to_be() -> None:
+def test_calibration_factor_is_within_1_percent_of_1() -> None:
     assert 0.99 < CLIC_ECAL.calibration < 1.01
     assert "GEANT4" in CLIC_ECAL.calibration_reason
 
 
 def deposited(cells: np.ndarray) -> np.ndarray:
-    """The mean energy that layers absorbed per radiation length: the visible energy without the sampling."""
+    """Return the mean energy that each layer absorbs per radiation length, in GeV: visible energy over its fraction."""
     table = layers(CLIC_ECAL)
     return profiles(cells)[2].mean(axis=0) / table.visible_fraction / np.diff(table.edges)
 
 
 def test_shower_maximum_deepens_with_the_logarithm_of_the_energy(showers_at: dict[int, np.ndarray]) -> None:
-    """Formula: T = ln(E/Ec) - 0.812 - 0.55/Fs - 0.69(1-e); one radiation length per factor e in energy."""
+    """Formula: T = ln(E/Ec) - 0.812 - 0.55/Fs - 0.69(1-e), so one radiation length per factor e in energy."""
     energies = np.array([2, 10, 50, 100, 200, 500])
     centres = layers(CLIC_ECAL).centres
     peaks = []
@@ -57,7 +58,7 @@ def test_shower_maximum_deepens_with_the_logarithm_of_the_energy(showers_at: dic
 
 
 def test_profile_in_depth_is_the_gamma_profile(showers_at: dict[int, np.ndarray]) -> None:
-    """At 100 GeV the mean depth is alpha/beta = T alpha/(alpha-1), less what leaks out behind."""
+    """At 100 GeV the mean depth is alpha/beta = T alpha/(alpha-1), apart from the energy that leaks out at the back."""
     ln_y = np.log(100 / 0.0087)
     peak = ln_y - 0.812 - 0.55 / 1.2 - 0.69 * (1 - 0.704)
     alpha = 0.81 + (0.458 + 2.26 / 69) * ln_y - 0.476 / 1.2
@@ -76,14 +77,14 @@ def test_showers_stay_within_the_cells_and_around_the_middle(showers_at: dict[in
     for profile in (x, y):
         first, _ = moments(profile)
         assert first.mean() == pytest.approx(middle, abs=0.1)
-        # The impact is uniform over the cell in the middle, so the places spread by at least 1/sqrt(12).
+        # The impact is uniform over the middle cell, so positions have a standard deviation of at least 1/sqrt(12).
         assert 0.25 < first.std() < 0.5
         assert np.argmax(profile.mean(axis=0)) == middle
         np.testing.assert_allclose(profile.mean(axis=0), profile.mean(axis=0)[::-1], rtol=0.25)
 
 
-def test_99_percent_of_a_shower_lie_within_the_cells_to_the_sides() -> None:
-    """A detector three times as wide holds the same showers: what it has more is what the real one loses."""
+def test_99_percent_of_a_shower_lie_within_the_width_of_the_detector() -> None:
+    """A detector three times as wide gives the same showers and also measures what the real one loses at its sides."""
     energies = np.full(60, 100.0)
     wide = simulate(energies, seed=4, detector=dataclasses.replace(CLIC_ECAL, cells_across=75))
     inside = wide[:, 25:50, 25:50].sum(dtype=float)
@@ -91,11 +92,11 @@ def test_99_percent_of_a_shower_lie_within_the_cells_to_the_sides() -> None:
     np.testing.assert_allclose(inside, simulate(energies, seed=4).sum(dtype=float), rtol=1e-4)
 
 
-def test_absorbed_energy_is_known_better_at_higher_energy(showers_at: dict[int, np.ndarray]) -> None:
-    """The sampling noise is c/sqrt(E), c = 0.11, until what leaks out behind dominates from 50 GeV on.
+def test_relative_error_of_the_absorbed_energy_falls_with_the_energy(showers_at: dict[int, np.ndarray]) -> None:
+    """The sampling noise is c/sqrt(E), c = 0.11. From 50 GeV on, fluctuations of the energy that leaks out are larger.
 
-    The plain sum over the cells is no measure of it: the coarse layers at the back see half as much of what
-    they absorb, so fluctuations in depth make it vary by 5% at any high energy.
+    The sum over the cells does not show the noise: the coarse layers at the back measure half as much of the energy
+    that they absorb, so fluctuations in depth change this sum by 5% at any high energy.
     """
     visible = layers(CLIC_ECAL).visible_fraction
     spread = {}
@@ -118,7 +119,7 @@ def test_cells_are_finite_energies_of_the_right_shape() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), first=st.integers(0, 10**9), cut=st.integers(0, 5))
-def test_an_event_does_not_depend_on_those_computed_with_it(seed: int, first: int, cut: int) -> None:
+def test_an_event_does_not_depend_on_the_other_events_of_a_call(seed: int, first: int, cut: int) -> None:
     def draw(first_event: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         energies = draw_energies(count, seed=seed, first_event=first_event, energy_min=2, energy_max=60)
         return energies, simulate(energies, seed=seed, first_event=first_event)
@@ -131,11 +132,3 @@ def test_an_event_does_not_depend_on_those_computed_with_it(seed: int, first: in
 def test_events_and_seeds_give_different_showers() -> None:
     cells = np.concatenate([simulate([50.0, 50.0], seed=seed) for seed in (1, 2)])
     assert len({shower.tobytes() for shower in cells}) == 4
-
-
-def test_energies_are_uniform_in_their_interval() -> None:
-    energies = draw_energies(2000, seed=1, first_event=0, energy_min=2, energy_max=500)
-    assert ((energies >= 2) & (energies < 500)).all()
-    counts, _ = np.histogram(energies, bins=10, range=(2, 500))
-    # Five standard deviations of a bin.
-    assert abs(counts - 200).max() < 5 * np.sqrt(200)

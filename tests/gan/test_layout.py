@@ -1,4 +1,4 @@
-"""Files that do not follow the layout: each is one error that names the file and what is wrong with it."""
+"""A file that does not follow the layout gives one error, which names the file and the problem."""
 
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,11 @@ from hypothesis import strategies as st
 from gan.data.layout import SHAPE
 from gan.data.showers import open_showers
 from gan.errors import InputError
+from tests.support.sample_showers import target_of, write_raw
 
 GOOD_CELLS = np.ones((2, *SHAPE), dtype=np.float32)
 GOOD_ENERGIES = np.array([10.0, 500.0])
-GOOD_TARGET = np.stack([np.full(2, 11.0), GOOD_ENERGIES], axis=1)
-
-
-def write_raw(path: Path, cells: Any, target: Any) -> Path:
-    """Write a file with these data sets; None leaves one out."""
-    with h5py.File(path, "w") as file:
-        for name, data in (("ECAL", cells), ("target", target)):
-            if data is not None:
-                file.create_dataset(name, data=data)
-    return path
+GOOD_TARGET = target_of(GOOD_ENERGIES)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +42,7 @@ def test_a_file_of_another_layout_is_an_input_error(tmp_path: Path, cells: Any, 
     assert message in str(caught.value)
 
 
-def test_a_group_in_the_place_of_cells_is_an_input_error(tmp_path: Path) -> None:
+def test_a_group_instead_of_cells_is_an_input_error(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_group("ECAL")
         file["target"] = GOOD_TARGET

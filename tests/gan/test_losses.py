@@ -1,4 +1,4 @@
-"""Losses against formulas written out, and labels that flip."""
+"""Losses compared with their formulas, and labels that flip."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import tensorflow as tf
 from gan.models.conv3d import CONV3D
 from gan.ops.draws import Draws, position
 from gan.training.losses import flipped_labels, judgement_loss, targets
+from tests.support.rounding import assert_within, growth, sum_bound
+
+pytestmark = pytest.mark.numeric
 
 
 def column(*values: float) -> tf.Tensor:
@@ -16,19 +19,24 @@ def column(*values: float) -> tf.Tensor:
 
 
 def test_loss_is_the_weighted_sum_of_cross_entropy_and_percentage_errors() -> None:
-    outputs = [column(0.9, 0.2), column(1.1, 1.0), column(2.0, 3.0)]
-    wanted = targets(column(1, 0), column(1.0, 2.0), column(2.5, 2.4))
-    entropy = -(np.log(0.9) + np.log(0.8)) / 2
-    auxiliary = 100 * (0.1 / 1.0 + 1.0 / 2.0) / 2
-    ecal = 100 * (0.5 / 2.5 + 0.6 / 2.4) / 2
-    expected = [8 * entropy + 0.2 * auxiliary + 0.1 * ecal, entropy, auxiliary, ecal]
-    np.testing.assert_allclose(judgement_loss(CONV3D.losses, outputs, wanted), expected, rtol=1e-5)
+    outputs = [column(0.875, 0.25), column(1.125, 1.0), column(2.0, 3.0)]
+    wanted = targets(column(1, 0), column(1.0, 2.0), column(2.5, 2.5))
+    entropy = -(np.log(0.875) + np.log(0.75)) / 2
+    auxiliary = 100 * (0.125 / 1.0 + 1.0 / 2.0) / 2
+    ecal = 100 * (0.5 / 2.5 + 0.5 / 2.5) / 2
+    expected = np.array([8 * entropy + 0.2 * auxiliary + 0.1 * ecal, entropy, auxiliary, ecal])
+    # The inputs and their differences are exact in FP32, and all terms are positive. There are at most 16 roundings on
+    # the way of a term: 4 of a logarithm (2 units in the last place), the others of products, quotients and sums.
+    assert_within(judgement_loss(CONV3D.losses, outputs, wanted), expected, growth(16) * expected)
 
 
 def test_target_of_the_cells_sum_is_the_geant4_fit() -> None:
     energies = column(0.5, 5.0)
-    expected = [e * np.polyval([0.0018, -0.023, 0.11, -0.28, 2.21], e) for e in (0.5, 5.0)]
-    np.testing.assert_allclose(targets(column(1, 1), energies)["visible_energy"][:, 0], expected, rtol=1e-6)
+    fit, exact = np.array([0.0018, -0.023, 0.11, -0.28, 2.21]), np.array([0.5, 5.0])
+    # 10 operations: 4 products and additions, the last product, the rounding of a constant.
+    bound = sum_bound(10, exact * np.polyval(np.abs(fit), exact))
+    visible = targets(column(1, 1), energies)["visible_energy"]
+    assert_within(visible[:, 0], exact * np.polyval(fit, exact), bound)
     measured = column(1.0, 9.0)
     assert targets(column(1, 1), energies, measured)["visible_energy"] is measured
 

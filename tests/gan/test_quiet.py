@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from gan.quiet import remarks_held_back
+from gan.quiet import startup_messages_hidden
 
 REMARK = b"I0000 00:00:1 1 port.cc:153] oneDNN custom operations are on. You may see slightly different results\n"
 
 
 def test_remarks_are_dropped_and_the_rest_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
-    with remarks_held_back():
+    with startup_messages_hidden():
         os.write(2, REMARK + b"a library is missing\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "a library is missing\nafter\n"
@@ -20,7 +20,7 @@ def test_remarks_are_dropped_and_the_rest_passed_on(capfd: pytest.CaptureFixture
 
 def test_everything_is_shown_where_the_start_fails(capfd: pytest.CaptureFixture[str]) -> None:
     def start() -> None:
-        with remarks_held_back():
+        with startup_messages_hidden():
             os.write(2, REMARK)
             raise ImportError
 

@@ -1,4 +1,4 @@
-"""Files of any make give the events that h5py gives, whether they are read past HDF5, through it, or from a copy."""
+"""Direct reads, reads through HDF5 and reads from a copy all give the events that h5py gives, for any kind of file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan.data import showers as showers
 from gan.data.layout import CELL_CUT, SHAPE, open_file
 from gan.data.reading import Places
-from gan.data.showers import open_showers, write_showers
+from gan.data.showers import open_showers
+from gan.data.writing import write_showers
 from gan.errors import InputError
-from tests.gan.test_showers import showers as make_showers
-from tests.gan.test_showers import target_of, write_raw
 from tests.support.environment import ROOT
+from tests.support.sample_showers import random_showers, target_of, write_raw
 
-CELLS, ENERGIES = make_showers(12)
+CELLS, ENERGIES = random_showers(12)
 WHOLE = st.tuples(st.integers(1, 12), *(st.just(25) for _ in range(3)))
 PIECES = st.tuples(st.integers(1, 12), *(st.sampled_from([1, 4, 25]) for _ in range(3))).filter(
     lambda chunks: chunks[1] * chunks[2] * chunks[3] >= 100
@@ -39,13 +38,14 @@ DTYPES = st.sampled_from(["<f4", "<f8", ">f4", ">f8", "<f2", "<i4"])
 
 
 def as_read(path: Path) -> np.ndarray:
-    """What plain h5py makes of a file."""
+    """Return the cells of a file as h5py reads them, with the cut of small cells."""
     with open_file(path) as file:
         cells: np.ndarray = file["ECAL"][:].reshape(-1, *SHAPE).astype(np.float32)
     return np.where(cells < CELL_CUT, 0, cells)
 
 
 def places(path: Path) -> Places | None:
+    """Return the places of the events of a file, or None if only HDF5 can read it."""
     with open_file(path) as file:
         return Places.of(file["ECAL"])
 
@@ -66,17 +66,17 @@ def test_any_layout_is_read_as_h5py_reads_it(
     if isinstance(chunks, tuple):
         chunks = (min(chunks[0], events), *chunks[1:], *([1] if last_axis else []))
     if filters and chunks is None:
-        chunks = True  # as h5py would
+        chunks = True  # h5py itself would choose chunks
     wanted = [event % events for event in wanted]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         path = Path(folder, "a.h5")
         write_raw(path, cells[..., np.newaxis] if last_axis else cells, target_of(ENERGIES[:events]),
                   chunks=chunks, **filters)  # fmt: skip
-        with open_showers([path]) as found:
-            for ready in (lambda: None, found.prepare, found.close):
+        with open_showers([path]) as showers:
+            for ready in (lambda: None, showers.prepare, showers.close):
                 ready()
-                read, energies = found.read(wanted)
+                read, energies = showers.read(wanted)
                 assert read.dtype == np.float32
                 np.testing.assert_array_equal(read, as_read(path)[wanted])
                 np.testing.assert_array_equal(energies, ENERGIES[wanted])
@@ -96,7 +96,7 @@ def test_any_layout_is_read_as_h5py_reads_it(
         ({"chunks": (1, *SHAPE), "fletcher32": True}, False),
     ],
 )
-def test_hdf5_is_not_asked_where_the_bytes_of_an_event_lie_together(
+def test_events_with_contiguous_bytes_are_read_without_hdf5(
     tmp_path: Path, dtype: str, options: dict[str, Any], direct: bool
 ) -> None:
     path = write_raw(tmp_path / "a.h5", CELLS.astype(dtype), target_of(ENERGIES), **options)
@@ -105,10 +105,10 @@ def test_hdf5_is_not_asked_where_the_bytes_of_an_event_lie_together(
 
 def test_a_read_needs_no_lock_of_h5py(tmp_path: Path) -> None:
     write_showers(tmp_path / "a.h5", CELLS, ENERGIES, {})
-    with open_showers([tmp_path / "a.h5"]) as found:
-        found.prepare()
+    with open_showers([tmp_path / "a.h5"]) as showers:
+        showers.prepare()
         read: list[np.ndarray] = []
-        thread = threading.Thread(target=lambda: read.append(found.read([7, 2])[0]))
+        thread = threading.Thread(target=lambda: read.append(showers.read([7, 2])[0]))
         with h5py._objects.phil:
             thread.start()
             thread.join(60)
@@ -124,11 +124,11 @@ def test_events_that_were_never_written_are_zero(tmp_path: Path) -> None:
             if options:
                 cells[1] = CELLS[1]
         assert places(tmp_path / name) is None
-        with open_showers([tmp_path / name]) as found:
-            np.testing.assert_array_equal(found.read([0, 1, 2])[0], as_read(tmp_path / name))
+        with open_showers([tmp_path / name]) as showers:
+            np.testing.assert_array_equal(showers.read([0, 1, 2])[0], as_read(tmp_path / name))
 
 
-def test_cells_that_lie_in_other_files_are_read(tmp_path: Path) -> None:
+def test_cells_stored_in_other_files_are_read(tmp_path: Path) -> None:
     source = write_raw(tmp_path / "source.h5", CELLS, target_of(ENERGIES))
     layout = h5py.VirtualLayout(shape=CELLS.shape, dtype=CELLS.dtype)
     layout[:] = h5py.VirtualSource(str(source), "ECAL", shape=CELLS.shape)
@@ -141,43 +141,45 @@ def test_cells_that_lie_in_other_files_are_read(tmp_path: Path) -> None:
         file["target"] = target_of(ENERGIES)
     for name in ("virtual.h5", "external.h5"):
         assert places(tmp_path / name) is None
-        with open_showers([tmp_path / name]) as found:
-            np.testing.assert_array_equal(found.read([3, 0])[0], CELLS[[3, 0]])
+        with open_showers([tmp_path / name]) as showers:
+            np.testing.assert_array_equal(showers.read([3, 0])[0], CELLS[[3, 0]])
 
 
-def test_a_user_block_shifts_nothing(tmp_path: Path) -> None:
+def test_a_user_block_does_not_shift_the_events(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w", userblock_size=1024) as file:
         file["ECAL"], file["target"] = CELLS, target_of(ENERGIES)
-    with open_showers([tmp_path / "a.h5"]) as found:
-        np.testing.assert_array_equal(found.read([5])[0][0], CELLS[5])
+    with open_showers([tmp_path / "a.h5"]) as showers:
+        np.testing.assert_array_equal(showers.read([5])[0][0], CELLS[5])
 
 
-def test_a_chunk_that_was_cut_off_is_an_input_error(tmp_path: Path) -> None:
+def test_a_truncated_chunk_is_an_input_error(tmp_path: Path) -> None:
     path = write_raw(tmp_path / "a.h5", CELLS, target_of(ENERGIES))
-    found = open_showers([path])
-    found.prepare()
+    showers = open_showers([path])
+    showers.prepare()
     os.truncate(path, places(path).offsets[3] + 10)  # type: ignore[union-attr]
-    np.testing.assert_array_equal(found.read([2])[0][0], CELLS[2])
-    with pytest.raises(InputError, match=r"a\.h5 cannot be read \(event 3 \(from 0\): 10 of 62500 bytes are there\)"):
-        found.read([3])
-    found.close()
+    np.testing.assert_array_equal(showers.read([2])[0][0], CELLS[2])
+    with pytest.raises(InputError, match=r"a\.h5 cannot be read \(event 3 .*: the file holds 10 of its 62500 bytes\)"):
+        showers.read([3])
+    showers.close()
 
 
-def test_a_file_that_was_replaced_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_replaced_file_is_looked_up_again(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_showers(path, CELLS, ENERGIES, {})
-    with open_showers([path]) as found:
-        found.read([1])
+    with open_showers([path]) as showers:
+        showers.read([1])
         write_raw(path, CELLS[::-1], target_of(ENERGIES[::-1]))
-        found.close()
-        cells, energies = found.read([1])
+        showers.close()
+        cells, energies = showers.read([1])
     np.testing.assert_array_equal(cells[0], CELLS[-2])
     assert energies[0] == ENERGIES[-2]
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (1, 5, 5, 25)}])
-def test_few_of_many_files_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-    monkeypatch.setattr(showers, "OPEN_FILES", 3)
+def test_few_of_many_files_are_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("gan.data.showers.OPEN_FILES", 3)
     for number in range(12):
         own = slice(number, number + 1)
         write_raw(tmp_path / f"{number}.h5", CELLS[own], target_of(ENERGIES[own]), **options)
@@ -186,20 +188,18 @@ def test_few_of_many_files_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
         return sum(os.path.exists(link) and os.readlink(link).startswith(str(tmp_path)) for link in links)
 
-    with open_showers([tmp_path / "*.h5"]) as found:
-        found.prepare()
+    with open_showers([tmp_path / "*.h5"]) as showers:
+        showers.prepare()
         assert opened() == 3
         for event in np.random.default_rng(1).integers(0, 12, 40):
-            np.testing.assert_array_equal(found.read([event])[0][0], CELLS[event])
+            np.testing.assert_array_equal(showers.read([event])[0][0], CELLS[event])
             assert opened() == 3
     assert opened() == 0
 
 
 @pytest.mark.parametrize(("variable", "opens"), [(None, True), ("FALSE", True), ("TRUE", False)])
-def test_a_lock_stands_in_nobodys_way_unless_the_user_wants_locks(
-    tmp_path: Path, variable: str | None, opens: bool
-) -> None:
-    """As on a file system that refuses locks: another has locked the file, so a lock cannot be had."""
+def test_a_locked_file_is_read_unless_the_user_wants_locks(tmp_path: Path, variable: str | None, opens: bool) -> None:
+    """This process locks the file, as on a file system that refuses locks."""
     path = tmp_path / "a.h5"
     write_showers(path, CELLS[:1], ENERGIES[:1], {})
     code = "import sys; from gan.data.showers import open_showers; print(open_showers(sys.argv[1:]).read([0])[1])"

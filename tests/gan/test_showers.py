@@ -1,4 +1,4 @@
-"""HDF5 files of showers: ours are read back, those of others are read too, bad ones are told clearly."""
+"""HDF5 files of showers: files of this project and of others are read, and an unusable one gives a clear error."""
 
 import resource
 import subprocess
@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -14,28 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gan.data.showers import CELL_CUT, SHAPE, ShowerSet, ShowerWriter, open_showers, pack, write_showers
+from gan.data.layout import CELL_CUT, SHAPE
+from gan.data.showers import ShowerSet, open_showers
+from gan.data.writing import ShowerWriter, pack, write_showers
 from gan.errors import InputError
-
-
-def showers(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Sparse cells above the cut and energies, both different in every event."""
-    rng = np.random.default_rng(seed)
-    cells = rng.uniform(0.001, 1.0, (count, *SHAPE)) * (rng.random((count, *SHAPE)) < 0.05)
-    return cells.astype(np.float32), rng.uniform(2, 500, count).astype(np.float32)
-
-
-def write_raw(path: Path, cells: Any, target: Any, **options: Any) -> Path:
-    """Write a file as others do, without this project's writer."""
-    with h5py.File(path, "w") as file:
-        file.create_dataset("ECAL", data=cells, **options)
-        file.create_dataset("target", data=target)
-    return path
-
-
-def target_of(energies: np.ndarray) -> np.ndarray:
-    return np.stack([np.full(len(energies), 11.0), energies], axis=1)
-
+from tests.support.sample_showers import random_showers, target_of, write_raw
 
 SIZES = (3, 5, 2)
 
@@ -44,9 +26,9 @@ SIZES = (3, 5, 2)
 def three_files(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[ShowerSet, np.ndarray, np.ndarray]]:
-    """Different makes: ours; float64, unchunked, with company; chunks across events, a last axis of 1."""
+    """Three files: one of this project; one in float64 with another data set; one with chunks of parts of events."""
     folder = tmp_path_factory.mktemp("three")
-    cells, energies = showers(sum(SIZES))
+    cells, energies = random_showers(sum(SIZES))
     parts = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
     write_showers(folder / "EleEscan_1_1.h5", cells[parts[0]], energies[parts[0]], {})
     wide = np.concatenate([target_of(energies[parts[1]]), np.full((SIZES[1], 2), -1.0)], axis=1)
@@ -55,29 +37,29 @@ def three_files(
         file["HCAL"] = np.zeros((SIZES[1], 5, 5, 60))
     last = cells[parts[2]][..., np.newaxis]
     write_raw(folder / "EleEscan_1_10.h5", last, target_of(energies[parts[2]]), chunks=(2, 5, 5, 25, 1))
-    with open_showers([str(folder / "*.h5")]) as found:
-        yield found, cells, energies
+    with open_showers([str(folder / "*.h5")]) as showers:
+        yield showers, cells, energies
 
 
 def test_files_come_in_natural_order(three_files: tuple[ShowerSet, np.ndarray, np.ndarray]) -> None:
-    found, _, energies = three_files
-    assert [file.path.name for file in found.files] == [
+    showers, _, energies = three_files
+    assert [file.path.name for file in showers.files] == [
         "EleEscan_1_1.h5",
         "EleEscan_1_2.h5",
         "EleEscan_1_10.h5",
     ]
-    assert tuple(file.events for file in found.files) == SIZES
-    assert found.events == sum(SIZES)
-    assert np.array_equal(found.energies(), energies)
+    assert tuple(file.events for file in showers.files) == SIZES
+    assert showers.events == sum(SIZES)
+    assert np.array_equal(showers.energies(), energies)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(st.integers(0, sum(SIZES) - 1), max_size=15))
-def test_any_events_are_read_in_the_order_asked(
+def test_any_events_are_read_in_the_given_order(
     three_files: tuple[ShowerSet, np.ndarray, np.ndarray], events: list[int]
 ) -> None:
-    found, cells, energies = three_files
-    read_cells, read_energies = found.read(events)
+    showers, cells, energies = three_files
+    read_cells, read_energies = showers.read(events)
     assert read_cells.dtype == read_energies.dtype == np.float32
     assert read_cells.shape == (len(events), *SHAPE)
     index = np.array(events, dtype=int)
@@ -96,13 +78,13 @@ def test_an_event_that_does_not_exist_is_an_index_error(
 def test_reads_from_two_threads_and_after_close(
     three_files: tuple[ShowerSet, np.ndarray, np.ndarray],
 ) -> None:
-    found, cells, _ = three_files
-    found.close()
+    showers, cells, _ = three_files
+    showers.close()
     failures: list[int] = []
 
     def read(event: int) -> None:
         for _ in range(20):
-            if not np.array_equal(found.read([event])[0][0], cells[event]):
+            if not np.array_equal(showers.read([event])[0][0], cells[event]):
                 failures.append(event)
 
     threads = [threading.Thread(target=read, args=(event,)) for event in (1, 9)]
@@ -111,24 +93,24 @@ def test_reads_from_two_threads_and_after_close(
     for thread in threads:
         thread.join()
     assert not failures
-    found.close()
-    assert np.array_equal(found.read([4])[0][0], cells[4])
+    showers.close()
+    assert np.array_equal(showers.read([4])[0][0], cells[4])
 
 
-def test_only_the_wanted_events_are_touched(tmp_path: Path) -> None:
-    """The other events are damaged, and nothing notices."""
-    cells, energies = showers(4)
+def test_a_read_does_not_touch_other_events(tmp_path: Path) -> None:
+    """The other events are damaged, and the read does not notice."""
+    cells, energies = random_showers(4)
     path = tmp_path / "a.h5"
     write_showers(path, cells, energies, {})
     damage(path, [0, 3])
-    with open_showers([path]) as found:
-        assert np.array_equal(found.read([2, 1])[0], cells[[2, 1]])
+    with open_showers([path]) as showers:
+        assert np.array_equal(showers.read([2, 1])[0], cells[[2, 1]])
         with pytest.raises(InputError, match=r"a\.h5 cannot be read"):
-            found.read([3])
+            showers.read([3])
 
 
 def damage(path: Path, events: list[int]) -> None:
-    """Overwrite the stored bytes of these events."""
+    """Overwrite stored bytes of these events."""
     with h5py.File(path) as file:
         places = [file["ECAL"].id.get_chunk_info_by_coord((event, 0, 0, 0)).byte_offset for event in events]
     with path.open("r+b") as raw:
@@ -138,7 +120,7 @@ def damage(path: Path, events: list[int]) -> None:
 
 
 def test_the_layout_of_a_written_file(tmp_path: Path) -> None:
-    cells, energies = showers(3)
+    cells, energies = random_showers(3)
     path = tmp_path / "EleEscan_1_1.h5"
     write_showers(path, cells, energies, {"seed": 7, "generator": "test"})
     with h5py.File(path) as file:
@@ -152,7 +134,7 @@ def test_the_layout_of_a_written_file(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_file_never_appears_and_the_old_one_stays(tmp_path: Path) -> None:
-    cells, energies = showers(2)
+    cells, energies = random_showers(2)
     path = tmp_path / "a.h5"
     write_showers(path, cells, energies, {})
     before = path.read_bytes()
@@ -172,7 +154,7 @@ def test_an_unfinished_file_never_appears_and_the_old_one_stays(tmp_path: Path) 
 
 def test_a_full_disk_is_an_input_error_and_leaves_nothing(tmp_path: Path) -> None:
     code = (
-        "import resource, sys; import numpy as np; from gan.data.showers import write_showers;"
+        "import resource, sys; import numpy as np; from gan.data.writing import write_showers;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY));"
         "cells = np.random.default_rng(1).random((4, 25, 25, 25));"
         "write_showers(sys.argv[1], cells, np.full(4, 10.0), {})"
@@ -188,7 +170,7 @@ def test_a_full_disk_is_an_input_error_and_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_does_not_exist_is_an_input_error(tmp_path: Path) -> None:
-    cells, energies = showers(1)
+    cells, energies = random_showers(1)
     with pytest.raises(InputError, match=r"nowhere/a\.h5 cannot be written"):
         write_showers(tmp_path / "nowhere" / "a.h5", cells, energies, {})
 
@@ -196,12 +178,12 @@ def test_a_folder_that_does_not_exist_is_an_input_error(tmp_path: Path) -> None:
 def test_paths_globs_and_home_name_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "deep" / "er").mkdir(parents=True)
-    cells, energies = showers(1)
+    cells, energies = random_showers(1)
     for name in ("a.h5", "b[1].h5", "deep/er/c.h5"):
         write_showers(tmp_path / name, cells, energies, {})
     (tmp_path / "link.h5").symlink_to(tmp_path / "a.h5")
-    found = open_showers(["~/*.h5", tmp_path / "a.h5", str(tmp_path / "b[1].h5"), f"{tmp_path}/**/*.h5"])
-    assert sorted(file.path.resolve().name for file in found.files) == ["a.h5", "b[1].h5", "c.h5"]
+    showers = open_showers(["~/*.h5", tmp_path / "a.h5", str(tmp_path / "b[1].h5"), f"{tmp_path}/**/*.h5"])
+    assert sorted(file.path.resolve().name for file in showers.files) == ["a.h5", "b[1].h5", "c.h5"]
 
 
 @pytest.mark.parametrize("pattern", ["none*.h5", "none.h5", "."])
@@ -213,54 +195,54 @@ def test_a_pattern_without_files_is_named(pattern: str, tmp_path: Path, monkeypa
 
 
 def test_no_pattern_at_all_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="No data files were named"):
+    with pytest.raises(InputError, match="No data files were given"):
         open_showers([])
 
 
-GOOD_CELLS, GOOD_ENERGIES = showers(2)
+GOOD_CELLS, GOOD_ENERGIES = random_showers(2)
 GOOD_TARGET = target_of(GOOD_ENERGIES)
 
 
 def test_a_file_that_shrinks_after_it_was_opened_is_an_input_error(tmp_path: Path) -> None:
     path = write_raw(tmp_path / "a.h5", GOOD_CELLS, GOOD_TARGET)
-    found = open_showers([path])
+    showers = open_showers([path])
     path.unlink()
     write_raw(path, GOOD_CELLS[:1], GOOD_TARGET[:1])
-    with pytest.raises(InputError, match=r"a\.h5 has 1 events; 2 were there at first"):
-        found.read([0, 1])
-    found.close()
+    with pytest.raises(InputError, match=r"a\.h5 has 1 events; expected 2 as at the start"):
+        showers.read([0, 1])
+    showers.close()
     path.unlink()
     with pytest.raises(InputError, match=r"a\.h5 cannot be read"):
-        found.read([0])
+        showers.read([0])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -5.0, 250_000.0, 1e300])
-def test_an_energy_out_of_range_names_file_event_and_value(tmp_path: Path, value: float) -> None:
+def test_an_energy_out_of_range_gives_an_error_with_file_event_and_value(tmp_path: Path, value: float) -> None:
     target = GOOD_TARGET.astype(np.float64)
     target[1, 1] = value
     write_showers(tmp_path / "a.h5", GOOD_CELLS, GOOD_ENERGIES, {})
     write_raw(tmp_path / "b.h5", GOOD_CELLS, target)
-    with open_showers([tmp_path / "*.h5"]) as found:
-        for read in (found.energies, lambda: found.read([0, 1, 3])):
-            with pytest.raises(InputError, match=r"b\.h5: event 1 .* has the energy .*is the file in MeV\?"):
+    with open_showers([tmp_path / "*.h5"]) as showers:
+        for read in (showers.energies, lambda: showers.read([0, 1, 3])):
+            with pytest.raises(InputError, match=r"b\.h5: event 1 .* has the energy .*if it is in MeV"):
                 read()
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])
-def test_cells_that_are_not_finite_name_file_and_event(tmp_path: Path, value: float) -> None:
+def test_cells_that_are_not_finite_give_an_error_with_file_and_event(tmp_path: Path, value: float) -> None:
     cells = np.repeat(GOOD_CELLS, 2, axis=0).astype(np.float64)
     cells[2, 3, 4, 5] = value
     path = write_raw(tmp_path / "a.h5", cells, np.repeat(GOOD_TARGET, 2, axis=0))
-    with open_showers([path]) as found:
-        assert len(found.read([0, 1, 3])[0]) == 3
+    with open_showers([path]) as showers:
+        assert len(showers.read([0, 1, 3])[0]) == 3
         with pytest.raises(InputError, match=r"a\.h5: event 2 \(from 0\) has cells that are not finite"):
-            found.read([3, 2, 1])
+            showers.read([3, 2, 1])
 
 
 def test_cells_below_the_cut_are_read_as_zero(tmp_path: Path) -> None:
     cells = np.zeros((1, *SHAPE))
     cells[0, 0, 0, :4] = [0.5 * CELL_CUT, -1.0, 2 * CELL_CUT, 0.3]
     path = write_raw(tmp_path / "a.h5", cells, GOOD_TARGET[:1])
-    with open_showers([path]) as found:
-        read, _ = found.read([0])
+    with open_showers([path]) as showers:
+        read, _ = showers.read([0])
     np.testing.assert_array_equal(read[0, 0, 0, :4], np.array([0, 0, 2 * CELL_CUT, 0.3], np.float32))

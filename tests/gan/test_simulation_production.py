@@ -1,4 +1,4 @@
-"""Files of `python -m gan simulate`: the same however the work is shared, and whole or not there at all."""
+"""Files of `python -m gan simulate`: the same for any number of processes, and complete or not there at all."""
 
 import json
 import os
@@ -18,40 +18,43 @@ from gan.cli import main
 from gan.data.showers import open_showers
 from gan.errors import InputError
 from gan.simulation.gflash import CLIC_ECAL
-from gan.simulation.production import Order, write_files
+from gan.simulation.production import SimulationRequest, write_files
+
+SECONDS_TO_WAIT = 120
+"""Longest wait for something that takes a second on a quiet machine."""
 
 
-def run(*arguments: str | int | Path) -> tuple[int, str]:
-    """Run the command in this process: exit status and what was printed to both streams."""
+def simulate(*arguments: str | int | Path) -> tuple[int, str]:
+    """Run the command in this process, and return its exit status and its output on both streams."""
     result = CliRunner().invoke(main, ["simulate", *map(str, arguments)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
 
 
-def test_files_are_the_same_whatever_the_number_of_processes(tmp_path: Path) -> None:
+def test_any_number_of_processes_gives_the_same_files(tmp_path: Path) -> None:
     common = ("--events", "150", "--events-per-file", "100", "--energy-max", "40", "--seed", "5")
     for processes in ("1", "2"):
-        assert run("--out", tmp_path / processes, "--processes", processes, *common)[0] == 0
+        assert simulate("--out", tmp_path / processes, "--processes", processes, *common)[0] == 0
     one, two = (sorted((tmp_path / processes).iterdir()) for processes in ("1", "2"))
     assert [path.name for path in one] == ["EleEscan_1_1.h5", "EleEscan_1_2.h5"]
     assert [path.name for path in two] == [path.name for path in one]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
 
 
-def test_the_cut_into_files_does_not_change_the_events(tmp_path: Path) -> None:
+def test_the_number_of_events_per_file_does_not_change_the_events(tmp_path: Path) -> None:
     read = []
     for per_file in (7, 100):
         out = tmp_path / str(per_file)
-        write_files(Order(out=out, events=15, energy_max=20, events_per_file=per_file))
-        with open_showers([out / "*.h5"]) as found:
-            read.append(found.read(np.arange(15)))
+        write_files(SimulationRequest(out=out, events=15, energy_max=20, events_per_file=per_file))
+        with open_showers([out / "*.h5"]) as showers:
+            read.append(showers.read(np.arange(15)))
     np.testing.assert_array_equal(read[0][0], read[1][0])
     np.testing.assert_array_equal(read[0][1], read[1][1])
 
 
-def test_files_say_how_they_were_made(tmp_path: Path) -> None:
-    status, output = run("--out", tmp_path, "--events", 12, "--events-per-file", 10, "--energy-min", 5)
+def test_attributes_of_a_file_say_how_it_was_made(tmp_path: Path) -> None:
+    status, output = simulate("--out", tmp_path, "--events", 12, "--events-per-file", 10, "--energy-min", 5)
     assert status == 0
     assert "Wrote 12 events to 2 file(s)" in output
     assert "events/s, mean sampling fraction 0.0" in output
@@ -67,22 +70,22 @@ def test_files_say_how_they_were_made(tmp_path: Path) -> None:
     assert json.loads(attributes["parameters"])["sections"][1]["layers"] == 8
 
 
-def test_existing_files_stay_unless_told_otherwise(tmp_path: Path) -> None:
+def test_existing_files_stay_without_overwrite(tmp_path: Path) -> None:
     common = ("--out", tmp_path, "--processes", "1", "--energy-max", "20")
-    assert run(*common, "--events", 6, "--events-per-file", 3)[0] == 0
+    assert simulate(*common, "--events", 6, "--events-per-file", 3)[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    status, output = run(*common, "--events", 3, "--seed", 2)
+    status, output = simulate(*common, "--events", 3, "--seed", 2)
     assert status == 2
     assert output.startswith("Error: ")
     assert "EleEscan_1_1.h5 exists already" in output
 
-    status, output = run(*common, "--events", 3, "--seed", 2, "--overwrite")
+    status, output = simulate(*common, "--events", 3, "--seed", 2, "--overwrite")
     assert status == 2
-    assert "EleEscan_1_2.h5 would stay among the new files" in output
+    assert "EleEscan_1_2.h5 would stay beside the new files" in output
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
-    status, _ = run(*common, "--events", 6, "--events-per-file", 3, "--seed", 2, "--overwrite")
+    status, _ = simulate(*common, "--events", 6, "--events-per-file", 3, "--seed", 2, "--overwrite")
     assert status == 0
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert after.keys() == before.keys()
@@ -103,8 +106,8 @@ def test_existing_files_stay_unless_told_otherwise(tmp_path: Path) -> None:
         ("--energy-max", "1e6"),
     ],
 )
-def test_bad_options_are_one_error_and_nothing_is_made(tmp_path: Path, option: str, value: str) -> None:
-    status, output = run("--out", tmp_path / "new", option, value)
+def test_a_value_out_of_range_is_an_error_and_makes_no_folder(tmp_path: Path, option: str, value: str) -> None:
+    status, output = simulate("--out", tmp_path / "new", option, value)
     assert status == 2
     assert output.startswith("Error: ")
     assert option in output
@@ -114,12 +117,12 @@ def test_bad_options_are_one_error_and_nothing_is_made(tmp_path: Path, option: s
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be made"):
-        write_files(Order(out=tmp_path / "file" / "data", events=1))
+        write_files(SimulationRequest(out=tmp_path / "file" / "data", events=1))
 
 
-def test_a_log_file_is_told_of_the_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_file_shows_the_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan.cli.SECONDS_BETWEEN_LINES", 0.0)
-    status, output = run("--out", tmp_path, "--events", 3, "--energy-max", 5, "--processes", 1)
+    status, output = simulate("--out", tmp_path, "--events", 3, "--energy-max", 5, "--processes", 1)
     assert status == 0
     assert "Simulated 3 of 3 events" in output
 
@@ -130,29 +133,39 @@ def test_the_command_never_imports_tensorflow() -> None:
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that simulate, told from multiprocessing's resource tracker by their command line."""
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in listed if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Return the processes that simulate. Multiprocessing's resource tracker has another command line."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    """Wait until a condition holds. Fail after `SECONDS_TO_WAIT`."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has."""
+    """Return whether a process has ended. A zombie has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-@pytest.mark.parametrize("what", ["interrupt", "worker killed", "command killed"])
-def test_an_early_end_leaves_no_half_file_and_no_process(tmp_path: Path, what: str) -> None:
-    """The file would take hours, so the end always comes in the middle of it."""
+def waits(pid: int) -> bool:
+    """Return whether the main thread of a process waits in a system call, in ten looks at it."""
+    for _ in range(10):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.mark.parametrize("what", ["interrupt", "worker killed", "worker killed while it sends", "command killed"])
+def test_an_early_end_leaves_no_incomplete_file_and_no_process(tmp_path: Path, what: str) -> None:
+    """The file would take hours, so the command always ends in the middle of it."""
     command = [sys.executable, "-m", "gan", "simulate", "--out", str(tmp_path), "--processes", "2"]
     command += ["--events", "10000000", "--events-per-file", "10000000"]
     process = subprocess.Popen(
@@ -167,9 +180,15 @@ def test_an_early_end_leaves_no_half_file_and_no_process(tmp_path: Path, what: s
         os.killpg(process.pid, signal.SIGINT)
     elif what == "worker killed":
         os.kill(workers[0], signal.SIGKILL)
+    elif what == "worker killed while it sends":
+        # The command does not read, so the workers wait in the middle of a result that is larger than a pipe.
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: all(waits(pid) for pid in workers))
+        os.kill(workers[0], signal.SIGKILL)
+        process.send_signal(signal.SIGCONT)
     else:
         process.kill()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=SECONDS_TO_WAIT)
 
     wait_until(lambda: all(is_gone(pid) for pid in workers))
     assert not list(tmp_path.glob("*.h5"))
@@ -177,21 +196,45 @@ def test_an_early_end_leaves_no_half_file_and_no_process(tmp_path: Path, what: s
     if what == "interrupt":
         assert process.returncode == 1
         assert "Aborted!" in errors
-    elif what == "worker killed":
+    elif what.startswith("worker killed"):
         assert process.returncode == 2
         assert "Error: One of 2 processes was killed" in errors
     if what != "command killed":
         assert not list(tmp_path.iterdir())
 
 
+PAUSE_AT_SCIPY = """
+import os, pathlib, sys, time
+
+class Pause:
+    folder = pathlib.Path(__file__).parent
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "scipy" and "--multiprocessing-fork" in sys.orig_argv:
+            (self.folder / f"importing-{os.getpid()}").touch()
+            while not (self.folder / "go-on").exists():
+                time.sleep(0.01)
+
+sys.meta_path.insert(0, Pause())
+"""
+"""Content of a `sitecustomize.py` that stops the processes that simulate in their imports, until `go-on` exists."""
+
+
 def test_an_interrupt_while_processes_start_leaves_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gan", "simulate", "--out", str(tmp_path), "--processes", "2", "--events", "10000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait_until(lambda: len(children(process)) == 2)
-    time.sleep(0.3)  # they import NumPy and SciPy now, which takes longer than this
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    folder, out = tmp_path / "modules", tmp_path / "out"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(PAUSE_AT_SCIPY)
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "gan", "simulate", "--out", str(out), "--processes", "2", "--events", "10000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})  # fmt: skip
+    try:
+        wait_until(lambda: len(list(folder.glob("importing-*"))) == 2)
+        os.killpg(process.pid, signal.SIGINT)
+    finally:
+        (folder / "go-on").touch()
+    _, errors = process.communicate(timeout=SECONDS_TO_WAIT)
     assert process.returncode == 1
     assert "Aborted!" in errors
     assert "Traceback" not in errors
-    assert not list(tmp_path.iterdir())
+    assert not list(out.iterdir())

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gan.data.showers import open_showers, write_showers
+from gan.data.showers import open_showers
+from gan.data.writing import write_showers
 from gan.errors import InputError, TrainingDiverged
 from gan.parallel import Alone, Worker
 from gan.run.checkpoint import read_checkpoint

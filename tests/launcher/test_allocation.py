@@ -1,4 +1,4 @@
-"""Rank, size and hosts from real environments of every starter, and from damaged ones."""
+"""Read rank, size and hosts from real environments of every starter, and reject damaged ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def environment(name: str) -> dict[str, str]:
     ],
 )
 @pytest.mark.parametrize(("rank", "local_rank"), [(0, 0), (5, 1)])
-def test_every_starter_tells_the_same_place(starter: str, source: str, rank: int, local_rank: int) -> None:
+def test_every_starter_gives_the_same_place(starter: str, source: str, rank: int, local_rank: int) -> None:
     assert Allocation.from_environment(environment(f"{starter}.rank{rank}")) == Allocation(
         rank=rank,
         size=16,
@@ -52,38 +52,38 @@ def test_every_dump_is_used() -> None:
     }  # fmt: skip
 
 
-def test_nothing_in_the_environment_is_one_worker() -> None:
+def test_an_environment_without_a_starter_is_one_worker() -> None:
     assert Allocation.from_environment({"HOME": "/root"}) == Allocation()
 
 
-def test_a_batch_script_without_srun_is_one_worker_of_a_job_that_promised_more() -> None:
+def test_a_batch_script_without_srun_is_one_worker_and_knows_the_requested_number() -> None:
     assert Allocation.from_environment(environment("batch")) == Allocation(promised_size=16)
 
 
 @pytest.mark.parametrize("step", [0xFFFFFFFA, 0xFFFFFFFB, 0xFFFFFFFC])
-def test_steps_that_no_srun_started_are_no_tasks(step: int) -> None:
+def test_a_step_without_srun_is_not_a_task(step: int) -> None:
     environ = {**environment("srun.rank0"), "SLURM_STEP_ID": str(step)}
     assert Allocation.from_environment(environ).source == "none"
 
 
-def test_settings_for_intel_mpi_do_not_make_mpich_intel_mpi() -> None:
+def test_settings_for_intel_mpi_do_not_turn_mpich_into_intel_mpi() -> None:
     environ = {**environment("mpirun-mpich.rank5"), "I_MPI_FABRICS": "shm:ofi", "I_MPI_ROOT": "/opt/mpi"}
     assert Allocation.from_environment(environ).source == "MPICH/Hydra"
 
 
-def test_mpirun_inside_an_srun_step_wins_over_the_step() -> None:
+def test_mpirun_wins_over_the_srun_step_around_it() -> None:
     environ = {**environment("srun.rank5"), "PMI_RANK": "2", "PMI_SIZE": "3", "MPI_LOCALRANKID": "2"}
-    found = Allocation.from_environment(environ)
-    assert (found.rank, found.size, found.local_rank, found.source) == (2, 3, 2, "MPICH/Hydra")
+    allocation = Allocation.from_environment(environ)
+    assert (allocation.rank, allocation.size, allocation.local_rank, allocation.source) == (2, 3, 2, "MPICH/Hydra")
 
 
-def test_ranks_of_unequal_nodes_know_their_own_number() -> None:
+def test_the_local_size_is_that_of_the_own_node() -> None:
     environ = {**environment("srun.rank5"), "SLURM_STEP_TASKS_PER_NODE": "5,3(x2),5"}
     assert Allocation.from_environment(environ).local_size == 3
 
 
 @pytest.mark.parametrize(
-    ("dump", "changes", "said"),
+    ("dump", "changes", "message"),
     [
         ("mpirun-ompi5.rank5", {"OMPI_COMM_WORLD_RANK": "five"}, "OMPI_COMM_WORLD_RANK is 'five'"),
         ("mpirun-ompi5.rank5", {"OMPI_COMM_WORLD_RANK": "-1"}, "OMPI_COMM_WORLD_RANK is '-1'"),
@@ -94,11 +94,11 @@ def test_ranks_of_unequal_nodes_know_their_own_number() -> None:
         ("mpirun-impi.rank0", {"SLURM_JOB_NODELIST": "c[1-"}, "not a node list"),
         ("srun.rank5", {"SLURM_STEP_TASKS_PER_NODE": "4x4"}, "not a list of tasks per node"),
         ("srun.rank5", {"SLURM_NODEID": "7"}, "SLURM_NODEID is 7"),
-        ("srun-pmix-ompi4.rank5", {"SLURM_STEP_ID": ""}, "PMIX_RANK is 5, but nothing"),
+        ("srun-pmix-ompi4.rank5", {"SLURM_STEP_ID": ""}, "PMIX_RANK is 5, but no variable gives"),
     ],
 )  # fmt: skip
-def test_damaged_environments_are_named(dump: str, changes: dict[str, str], said: str) -> None:
-    with pytest.raises(LaunchError, match=said.replace("(", r"\(")):
+def test_a_damaged_variable_is_named(dump: str, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
         Allocation.from_environment({**environment(dump), **changes})
 
 
@@ -118,14 +118,14 @@ def test_node_lists(text: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "a,", "a[", "a]", "a[]", "a[3-1]", "a[1-]", "a[x]", "a[1[2]]", "a b", "a[0-999999999]"]
 )
-def test_what_is_no_node_list(text: str) -> None:
+def test_other_texts_are_not_node_lists(text: str) -> None:
     with pytest.raises(LaunchError, match="not a node list"):
         expand_node_list(text)
 
 
 @st.composite
 def ranges(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A range of a node list and the numbers in it, padded to the width of the first."""
+    """Draw a range of a node list, and the numbers in it padded to the width of the first one."""
     first, length, width = draw(st.integers(0, 200)), draw(st.integers(1, 30)), draw(st.integers(1, 4))
     numbers = [f"{n:0{max(width, len(str(first)))}d}" for n in range(first, first + length)]
     return (numbers[0] if length == 1 else f"{numbers[0]}-{numbers[-1]}"), numbers
@@ -133,7 +133,7 @@ def ranges(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 @st.composite
 def node_lists(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A node list of one or two brackets a name and the names in it."""
+    """Draw a node list with up to two brackets in a name, and the names in it."""
     texts, names = [], []
     for _ in range(draw(st.integers(1, 4))):
         prefix = draw(st.text("abcxyz-", min_size=1, max_size=3))
@@ -148,29 +148,29 @@ def node_lists(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @given(node_lists())
-def test_node_lists_expand_to_what_they_were_made_of(case: tuple[str, list[str]]) -> None:
+def test_node_lists_expand_to_their_names(case: tuple[str, list[str]]) -> None:
     text, names = case
     assert list(expand_node_list(text)) == names
 
 
 @given(st.lists(st.tuples(st.integers(0, 128), st.integers(1, 200)), min_size=1, max_size=6))
-def test_tasks_per_node_expand_to_what_they_were_made_of(runs: list[tuple[int, int]]) -> None:
+def test_tasks_per_node_expand_to_their_counts(runs: list[tuple[int, int]]) -> None:
     text = ",".join(str(count) if times == 1 else f"{count}(x{times})" for count, times in runs)
     assert list(expand_tasks_per_node(text)) == [count for count, times in runs for _ in range(times)]
 
 
 @pytest.mark.parametrize("text", ["", "4(x)", "(x3)", "4(x-1)", "4(x999999)", "four", "4,"])
-def test_what_is_no_count_of_tasks(text: str) -> None:
+def test_other_texts_are_not_lists_of_tasks(text: str) -> None:
     with pytest.raises(LaunchError, match="not a list of tasks per node"):
         expand_tasks_per_node(text)
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_a_list_or_one_clear_error(text: str) -> None:
+def test_any_text_is_expanded_or_rejected_with_a_clear_error(text: str) -> None:
     for expand in (expand_node_list, expand_tasks_per_node):
-        said = ""
+        message = ""
         try:
             expanded: tuple[object, ...] = expand(text)
         except LaunchError as error:
-            expanded, said = (), str(error)
-        assert expanded or "as Slurm writes them" in said
+            expanded, message = (), str(error)
+        assert expanded or "as Slurm writes it" in message

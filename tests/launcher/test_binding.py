@@ -1,4 +1,4 @@
-"""When masks are kept and when workers are placed anew, and that a binding reaches the kernel."""
+"""Decide between the workers' masks and a new placement, and check in the kernel that a binding works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.environment import ROOT
 
 
 def node(packages: int = 2, cores: int = 24) -> Topology:
-    """Numbered as on Stampede2: cores alternate between the sockets, second hardware threads come last."""
+    """Return a node like those of Stampede2: CPU numbers alternate between packages, second threads come last."""
     total = packages * cores
     return Topology(
         cores=tuple(
@@ -32,7 +32,7 @@ ALL = frozenset(SKX.cpus())
 
 
 def share(rank: int) -> frozenset[int]:
-    """What the placement gives to one of four workers."""
+    """Return the CPUs that the placement gives to one of four workers."""
     return frozenset(decide(SKX, [ALL] * 4, ALL).placement.workers[rank].cpus)
 
 
@@ -43,35 +43,35 @@ def test_unbound_workers_are_placed_two_in_each_domain() -> None:
     assert [worker.cores for worker in decision.placement.workers] == [12] * 4
 
 
-def test_proper_shares_of_mpi_are_kept_whatever_their_order() -> None:
+def test_good_masks_are_kept_in_any_order() -> None:
     assert decide(SKX, [share(rank) for rank in (2, 0, 3, 1)], ALL).keep
 
 
 @pytest.mark.parametrize(
     ("masks", "why"),
     [
-        ([share(0), share(0), share(2), share(3)], "two share cores"),
+        ([share(0), share(0), share(2), share(3)], "two workers share cores"),
         (
             [frozenset(range(r * 12, r * 12 + 12)) | frozenset(range(48 + r * 12, 60 + r * 12)) for r in range(4)],
-            "straddle",
+            "every mask extends over both domains",
         ),
-        ([frozenset({2 * r, 2 * r + 48}) for r in range(4)], "one core each of 48"),
+        ([frozenset({2 * r, 2 * r + 48}) for r in range(4)], "each worker has 1 of 48 cores"),
     ],
 )
-def test_improper_shares_are_not(masks: list[frozenset[int]], why: str) -> None:
+def test_bad_masks_are_replaced(masks: list[frozenset[int]], why: str) -> None:
     decision = decide(SKX, masks, ALL)
     assert not decision.keep, why
     assert sum(worker.cores for worker in decision.placement.workers) == 48
 
 
-def test_placement_stays_within_what_the_job_was_given() -> None:
+def test_the_placement_stays_within_the_cpus_of_the_job() -> None:
     half = frozenset(cpu for cpu in ALL if cpu % 48 < 24)
     decision = decide(SKX, [half] * 2, half)
     assert {cpu for worker in decision.placement.workers for cpu in worker.cpus} == half
     assert [worker.cores for worker in decision.placement.workers] == [12, 12]
 
 
-def test_mask_of_mpirun_counts_only_under_mpirun() -> None:
+def test_the_mask_of_the_parent_counts_only_under_mpirun() -> None:
     here = frozenset(os.sched_getaffinity(0))
     machine = Topology(
         cores=tuple(Core(package=0, domain=0, cpus=(cpu,)) for cpu in sorted(here)),
@@ -82,7 +82,7 @@ def test_mask_of_mpirun_counts_only_under_mpirun() -> None:
     assert given_cpus([one], True, machine) == one | frozenset(os.sched_getaffinity(os.getppid()))
 
 
-BIND_AND_TELL = """
+BIND_AND_PRINT = """
 import json, os, threading
 from launcher.binding import bind, memory_policy, prefer_memory, thread_masks
 from launcher.placement import WorkerPlacement
@@ -98,15 +98,15 @@ print(json.dumps([by, cpu, each, masks.outside(frozenset({cpu})), memory_policy(
 """
 
 
-def test_bind_reaches_threads_of_before_and_after_and_memory_has_a_home() -> None:
-    done = subprocess.run([sys.executable, "-c", BIND_AND_TELL], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_bind_covers_earlier_and_later_threads_and_sets_the_memory_policy() -> None:
+    done = subprocess.run([sys.executable, "-c", BIND_AND_PRINT], cwd=ROOT, capture_output=True, text=True, check=True)
     by, cpu, masks, outside, policy = json.loads(done.stdout)
     assert (by, outside) == ("launcher", 0)
     assert masks == [[cpu]] * 3
     assert policy in ("preferred:0", "unknown")
 
 
-def test_threads_outside_are_counted() -> None:
+def test_threads_outside_a_mask_are_counted() -> None:
     masks = thread_masks()
     here = frozenset(os.sched_getaffinity(0))
     assert masks.outside(here) == 0

@@ -1,9 +1,10 @@
-"""The set-up: what it asks of the system, how it runs its steps, what it keeps, and how it fails."""
+"""The set-up: what it needs from the system, how it runs its steps, which wheels it keeps, and how it fails."""
 
 import ast
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import LaunchError
 from launcher.probe import mpi_environment
 from launcher.setup import bootstrap, built_wheels, environment, steps
-from launcher.setup.built_wheels import Target, cached_wheel, site_mpi_identity, unpack_without_xla, wheel_cache
-from launcher.setup.prerequisites import Host, Request, missing_message, site_mpicxx
+from launcher.setup.built_wheels import BuildTarget, cached_wheel, site_mpi_identity, unpack_without_xla, wheel_cache
+from launcher.setup.errors import SetupError
+from launcher.setup.prerequisites import EnvironmentRequest, Host, missing_message, site_mpicxx
 from launcher.setup.steps import CommandFailed, Steps, explain, newest
 
 PROJECT = Path(bootstrap.__file__).resolve().parents[2]
@@ -32,10 +33,11 @@ ALL_THERE = Host(
 
 
 def run_bootstrap(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the set-up as on a new machine: -S hides the installed packages."""
     return subprocess.run(
-        [sys.executable, "-m", "launcher.setup.bootstrap", *arguments],
+        [sys.executable, "-S", "-m", "launcher.setup.bootstrap", *arguments],
         cwd=PROJECT,
-        env={name: value for name, value in os.environ.items() if name != "CXX"} | environ,
+        env={name: value for name, value in os.environ.items() if name not in ("CXX", "PYTHONPATH")} | environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -44,15 +46,16 @@ def run_bootstrap(*arguments: str, **environ: str) -> subprocess.CompletedProces
     )
 
 
-def write_program(path: Path, text: str) -> str:
+def write_program(path: Path, text: str) -> Path:
+    """Write a shell script that can be executed, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
-    return str(path)
+    return path
 
 
 class TestOldPython:
-    def test_the_front_parses_on_old_pythons(self) -> None:
+    def test_bootstrap_has_the_syntax_of_python_3_6(self) -> None:
         ast.parse(Path(bootstrap.__file__).read_text(), feature_version=(3, 6))
 
     def test_an_old_python_gets_one_message(self) -> None:
@@ -77,10 +80,10 @@ class TestPrerequisites:
         mpi=st.sampled_from(["wheel", "site"]),
         horovod=st.booleans(),
     )
-    def test_everything_lacking_is_in_one_install_line(self, lacking: set[str], mpi: str, horovod: bool) -> None:
+    def test_one_line_installs_all_missing_packages(self, lacking: set[str], mpi: str, horovod: bool) -> None:
         without: dict[str, Any] = dict.fromkeys(lacking, False)
         message = missing_message(
-            Request(project=PROJECT, venv=Path("/v"), mpi=mpi, horovod=horovod),
+            EnvironmentRequest(project=PROJECT, venv=Path("/v"), mpi=mpi, horovod=horovod),
             replace(ALL_THERE, **without),
         )
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -96,14 +99,14 @@ class TestPrerequisites:
             assert lines[0][:4] == ["sudo", "apt-get", "install", "-y"]
             assert sorted(lines[0][4:]) == sorted(expected)
 
-    def test_full_disk_and_missing_site_mpi_are_named_together(self) -> None:
-        request = Request(project=PROJECT, venv=Path("/v"), mpi="site", horovod=True)
+    def test_a_full_disk_and_a_missing_mpi_are_in_one_message(self) -> None:
+        request = EnvironmentRequest(project=PROJECT, venv=Path("/v"), mpi="site", horovod=True)
         message = missing_message(request, replace(ALL_THERE, mpicxx=None, free_gb=1.0, compiler=False))
         assert "g++" in message
         assert "mpicxx on PATH" in message
         assert "1.0 GB free" in message
 
-    def test_nothing_is_begun_without_a_compiler(self, tmp_path: Path) -> None:
+    def test_nothing_is_made_without_a_compiler(self, tmp_path: Path) -> None:
         (tmp_path / "bin").mkdir()
         ended = run_bootstrap("--venv", str(tmp_path / "venv"), PATH=str(tmp_path / "bin"))
         assert ended.returncode == 2
@@ -111,24 +114,41 @@ class TestPrerequisites:
         assert "Traceback" not in ended.stderr
         assert not (tmp_path / "venv").exists()
 
-    def test_site_without_mpicxx(self, tmp_path: Path) -> None:
+    def test_mpi_site_needs_mpicxx(self, tmp_path: Path) -> None:
         ended = run_bootstrap("--venv", str(tmp_path / "venv"), "--mpi", "site", PATH=str(tmp_path))
         assert ended.returncode == 2
         assert "MPI=site needs the site's mpicxx on PATH" in ended.stderr
 
-    def test_the_wrapper_in_the_environment_is_not_the_site_s(self, tmp_path: Path) -> None:
+    def test_the_mpicxx_in_the_environment_is_ignored(self, tmp_path: Path) -> None:
         own = write_program(tmp_path / "venv/bin/mpicxx", "true")
         site = write_program(tmp_path / "site/mpicxx", "true")
-        path = f"{Path(own).parent}{os.pathsep}{Path(site).parent}"
-        assert site_mpicxx(tmp_path / "venv", {"PATH": path}) == site
-        assert site_mpicxx(tmp_path / "venv", {"PATH": str(Path(own).parent)}) is None
+        path = f"{own.parent}{os.pathsep}{site.parent}"
+        assert site_mpicxx(tmp_path / "venv", {"PATH": path}) == str(site)
+        assert site_mpicxx(tmp_path / "venv", {"PATH": str(own.parent)}) is None
 
-    def test_variables_for_mpirun(self) -> None:
+    def test_mpirun_gets_the_variables_it_needs(self) -> None:
         assert mpi_environment(1000, 4) == {}
         assert set(mpi_environment(0, 4)) == {
             f"{name}_ALLOW_RUN_AS_ROOT{end}" for name in ("OMPI", "PRTE") for end in ("", "_CONFIRM")
         }
         assert ":oversubscribe" in mpi_environment(1000, 1).values()
+
+
+class Signalling(io.StringIO):
+    """A stream that makes a file once a text is written to it, so that a command can wait for its own progress line."""
+
+    def __init__(self, text: str, seen: Path, terminal: bool = False) -> None:
+        super().__init__()
+        self.text, self.seen, self.terminal = text, seen, terminal
+        self.wait = f"while [ ! -e '{seen}' ]; do sleep 0.05; done"
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str) -> int:
+        if self.text in text:
+            self.seen.touch()
+        return super().write(text)
 
 
 class TestSteps:
@@ -144,7 +164,7 @@ class TestSteps:
         assert shown.getvalue().startswith("[1/2] first\n[1/2] first: done, ")
         assert (tmp_path / "log.txt").read_text().count("$ ") == 2
 
-    def test_a_failure_shows_the_end_the_cause_and_the_log(self, tmp_path: Path) -> None:
+    def test_a_failure_shows_the_cause_the_end_of_the_output_and_the_log(self, tmp_path: Path) -> None:
         made, _ = self.make(tmp_path)
         script = (
             "seq 10; echo 'a.cc:1: fatal error: no b.h'; seq 11 100; echo '[Errno 28] No space left on device'; exit 3"
@@ -159,14 +179,14 @@ class TestSteps:
         assert "The disk is full" in message
         assert str(tmp_path / "log.txt") in message
 
-    def test_a_program_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(CommandFailed, match=r"no-such-program could not be started: No such file"):
+    def test_a_missing_program_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(CommandFailed, match=r"no-such-program could not be started \(No such file"):
             self.make(tmp_path)[0].run(["no-such-program"])
 
     def test_a_timeout_ends_grandchildren_too(self, tmp_path: Path) -> None:
         pid_file = tmp_path / "pid"
-        with pytest.raises(CommandFailed, match="stopped after"):
-            self.make(tmp_path)[0].run(["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"], timeout=0.5)
+        with pytest.raises(CommandFailed, match="did not end within"):
+            self.make(tmp_path)[0].run(["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"], timeout=1.0)
         state = Path("/proc", pid_file.read_text().strip(), "stat")
         deadline = time.monotonic() + 10
         # A killed orphan may stay a zombie until init has looked.
@@ -174,38 +194,36 @@ class TestSteps:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-    def test_a_log_gets_a_line_now_and_then(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_gets_a_new_line_from_time_to_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(steps, "PLAIN_INTERVAL", 0.1)
-        made, shown = self.make(tmp_path)
+        shown = Signalling("s  Collecting numpy", tmp_path / "seen")
+        made, _ = self.make(tmp_path, shown)
         with made.step("long"):
-            made.run(["sh", "-c", "echo 'Collecting numpy'; echo noise; sleep 1"])
+            made.run(["sh", "-c", f"echo 'Collecting numpy'; echo noise; {shown.wait}"], timeout=60)
         lines = shown.getvalue().splitlines()
         assert any(line.startswith("[1/2] ") and line.endswith("s  Collecting numpy") for line in lines)
         assert "\r" not in shown.getvalue()
 
-    def test_a_terminal_gets_a_moving_line(self, tmp_path: Path) -> None:
-        class Terminal(io.StringIO):
-            def isatty(self) -> bool:
-                return True
-
-        made, shown = self.make(tmp_path, Terminal())
+    def test_on_a_terminal_one_line_is_updated(self, tmp_path: Path) -> None:
+        shown = Signalling("[ 50%] Building", tmp_path / "seen", terminal=True)
+        made, _ = self.make(tmp_path, shown)
         with made.step("long"):
-            made.run(["sh", "-c", "echo '[ 50%] Building CXX object'; sleep 0.7"])
-        assert "\r\033[K[1/2] 0 s  [ 50%] Building CXX object" in shown.getvalue()
+            made.run(["sh", "-c", f"echo '[ 50%] Building CXX object'; {shown.wait}"], timeout=60)
+        assert re.search(r"\r\033\[K\[1/2\] \d+ s  \[ 50%\] Building CXX object", shown.getvalue())
 
     @pytest.mark.parametrize(
         ("output", "advice"),
         [
             ("WARNING: Retrying (Retry(total=4, connect=None)) after connection broken", "could not be reached"),
             ("ERROR: No matching distribution found for tensorflow-cpu", "no suitable release"),
-            ("c++: fatal error: Killed signal terminated program cc1plus", "Memory ran out"),
+            ("c++: fatal error: Killed signal terminated program cc1plus", "ran out of memory"),
             ("error: something else", ""),
         ],
     )
-    def test_causes(self, output: str, advice: str) -> None:
-        found = explain(output)
-        assert advice in found
-        assert bool(found) == bool(advice)
+    def test_known_causes_are_explained(self, output: str, advice: str) -> None:
+        explanation = explain(output)
+        assert advice in explanation
+        assert bool(explanation) == bool(advice)
 
     @given(st.text())
     def test_the_newest_line_is_a_line_of_the_output(self, output: str) -> None:
@@ -219,7 +237,7 @@ def write_wheel(folder: Path, name: str = "thing-1-py3-none-any.whl") -> None:
 
 
 class TestCache:
-    def test_built_once(self, tmp_path: Path) -> None:
+    def test_a_wheel_is_built_once(self, tmp_path: Path) -> None:
         calls = []
 
         def build(folder: Path) -> None:
@@ -250,43 +268,45 @@ class TestCache:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_build_without_a_wheel_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(LaunchError, match="no readable wheel"):
+        with pytest.raises(SetupError, match="no readable wheel"):
             cached_wheel(tmp_path, "key", lambda folder: None)
 
-    def test_two_builds_at_once_agree(self, tmp_path: Path) -> None:
+    def test_two_builds_at_the_same_time_give_one_wheel(self, tmp_path: Path) -> None:
         both_began = threading.Barrier(2)
 
         def build(folder: Path) -> None:
             both_began.wait(timeout=10)
             write_wheel(folder)
 
-        found = []
+        wheels = []
         threads = [
-            threading.Thread(target=lambda: found.append(cached_wheel(tmp_path, "key", build)[0])) for _ in range(2)
+            threading.Thread(target=lambda: wheels.append(cached_wheel(tmp_path, "key", build)[0])) for _ in range(2)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert found[0] == found[1]
-        assert zipfile.is_zipfile(found[0])
+        assert wheels[0] == wheels[1]
+        assert zipfile.is_zipfile(wheels[0])
         assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
-    def test_the_key_tells_apart_what_the_wheel_depends_on(self) -> None:
-        base = Target(python_tag="cpython-311", machine="x86_64", mpi="openmpi-5.0.11", tensorflow="tensorflow-2.21.0")
+    def test_the_key_contains_everything_that_the_wheel_depends_on(self) -> None:
+        base = BuildTarget(
+            python_tag="cpython-311", machine="x86_64", mpi="openmpi-5.0.11", tensorflow="tensorflow-2.21.0"
+        )
         others = [{"python_tag": "cpython-312"}, {"machine": "aarch64"}, {"mpi": "site-1"}, {"tensorflow": "tf-2.20"}]
         keys = {base.key} | {replace(base, **other).key for other in others}
         assert len(keys) == 5
         assert all("/" not in key for key in keys)
 
-    def test_folder_of_the_user(self) -> None:
+    def test_the_cache_is_in_the_user_s_folder(self) -> None:
         assert wheel_cache({"XDG_CACHE_HOME": "/c"}) == Path("/c/3dgan-scaling/wheels")
         assert wheel_cache({"XDG_CACHE_HOME": "c", "HOME": "/h"}) == Path("/h/.cache/3dgan-scaling/wheels")
 
 
 class TestBuilding:
-    def test_site_mpi_is_told_by_its_flags_and_version(self, tmp_path: Path) -> None:
-        mpicxx = write_program(tmp_path / "mpicxx", 'echo "g++ $FLAGS -lmpi"')
+    def test_flags_and_version_identify_the_site_s_mpi(self, tmp_path: Path) -> None:
+        mpicxx = str(write_program(tmp_path / "mpicxx", 'echo "g++ $FLAGS -lmpi"'))
         write_program(tmp_path / "mpirun", "echo mpirun 5.0")
         first = site_mpi_identity(mpicxx)
         assert first == site_mpi_identity(mpicxx)
@@ -296,8 +316,8 @@ class TestBuilding:
         assert len({first, second, site_mpi_identity(mpicxx)}) == 3
 
     def test_a_broken_wrapper_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(LaunchError, match="load the site's compiler and MPI modules"):
-            site_mpi_identity(write_program(tmp_path / "mpicxx", "exit 1"))
+        with pytest.raises(SetupError, match="load the site's compiler and MPI modules"):
+            site_mpi_identity(str(write_program(tmp_path / "mpicxx", "exit 1")))
 
     def test_the_xla_source_is_left_out(self, tmp_path: Path) -> None:
         listing = tmp_path / "horovod-0.28.1/horovod/tensorflow/CMakeLists.txt"
@@ -311,7 +331,7 @@ class TestBuilding:
         text = (source / "horovod/tensorflow/CMakeLists.txt").read_text()
         assert text == 'list(APPEND S "a/mpi_ops.cc")\nadd_library(x ${S})\n'
 
-    def test_build_variables(self) -> None:
+    def test_horovod_s_build_gets_the_variables_it_needs(self) -> None:
         mine = {"HOROVOD_GPU_OPERATIONS": "NCCL", "LDFLAGS": "-L/site", "HOME": "/h"}
         packaged = built_wheels.horovod_build_environment(mine, 2, mpi_in_venv=True)
         site = built_wheels.horovod_build_environment(mine, 100, mpi_in_venv=False)
@@ -324,14 +344,14 @@ class TestBuilding:
 
 class TestEnvironment:
     @pytest.fixture
-    def request_here(self, tmp_path: Path) -> Request:
+    def request_here(self, tmp_path: Path) -> EnvironmentRequest:
         project = tmp_path / "project"
         project.mkdir()
         (project / "setup.cfg").write_text("[options]\ninstall_requires =\n    numpy\n[mypy]\nfiles = a\n")
-        return Request(project=project, venv=tmp_path / "venv", mpi="wheel", horovod=False)
+        return EnvironmentRequest(project=project, venv=tmp_path / "venv", mpi="wheel", horovod=False)
 
-    def finished(self, request: Request) -> None:
-        """Leave on disk what a finished environment leaves."""
+    def finished(self, request: EnvironmentRequest) -> None:
+        """Write the files of a complete environment."""
         (request.venv / "bin").mkdir(parents=True)
         (request.venv / "bin/python").touch()
         stamp = {
@@ -342,8 +362,8 @@ class TestEnvironment:
         }
         environment._write_stamp(request.venv, stamp)
 
-    def test_an_environment_up_to_date_is_left_alone(
-        self, request_here: Request, capsys: pytest.CaptureFixture[str]
+    def test_an_environment_that_is_up_to_date_is_not_changed(
+        self, request_here: EnvironmentRequest, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.finished(request_here)
         before = sorted(path.name for path in request_here.venv.rglob("*"))
@@ -351,7 +371,7 @@ class TestEnvironment:
         assert "is up to date. Without Horovod (HOROVOD=no)" in capsys.readouterr().out
         assert sorted(path.name for path in request_here.venv.rglob("*")) == before
 
-    def test_dependencies_count_and_tool_settings_do_not(self, request_here: Request) -> None:
+    def test_only_dependencies_in_setup_cfg_outdate_the_environment(self, request_here: EnvironmentRequest) -> None:
         setup = request_here.project / "setup.cfg"
         first = environment._inputs(request_here)
         setup.write_text(setup.read_text().replace("files = a", "files = b"))
@@ -368,9 +388,9 @@ class TestEnvironment:
             ((None, True), {"mpi": "site", "horovod": False}, ("site", True)),
         ],
     )
-    def test_what_is_left_open_stays_as_it_is(
+    def test_omitted_options_keep_their_values(
         self,
-        request_here: Request,
+        request_here: EnvironmentRequest,
         wanted: tuple[str | None, bool | None],
         has: dict[str, Any],
         becomes: tuple[str, bool],
@@ -380,7 +400,7 @@ class TestEnvironment:
         assert (settled.mpi, settled.horovod) == becomes
 
     @pytest.mark.parametrize("name", ["chapter.tex", "pyvenv.cfg"])
-    def test_a_folder_of_somebody_else_is_not_touched(self, tmp_path: Path, name: str) -> None:
+    def test_a_folder_of_somebody_else_is_not_changed(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / name).write_text("years of work")
         ended = run_bootstrap("--venv", str(tmp_path / "thesis"), "--horovod", "no")
@@ -388,7 +408,7 @@ class TestEnvironment:
         assert "was not made by this project" in ended.stderr
         assert [path.name for path in (tmp_path / "thesis").iterdir()] == [name]
 
-    def test_another_choice_of_mpi_begins_anew(self, request_here: Request) -> None:
+    def test_another_mpi_empties_the_environment(self, request_here: EnvironmentRequest) -> None:
         self.finished(request_here)
         other = replace(request_here, mpi="site")
         stamp = environment._read_stamp(request_here.venv)
@@ -398,12 +418,12 @@ class TestEnvironment:
         assert list(request_here.venv.iterdir()) == []
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-    def test_a_damaged_stamp_is_none(self, request_here: Request, text: str) -> None:
+    def test_a_damaged_stamp_is_ignored(self, request_here: EnvironmentRequest, text: str) -> None:
         request_here.venv.mkdir()
         (request_here.venv / environment.STAMP).write_text(text)
         assert environment._read_stamp(request_here.venv) == {}
 
-    def test_without_a_network_there_is_one_message_and_the_log(self, tmp_path: Path) -> None:
+    def test_without_a_network_the_error_is_one_message_with_the_log(self, tmp_path: Path) -> None:
         venv = tmp_path / "venv"
         # Nothing listens on the discard port of this machine.
         offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "PIP_CONFIG_FILE": os.devnull}

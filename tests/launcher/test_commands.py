@@ -1,4 +1,4 @@
-"""The lines that start ranks: their text, what they bind, and Open MPI's own opinion of them."""
+"""The command lines that start ranks: their text, their bindings, and a dry run of Open MPI's lines."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_srun() -> None:
 def test_ibrun_takes_its_size_from_the_job() -> None:
     command = ibrun(SKX, FOUR, 128)
     assert command.text() == "ibrun python -m launcher"
-    assert command.note == "in a job with #SBATCH -N 128 -n 512"
+    assert command.note == "run it in a job with #SBATCH -N 128 -n 512"
 
 
 @pytest.mark.parametrize("builder", STARTERS.values(), ids=STARTERS.keys())
-def test_the_ranks_command_comes_last_and_survives_a_shell(builder) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_of_the_ranks_comes_last_and_is_quoted_for_a_shell(builder) -> None:  # type: ignore[no-untyped-def]
     launch = ("python", "-m", "launcher", "--data", "/scratch/my showers/*.h5", "--out", "it's")
     command = builder(SKX, FOUR, 2, launch)
     assert command.argv[-len(launch) :] == launch
@@ -63,31 +63,32 @@ def test_the_ranks_command_comes_last_and_survives_a_shell(builder) -> None:  # 
 
 
 def masks_of(command: Command) -> list[int]:
+    """Return the CPU masks in a command line."""
     return [int(mask, 16) for mask in re.findall(r"0x[0-9a-f]+", command.text())]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5, 48, 60, 200])
-def test_masks_are_the_placements(workers: int) -> None:
+def test_masks_are_those_of_the_placement(workers: int) -> None:
     placement = place(SKX, workers)
-    wanted = [sum(1 << cpu for cpu in worker.cpus) for worker in placement.workers]
+    expected = [sum(1 << cpu for cpu in worker.cpus) for worker in placement.workers]
     if workers <= SKX.core_count:
-        assert masks_of(srun(SKX, placement, 2)) == wanted
-    assert masks_of(intel_mpi(SKX, placement, 2)) == wanted
+        assert masks_of(srun(SKX, placement, 2)) == expected
+    assert masks_of(intel_mpi(SKX, placement, 2)) == expected
 
 
 @pytest.mark.parametrize(("workers", "count"), [(1, None), (2, "48"), (3, None), (4, "24"), (48, "2"), (60, None)])
-def test_srun_counts_cpus_only_where_shares_make_up_the_node(workers: int, count: str | None) -> None:
-    found = re.search(r"--cpus-per-task=(\d+)", srun(SKX, place(SKX, workers), 1).text())
-    assert (found and found[1]) == count
+def test_srun_gives_cpus_per_task_only_if_the_shares_are_the_whole_node(workers: int, count: str | None) -> None:
+    match = re.search(r"--cpus-per-task=(\d+)", srun(SKX, place(SKX, workers), 1).text())
+    assert (match and match[1]) == count
 
 
-def test_srun_leaves_shared_cores_to_the_launcher() -> None:
+def test_the_launcher_binds_shared_cores_under_srun() -> None:
     command = srun(SKX, place(SKX, 60), 2)
     assert not command.binds
     assert "--cpu-bind=none" in command.argv
 
 
-def test_srun_does_not_bind_to_memory_that_is_not_there() -> None:
+def test_srun_does_not_bind_to_missing_memory() -> None:
     cores = tuple(Core(package=0, domain=cpu // 2, cpus=(cpu,)) for cpu in range(4))
     domains = tuple(Domain(id=i, package=0, memory_bytes=size) for i, size in enumerate((0, 2**30)))
     topology = Topology(cores, domains)
@@ -95,11 +96,11 @@ def test_srun_does_not_bind_to_memory_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3, 60])
-def test_open_mpi_leaves_to_the_launcher_what_it_cannot_map(workers: int) -> None:
+def test_the_launcher_binds_if_open_mpi_cannot_map_the_placement(workers: int) -> None:
     command = open_mpi(SKX, place(SKX, workers), 2)
     assert not command.binds
-    crowd = ":oversubscribe" if workers > 48 else ""
-    assert command.argv[4:7] == (f"ppr:{workers}:node{crowd}", "--bind-to", "none")
+    extra = ":oversubscribe" if workers > 48 else ""
+    assert command.argv[4:7] == (f"ppr:{workers}:node{extra}", "--bind-to", "none")
 
 
 def test_open_mpi_does_not_map_by_domains_without_cores() -> None:
@@ -109,15 +110,14 @@ def test_open_mpi_does_not_map_by_domains_without_cores() -> None:
 
 @pytest.fixture(scope="module")
 def open_mpi_5(mpirun: str) -> str:
-    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=True).stdout
-    if "(Open MPI) 5" not in said:
-        pytest.skip(f"the dry run needs mpirun of Open MPI 5, this is {said.splitlines()[0]}")
+    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=True).stdout
+    if "(Open MPI) 5" not in version:
+        pytest.skip(f"the dry run needs mpirun of Open MPI 5, this is {version.splitlines()[0]}")
     return mpirun
 
 
 def dry_run(mpirun: str, command: Command, synthetic: str, nodes: int, slots: int) -> list[list[int] | None]:
-    """The cores, counted over the node, that Open MPI would bind each rank to; None for a rank left
-    unbound."""
+    """Return the cores to which Open MPI would bind each rank, numbered over the node; None for an unbound rank."""
     hosts = ",".join(f"n{node}:{slots}" for node in range(nodes))
     dry = ("--display", "map", "--do-not-launch", "--host", hosts)
     done = subprocess.run(
@@ -133,6 +133,7 @@ def dry_run(mpirun: str, command: Command, synthetic: str, nodes: int, slots: in
 
 
 def core_numbers(topology: Topology, placement: Placement) -> list[list[int]]:
+    """Return the cores of each worker, numbered over the node."""
     index = {cpu: number for number, core in enumerate(topology.cores) for cpu in core.cpus}
     return [sorted({index[cpu] for cpu in worker.cpus}) for worker in placement.workers]
 
@@ -162,5 +163,5 @@ def test_open_mpi_accepts_other_numbers_of_workers(workers: int, open_mpi_5: str
     placement = place(SKX, workers)
     command = open_mpi(SKX, placement, 2)
     mapped = dry_run(open_mpi_5, command, "pack:2 [numa] core:24 pu:2", 2, min(workers, 48))
-    wanted = core_numbers(SKX, placement) if command.binds else [None] * workers
-    assert mapped == wanted * 2
+    expected = core_numbers(SKX, placement) if command.binds else [None] * workers
+    assert mapped == expected * 2

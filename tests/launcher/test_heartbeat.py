@@ -1,9 +1,10 @@
-"""Nodes that beat, fall silent and are asked to stop: real processes and connections, short times."""
+"""Nodes send beats, become silent and are asked to stop, with real processes and connections and short intervals."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +25,11 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
 
 @pytest.fixture
 def rank(monitor: Monitor) -> Iterator[Callable[..., int]]:
-    """Fork a process that beats as the first rank of a node; it exits with 5 on SIGUSR1 if it is to listen."""
-    started: list[int] = []
+    """Return a function that forks a rank which sends beats.
+
+    With `listens` the rank handles SIGUSR1 and then exits with status 5.
+    """
+    processes: list[int] = []
 
     def fork(*, listens: bool = True, local_rank: int = 0) -> int:
         process = os.fork()
@@ -35,11 +39,11 @@ def rank(monitor: Monitor) -> Iterator[Callable[..., int]]:
             start_heartbeat(Allocation(local_rank=local_rank, local_size=2), {VARIABLE: monitor.variable})
             time.sleep(60)
             os._exit(0)
-        started.append(process)
+        processes.append(process)
         return process
 
     yield fork
-    for process in started:
+    for process in processes:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
 
@@ -52,6 +56,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 def beating_process(rank: int) -> int:
+    """Return the id of the process that sends the beats of a rank."""
     return int(Path(f"/proc/{rank}/task/{rank}/children").read_text().split()[0])
 
 
@@ -66,7 +71,7 @@ def test_a_node_is_present_until_its_rank_ends(monitor: Monitor, rank: Callable[
     wait_for(lambda: not Path(f"/proc/{beats}").exists() or "Z" in Path(f"/proc/{beats}/stat").read_text())
 
 
-def test_a_node_that_says_nothing_is_named(monitor: Monitor, rank: Callable[..., int]) -> None:
+def test_a_node_without_beats_is_named(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank()
     wait_for(monitor.present)
     os.kill(beating_process(process), signal.SIGSTOP)
@@ -79,12 +84,12 @@ def test_ranks_are_asked_to_stop(monitor: Monitor, rank: Callable[..., int]) -> 
     wait_for(monitor.present)
     assert monitor.ask_to_stop() == 1
     wait_for(lambda: os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT))
-    found = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
-    assert found is not None
-    assert found.si_status == 5
+    result = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    assert result is not None
+    assert result.si_status == 5
 
 
-def test_a_program_that_does_not_listen_is_left_alone(monitor: Monitor, rank: Callable[..., int]) -> None:
+def test_a_program_without_a_signal_handler_is_not_killed(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank(listens=False)
     wait_for(monitor.present)
     monitor.ask_to_stop()
@@ -93,7 +98,7 @@ def test_a_program_that_does_not_listen_is_left_alone(monitor: Monitor, rank: Ca
     assert monitor.present()
 
 
-def test_only_the_first_rank_of_a_node_beats(monitor: Monitor, rank: Callable[..., int]) -> None:
+def test_only_the_first_rank_of_a_node_sends_beats(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank(local_rank=1)
     wait_for(lambda: "S" in Path(f"/proc/{process}/stat").read_text())
     time.sleep(0.5)
@@ -101,12 +106,10 @@ def test_only_the_first_rank_of_a_node_beats(monitor: Monitor, rank: Callable[..
     assert monitor.present() == []
 
 
-def test_strangers_are_not_heard(monitor: Monitor, rank: Callable[..., int]) -> None:
-    import socket
-
+def test_connections_without_the_key_are_ignored(monitor: Monitor, rank: Callable[..., int]) -> None:
     host, port, _ = monitor.variable.split(":")
-    with socket.create_connection((host, int(port))) as stranger:
-        stranger.sendall(b"\x00\x00\x00\x05hello")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"\x00\x00\x00\x05hello")
     rank()
     wait_for(monitor.present)
     assert monitor.present() == [os.uname().nodename]

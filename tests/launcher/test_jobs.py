@@ -1,4 +1,4 @@
-"""The scripts in jobs/ find data, output folder and Python, and become `launcher run`."""
+"""The scripts in jobs/ find data, run folder and Python, and start `launcher run`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import ROOT
+from tests.support.stand_in_venv import stand_in_venv
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "256", "SLURM_JOB_NAME": "3dgan", "SLURM_NTASKS_PER_NODE": "4"}
 
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
-    """An environment whose python tells its process, its arguments and what a machine may export."""
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(
-        '#!/bin/sh\necho "process $$"\necho "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"\necho "$@"\n'
+    """An environment whose python prints its process id, two variables that machines set, and its arguments."""
+    return stand_in_venv(
+        tmp_path, 'echo "process $$"; echo "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"; echo "$@"'
     )
-    python.chmod(0o755)
-    return tmp_path / "venv"
 
 
 def start(script: str, *arguments: str, venv: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +42,7 @@ def start(script: str, *arguments: str, venv: Path, **environment: str) -> subpr
         ("slurm.sh", "generic"),
     ],
 )
-def test_size_and_options_come_from_the_submission(script: str, machine: str, venv: Path) -> None:
+def test_the_submission_decides_size_and_options(script: str, machine: str, venv: Path) -> None:
     done = start(script, "--epochs", "25", venv=venv, **JOB)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == (
@@ -54,7 +51,7 @@ def test_size_and_options_come_from_the_submission(script: str, machine: str, ve
     )
 
 
-def test_a_single_node_needs_no_slurm_and_goes_on_in_its_folder(venv: Path) -> None:
+def test_the_single_node_script_needs_no_slurm_and_reuses_its_run_folder(venv: Path) -> None:
     first, second = (start("single-node.sh", "--epochs", "2", venv=venv) for _ in range(2))
     expected = "--workers-per-node 2 train --data /scratch/me/showers/*.h5 --out /scratch/me/3dgan/3dgan-1n --epochs 2"
     for done in (first, second):
@@ -63,37 +60,37 @@ def test_a_single_node_needs_no_slurm_and_goes_on_in_its_folder(venv: Path) -> N
     assert "--workers-per-node 8" in more.stdout
 
 
-def test_the_environment_wins_over_the_machine(venv: Path) -> None:
+def test_environment_variables_override_the_machine_file(venv: Path) -> None:
     done = start("stampede2.sh", venv=venv, DATA="/d/a b*.h5", OUT="/o", I_MPI_FABRICS="shm", **JOB)
     assert "--data /d/a b*.h5 --out /o" in done.stdout
     assert "fabric shm, locks FALSE" in done.stdout
     assert "fabric shm:ofi" in start("stampede2.sh", venv=venv, **JOB).stdout
 
 
-def test_signals_of_slurm_reach_the_run(venv: Path) -> None:
-    """--signal=B: goes to the process of the script: Python must have taken its place."""
+def test_signals_from_slurm_reach_the_run(venv: Path) -> None:
+    """Slurm signals the process of the script (--signal=B:), so Python must have replaced the shell."""
     environment = {**os.environ, "VENV": str(venv), "PROJECT": str(ROOT)}
     shell = subprocess.Popen(
         ["bash", str(ROOT / "jobs" / "slurm.sh")], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    said = shell.communicate(timeout=30)[0]
-    assert f"process {shell.pid}\n" in said
+    printed = shell.communicate(timeout=30)[0]
+    assert f"process {shell.pid}\n" in printed
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
-        ({"VENV": "/nowhere"}, "no Python environment in /nowhere; make it with 'make env MPI=site' or set VENV"),
-        ({"PROJECT": "/nowhere"}, "no launcher in /nowhere; submit from the repository or set PROJECT"),
+        ({"VENV": "/nowhere"}, "/nowhere has no Python; create the environment with 'make env MPI=site' or set VENV"),
+        ({"PROJECT": "/nowhere"}, "/nowhere has no folder launcher; submit from the repository or set PROJECT"),
         (
             {"MODULES": "intel"},
-            "this node has no command module; load 'intel' before and set MODULES empty",
+            "no command 'module' here; load 'intel' in another way and set MODULES=''",
         ),
     ],
 )
-def test_what_is_missing_is_one_clear_error(environment: dict[str, str], said: str, venv: Path) -> None:
+def test_a_missing_part_is_one_clear_error(environment: dict[str, str], message: str, venv: Path) -> None:
     folder = Path(environment.get("VENV", venv))
     others = {name: value for name, value in environment.items() if name != "VENV"}
     done = start("frontera.sh", venv=folder, **JOB, **others)
     assert done.returncode == 2
-    assert done.stderr.strip() == f"Error: {said}"
+    assert done.stderr.strip() == f"Error: {message}"

@@ -1,4 +1,4 @@
-"""A rank's own log: everything it and its libraries write, while the console stays within reach for errors."""
+"""The log of a rank receives all its output and that of its libraries; errors can still go to the console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a run for known machines, for snapshots and for this node, and that making it stays light."""
+"""Plans for known machines, for snapshots and for this node, their text, and the modules that planning loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 
 from launcher.errors import LaunchError
 from launcher.machines import load_machine, machine_names
-from launcher.plan import WIDTH, make_plan, render, to_json
+from launcher.plan import make_plan, to_json
+from launcher.plan_text import WIDTH, render
 from launcher.topology import read_topology
 from launcher.topology import to_json as snapshot
 from tests.support.environment import ROOT
@@ -21,7 +22,7 @@ from tests.support.environment import ROOT
 KNOWN = [name for name in machine_names() if load_machine(name).node is not None]
 
 
-def test_the_plan_for_128_skylake_nodes() -> None:
+def test_plan_for_128_skylake_nodes() -> None:
     plan = make_plan(machine="stampede2-skx", nodes=128)
     assert (plan.workers, plan.global_batch_size) == (512, 4096)
     assert [worker.cores for worker in plan.placement.workers] == [12] * 4
@@ -31,7 +32,7 @@ def test_the_plan_for_128_skylake_nodes() -> None:
     assert plan.partition.name == "skx-normal"
     text = render(plan)
     for line in (
-        "  512 workers: 128 nodes x 4; batch 8 a worker, 4,096 in all",
+        "  512 workers: 128 nodes x 4; batch 8 per worker, 4,096 in total",
         "  partition skx-normal (1-128 nodes, 48 h)",
         "Each node: 2 packages, 2 NUMA domains, 48 cores, 96 hardware threads, 192 GiB",
         "  package 0 domain 0, 96 GiB  [000000000000111111111111]",
@@ -49,15 +50,15 @@ def test_the_plan_for_128_skylake_nodes() -> None:
 
 
 def command_lines(text: str) -> list[str]:
-    """The commands of a rendered plan with their continued lines joined, as a shell reads them."""
-    block = text.split("Start it with one of\n")[1].split("\n\n")[0]
+    """Return the commands in the text of a plan, each on one line."""
+    block = text.split("Start it with one of these\n")[1].split("\n\n")[0]
     joined = block.replace("\\\n", "")
     return [line for line in joined.splitlines() if not line.strip().startswith("#")]
 
 
 @pytest.mark.parametrize("workers", [1, 3, 4, 8, 60])
 @pytest.mark.parametrize("name", KNOWN)
-def test_rendered_lines_are_the_commands_and_fit(name: str, workers: int) -> None:
+def test_text_holds_the_commands_in_lines_that_fit(name: str, workers: int) -> None:
     plan = make_plan(machine=name, nodes=2, workers_per_node=workers)
     text = render(plan)
     assert [shlex.split(line) for line in command_lines(text)] == [
@@ -67,12 +68,12 @@ def test_rendered_lines_are_the_commands_and_fit(name: str, workers: int) -> Non
         assert len(line) <= WIDTH or len(line.split()) <= 2, line
 
 
-def test_the_machines_own_way_comes_first() -> None:
+def test_starter_of_the_machine_comes_first() -> None:
     assert next(iter(make_plan(machine="stampede3-spr").commands)) == "ibrun"
     assert next(iter(make_plan().commands)) == "open_mpi"
 
 
-def test_losses_are_warnings() -> None:
+def test_idle_cores_and_crowded_threads_are_warnings() -> None:
     plan = make_plan(machine="stampede2-skx", workers_per_node=1, environ={"OMP_NUM_THREADS": "24"})
     assert len(plan.warnings) == 2
     text = render(plan)
@@ -82,19 +83,19 @@ def test_losses_are_warnings() -> None:
     assert "[........................]" in text
 
 
-def test_options_reach_the_threads() -> None:
+def test_thread_options_win_over_the_defaults() -> None:
     plan = make_plan(machine="stampede2-skx", inter_op=3, intra_op=9, environ={})
     assert (plan.threads.inter_op, plan.threads.intra_op) == (3, 9)
     assert "  TF_NUM_INTRAOP_THREADS=9  (from the command line)" in render(plan)
 
 
-def test_shared_cores_are_drawn_as_shared() -> None:
+def test_shared_cores_are_marked_in_the_drawing() -> None:
     text = render(make_plan(machine="stampede2-skx", workers_per_node=50))
     assert "[*123456789abcdefghijklmn]" in text
     assert "1 shared" in text
 
 
-def test_a_snapshot_plans_like_its_machine(tmp_path: Path) -> None:
+def test_plan_from_a_snapshot_of_a_machine_is_the_plan_for_the_machine(tmp_path: Path) -> None:
     file = tmp_path / "node.json"
     file.write_text(json.dumps(snapshot(load_machine("stampede2-skx").topology())))
     plan, same = make_plan(topology_file=file, nodes=128), make_plan(machine="stampede2-skx", nodes=128)
@@ -106,13 +107,13 @@ def test_a_snapshot_plans_like_its_machine(tmp_path: Path) -> None:
     assert next(iter(on_site.commands)) == "srun"
 
 
-def test_this_node() -> None:
+def test_plan_for_this_node() -> None:
     plan = make_plan(workers_per_node=1, environ={})
     assert plan.topology == read_topology(affinity=os.sched_getaffinity(0))
-    assert render(plan).startswith("this node\n  1 worker: 1 node x 1; batch 8 a worker, 8 in all\n")
+    assert render(plan).startswith("this node\n  1 worker: 1 node x 1; batch 8 per worker, 8 in total\n")
 
 
-def test_json_says_the_same() -> None:
+def test_json_has_the_values_of_the_plan() -> None:
     plan = make_plan(machine="stampede2-skx", nodes=128)
     data = json.loads(json.dumps(to_json(plan)))
     assert (data["workers"], data["global_batch_size"], data["partition"]) == (512, 4096, "skx-normal")
@@ -129,7 +130,7 @@ def test_json_says_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"machine": "stampede3-spr", "nodes": 33}, "at most 32 nodes a job; it has spr"),
         ({"machine": "stampede9"}, "unknown machine 'stampede9'"),
@@ -139,17 +140,18 @@ def test_json_says_the_same() -> None:
         ({"machine": "stampede2-skx", "nodes": 0}, "0 nodes"),
     ],
 )
-def test_what_cannot_be_planned(options: dict[str, object], said: str) -> None:
-    with pytest.raises(LaunchError, match=said):
+def test_errors_name_the_wrong_value(options: dict[str, object], message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
         make_plan(**options)  # type: ignore[arg-type]
 
 
-def test_planning_loads_only_the_standard_library_and_the_launcher() -> None:
+def test_planning_loads_no_heavy_module() -> None:
     code = (
-        "import sys; from launcher.plan import make_plan, render;"
-        "render(make_plan(machine='stampede2-skx', nodes=128));"
-        "print(*{name.partition('.')[0] for name in sys.modules})"
+        "import sys; before = set(sys.modules); from launcher.plan import make_plan; "
+        "from launcher.plan_text import render; render(make_plan(machine='stampede2-skx', nodes=128)); "
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    foreign = set(done.stdout.split()) - sys.stdlib_module_names - {"launcher", "__main__"}
-    assert foreign == set()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert {"launcher", "scaling"} <= loaded
+    assert loaded - sys.stdlib_module_names <= {"launcher", "scaling", "click", "boltons"}

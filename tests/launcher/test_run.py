@@ -1,4 +1,4 @@
-"""`launcher run`: what starts the ranks, what comes of a run, and one that is asked to stop and goes on."""
+"""`launcher run`: the choice of the starter, the exit status, and a run that is interrupted and continued."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from launcher.batch.library import family_of, mpi_family
-from launcher.batch.outcome import COMPLETE, FAILED, INTERRUPTED, Target, outcome
+from launcher.batch.outcome import COMPLETE, FAILED, INTERRUPTED, TargetRun, exit_status
 from launcher.batch.run import find_job, pick_starter
 from launcher.batch.run_cli import target_of
 from launcher.batch.staging import plan_staging, write_archive
+from launcher.cli import cli
 from launcher.errors import LaunchError
 from launcher.machines import load_machine
 from scaling.records import RecordWriter, read_run
@@ -31,8 +31,13 @@ def start_run(*words: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def has_header(record: Path) -> bool:
+    """Return True once the first line of a record is written: then the training has begun."""
+    return record.exists() and b"\n" in record.read_bytes()
+
+
 @pytest.mark.mpi
-def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_weights(
+def test_an_interrupted_run_continues_to_the_same_weights(
     mpirun: str,
     shower_files: Path,
     two_ranks: tuple[Path, str],
@@ -40,12 +45,11 @@ def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_weights(
 ) -> None:
     same = ("--workers-per-node", 2, "train", *arguments(shower_files, tmp_path, "--epochs", 2, "--batch-size", 2))
     process = start_run(*same, "--deterministic")
-    wait_for((tmp_path / "run.jsonl").exists, process)
-    time.sleep(1)
+    wait_for(lambda: has_header(tmp_path / "run.jsonl"), process)
     process.send_signal(signal.SIGUSR1)
     printed, errors = process.communicate(timeout=600)
     assert process.returncode == INTERRUPTED, printed + errors
-    assert "SIGUSR1: asking the ranks on 1 nodes to checkpoint and end" in printed
+    assert "SIGUSR1: asking ranks on 1 node to checkpoint and end" in printed
     before = read_run(tmp_path)
     assert before.end is not None
     assert before.end.status == "interrupted"
@@ -68,7 +72,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_weights(
 
 
 @pytest.mark.mpi
-def test_another_command_than_training_is_started_too(mpirun: str) -> None:
+def test_run_also_starts_other_commands(mpirun: str) -> None:
     process = start_run("--workers-per-node", 2, "exec", "--", "sh", "-c", "echo I am $OMPI_COMM_WORLD_RANK")
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -80,23 +84,23 @@ def test_more_nodes_than_the_job_has_are_refused() -> None:
     process = start_run("--nodes", 3, "--dry-run")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "--nodes is 3, but this machine, outside a Slurm job, has 1" in errors
+    assert "--nodes is 3, but this machine, outside a Slurm job, has 1 node" in errors
 
 
-def test_what_the_ranks_would_refuse_is_refused_before_they_start() -> None:
+def test_options_that_the_ranks_refuse_are_refused_before_the_start() -> None:
     process = start_run("train", "--no-such-option")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "No such option '--no-such-option'" in errors
 
 
-def test_the_job_is_found_in_slurms_words() -> None:
+def test_the_job_is_read_from_slurm_s_variables() -> None:
     job = find_job({"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "c[1-3]", "SLURM_RESTART_COUNT": "2"})
     assert (job.id, list(job.hosts), job.restarted) == (42, ["c1", "c2", "c3"], 2)
     assert find_job({}).hosts == (os.uname().nodename,)
 
 
-def test_the_machines_own_starter_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_starter_of_the_machine_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("srun", "ibrun", "mpirun"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
@@ -107,7 +111,7 @@ def test_the_machines_own_starter_comes_first(tmp_path: Path, monkeypatch: pytes
     assert pick_starter("mpirun", load_machine("generic"), in_job=True) == "mpirun"
     (tmp_path / "ibrun").unlink()
     assert pick_starter("auto", load_machine("stampede2-skx"), in_job=True) == "srun"
-    with pytest.raises(LaunchError, match="none of ibrun is there"):
+    with pytest.raises(LaunchError, match="no starter on PATH; expected ibrun"):
         pick_starter("ibrun", None, in_job=True)
 
 
@@ -120,11 +124,11 @@ def test_the_machines_own_starter_comes_first(tmp_path: Path, monkeypatch: pytes
         ("Another MPI", None),
     ],
 )
-def test_mpi_libraries_are_told_apart(library: str, family: str | None) -> None:
+def test_the_mpi_family_is_recognized(library: str, family: str | None) -> None:
     assert family_of(library) == family
 
 
-def test_this_environments_library_is_known(mpirun: str) -> None:
+def test_the_mpi_of_this_environment_is_recognized(mpirun: str) -> None:
     assert mpi_family() in ("open_mpi", "intel_mpi", "mpich")
 
 
@@ -141,46 +145,47 @@ def test_this_environments_library_is_known(mpirun: str) -> None:
         (-9, None, FAILED),
     ],
 )
-def test_the_record_says_what_came_of_a_run(tmp_path: Path, status: int, ended: str | None, expected: int) -> None:
+def test_the_record_decides_the_exit_status(tmp_path: Path, status: int, ended: str | None, expected: int) -> None:
     writer = RecordWriter(tmp_path / "run.jsonl")
     writer.write(header())
     writer.write(epoch(1))
     if ended:
         writer.write(end(1, ended))
     writer.close()
-    assert outcome(status, Target(out=tmp_path, epochs=1)) == expected
+    assert exit_status(status, TargetRun(out=tmp_path, epochs=1)) == expected
 
 
-def test_the_end_of_an_earlier_part_says_nothing(tmp_path: Path) -> None:
+def test_the_end_of_an_earlier_part_is_ignored(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path / "run.jsonl")
     for record in (header(), epoch(1), end(1, "interrupted")):
         writer.write(record)
-    target = Target(out=tmp_path, epochs=2)
-    before = target.size()
-    assert not target.ended(before)
-    assert outcome(0, target, before) == FAILED
+    target = TargetRun(out=tmp_path, epochs=2)
+    before = target.record_size()
+    assert not target.wrote_end(before)
+    assert exit_status(0, target, before) == FAILED
     writer.write(header(resumed_epochs=1))
     writer.write(end(1, "interrupted"))
     writer.close()
-    assert target.ended(before)
-    assert outcome(0, target, before) == INTERRUPTED
+    assert target.wrote_end(before)
+    assert exit_status(0, target, before) == INTERRUPTED
 
 
 def test_a_command_without_a_record_keeps_its_status() -> None:
-    assert outcome(0, Target()) == 0
-    assert outcome(7, Target()) == 7
+    assert exit_status(0, TargetRun()) == 0
+    assert exit_status(7, TargetRun()) == 7
 
 
 def test_the_target_is_read_from_the_ranks_arguments() -> None:
-    assert target_of(["--data", "x", "--out", "there", "--epochs", "3"]) == Target(out=Path("there"), epochs=3)
-    assert target_of(["train", "--data", "x", "--no-resume"]).resume is False
-    assert target_of(["train", "--dry-run"]) == Target()
-    assert target_of(["exec", "--", "true"]) == Target()
+    options = ["--data", "x", "--out", "there", "--epochs", "3"]
+    assert target_of(options, cli.commands) == TargetRun(out=Path("there"), epochs=3)
+    assert target_of(["train", "--data", "x", "--no-resume"], cli.commands).resume is False
+    assert target_of(["train", "--dry-run"], cli.commands) == TargetRun()
+    assert target_of(["exec", "--", "true"], cli.commands) == TargetRun()
 
 
 @pytest.mark.slow
 def test_a_staged_environment_runs_without_the_shared_one(tmp_path: Path) -> None:
-    """The archive, unpacked elsewhere: its Python imports what it needs from there and opens nothing of the first."""
+    """The Python of the unpacked archive imports all packages from it and opens no file of the original environment."""
     if sys.prefix == sys.base_prefix:
         pytest.skip("this Python is in no virtual environment")
     staging = plan_staging("7", 2, tmp_path)
@@ -202,7 +207,7 @@ def test_a_staged_environment_runs_without_the_shared_one(tmp_path: Path) -> Non
     assert int(opened) == 0
 
 
-def test_staging_says_how_the_archive_travels(tmp_path: Path) -> None:
+def test_staging_sends_the_archive_to_all_nodes(tmp_path: Path) -> None:
     staging = plan_staging("7", 128, tmp_path)
     assert staging.commands[0][:2] == ("sbcast", "--force")
     assert "--nodes=128" in staging.commands[-1]

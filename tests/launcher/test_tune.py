@@ -1,4 +1,4 @@
-"""Tuning: which settings are tried, which one wins, and that the next plan takes it and says so."""
+"""Tuning: the candidates, the winner, the stored settings, and their use in a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from launcher.cli import cli
 from launcher.errors import LaunchError
 from launcher.machines import load_machine
 from launcher.placement import place
-from launcher.plan import make_plan, render, to_json
+from launcher.plan import make_plan, to_json
+from launcher.plan_text import render
 from launcher.threads import plan_threads
 from launcher.topology import Core, Domain, Topology, read_topology, restrict
 from launcher.tune import Candidate, Result, Task, candidates, measure, winner
@@ -33,7 +34,7 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 @given(domains=st.lists(st.integers(0, 12), min_size=1, max_size=4).filter(any), default=st.integers(1, 6))
-def test_few_candidates_none_twice_the_plans_own_first(domains: list[int], default: int) -> None:
+def test_candidates_are_few_and_distinct_and_begin_with_the_defaults(domains: list[int], default: int) -> None:
     cores = [Core(package=0, domain=d, cpus=()) for d, count in enumerate(domains) for _ in range(count)]
     numbered = tuple(replace(core, cpus=(cpu,)) for cpu, core in enumerate(cores))
     node = Topology(numbered, tuple(Domain(id=d, package=0, memory_bytes=1) for d in range(len(domains))))
@@ -46,7 +47,7 @@ def test_few_candidates_none_twice_the_plans_own_first(domains: list[int], defau
         assert candidate.intra_op <= max(worker.cores for worker in place(node, candidate.workers).workers)
 
 
-def test_the_candidates_of_a_skylake_node() -> None:
+def test_candidates_of_a_skylake_node() -> None:
     tried = candidates(SKYLAKE, 4)
     assert tried[:3] == [Candidate(4, 2, 11), Candidate(2, 2, 23), Candidate(8, 2, 5)]
     assert {Candidate(4, 1, 12), Candidate(2, 1, 24)} <= set(tried)
@@ -56,7 +57,7 @@ def result(candidate: Candidate, rate: float) -> Result:
     return Result(candidate=candidate, cores=1, events_per_second=rate)
 
 
-def test_a_winner_must_be_faster_by_more_than_noise() -> None:
+def test_winner_is_faster_by_more_than_noise() -> None:
     default, other = Candidate(4, 2, 11), Candidate(2, 1, 24)
     clear = winner([result(default, 100.0), result(other, 130.0)], Task())
     assert (clear.workers_per_node, clear.inter_op, clear.intra_op, clear.ratio) == (2, 1, 24, 1.3)
@@ -68,7 +69,7 @@ def test_a_winner_must_be_faster_by_more_than_noise() -> None:
     assert table[1].split()[-2] == "1.30"
 
 
-def test_the_time_limits_what_is_tried_and_the_best_must_win_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limits_the_candidates_and_the_best_must_win_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     rates = iter([50.0, 60.0, 70.0, 65.0, 52.0, 66.0])
 
@@ -81,13 +82,13 @@ def test_the_time_limits_what_is_tried_and_the_best_must_win_twice(monkeypatch: 
     said: list[str] = []
     results = tuning.tune(SKYLAKE, {}, Task(), 61.0, 4, said.append)
     assert [each.events_per_second for each in results] == [52.0, 60.0, 66.0, 65.0]
-    assert "4 of 9 settings; --seconds 150" in said[4]
+    assert "4 of 9 settings; for all of them give --seconds 150" in said[4]
     tried = len(candidates(HERE, 1))
     rates = iter([50.0] * tried)
     assert [each.events_per_second for each in tuning.tune(HERE, {}, Task(), 600.0, 1)] == [50.0] * tried
 
 
-def test_what_is_kept_is_found_on_the_same_type_of_node_alone(tmp_path: Path) -> None:
+def test_stored_settings_are_for_the_same_type_of_node_only(tmp_path: Path) -> None:
     kind = node_type(SKYLAKE)
     assert (kind.domains, kind.threads) == ((24, 24), 96)
     path = keep(WORTH_IT, kind, settings(tmp_path))
@@ -101,7 +102,7 @@ def test_what_is_kept_is_found_on_the_same_type_of_node_alone(tmp_path: Path) ->
     assert find_tuned(SKYLAKE, settings(tmp_path)) is None
 
 
-def test_node_types_have_names_that_files_can_have(tmp_path: Path) -> None:
+def test_names_of_node_types_are_valid_file_names(tmp_path: Path) -> None:
     named = NodeType(processor="Intel(R) Xeon(R) Platinum 8160 CPU @ 2.10GHz", domains=(24, 24), threads=96)
     assert named.name == "intel-xeon-platinum-8160-cpu-2-10ghz-24x2-96"
     (tmp_path / "proc").mkdir()
@@ -111,14 +112,14 @@ def test_node_types_have_names_that_files_can_have(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["workers_per_node = 0", "not toml", 'intra_op = "2"', "workers_per_node = 2"])
-def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+def test_error_names_the_damaged_file(tmp_path: Path, text: str) -> None:
     path = keep(WORTH_IT, node_type(SKYLAKE), settings(tmp_path))
     path.write_text(text)
     with pytest.raises(LaunchError, match=r"24x2-96\.toml cannot be used .*--forget"):
         find_tuned(SKYLAKE, settings(tmp_path))
 
 
-def test_nowhere_to_keep_it(tmp_path: Path) -> None:
+def test_settings_that_cannot_be_stored_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="neither XDG_CONFIG_HOME nor HOME is set"):
         keep(WORTH_IT, node_type(SKYLAKE), {})
     (tmp_path / "3dgan-scaling").write_text("in the way")
@@ -130,7 +131,7 @@ def origins(**options: object) -> dict[str, str]:
     return {v.name: v.origin for v in make_plan(**options).threads.variables}  # type: ignore[arg-type]
 
 
-def test_the_plan_takes_what_was_tuned_and_says_so(tmp_path: Path) -> None:
+def test_plan_uses_the_stored_settings_and_names_them(tmp_path: Path) -> None:
     keep(WORTH_IT, node_type(HERE), settings(tmp_path))
     plan = make_plan(environ=settings(tmp_path))
     assert (plan.workers_per_node, plan.threads.inter_op, plan.threads.intra_op) == (1, 3, 7)
@@ -138,13 +139,13 @@ def test_the_plan_takes_what_was_tuned_and_says_so(tmp_path: Path) -> None:
     assert "1.25x the events/s of the untuned plan" in text
     assert "  TF_NUM_INTRAOP_THREADS=7  (tuned)" in text
     assert to_json(plan)["tuned"]["ratio"] == 1.25
-    # Another number of workers, another machine's node and a snapshot were not measured.
+    # Nothing was measured for another number of workers or for the node of another machine.
     for other in ({"workers_per_node": 2}, {"machine": "stampede2-skx"}):
         assert set(origins(environ=settings(tmp_path), **other).values()) == {"plan"}
     assert make_plan(environ=settings(tmp_path), workers_per_node=2).tuned is None
 
 
-def test_options_and_environment_win(tmp_path: Path) -> None:
+def test_options_and_environment_win_over_stored_settings(tmp_path: Path) -> None:
     keep(WORTH_IT, node_type(HERE), settings(tmp_path))
     environ = {**settings(tmp_path), "TF_NUM_INTEROP_THREADS": "1"}
     plan = make_plan(environ=environ, intra_op=2)
@@ -153,17 +154,17 @@ def test_options_and_environment_win(tmp_path: Path) -> None:
     assert (found["TF_NUM_INTEROP_THREADS"], found["TF_NUM_INTRAOP_THREADS"]) == ("user", "option")
 
 
-def test_forgetting_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forget_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     run: Callable[..., object] = lambda: CliRunner().invoke(cli, ["tune", "--forget"]).output  # noqa: E731
-    assert "Nothing was measured on" in str(run())
+    assert "Nothing is stored for" in str(run())
     path = keep(WORTH_IT, node_type(HERE), os.environ)
     assert str(run()) == f"Removed {path}.\n"
     assert not path.exists()
 
 
 @pytest.mark.slow
-def test_a_worker_takes_real_steps_on_its_cores() -> None:
+def test_worker_runs_real_steps_on_its_cores() -> None:
     one = restrict(HERE, HERE.cpus()[:1])
     task = Task(filters="original", batch_size=1)
     found = measure(one, Candidate(1, 1, 1), {**os.environ, "OMP_NUM_THREADS": "wrong"}, task, 0.1)
@@ -171,7 +172,7 @@ def test_a_worker_takes_real_steps_on_its_cores() -> None:
     assert 0 < found.events_per_second < 1000
 
 
-def test_a_worker_that_fails_says_why() -> None:
+def test_error_of_a_worker_gives_its_reason() -> None:
     one = restrict(HERE, HERE.cpus()[:1])
-    with pytest.raises(LaunchError, match=r"a worker failed while it was measured .*--filters is 'none'"):
+    with pytest.raises(LaunchError, match=r"a worker failed during the measurement .*--filters is 'none'"):
         measure(one, Candidate(1, 1, 1), os.environ, Task(filters="none"), 0.1)

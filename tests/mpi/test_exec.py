@@ -1,4 +1,4 @@
-"""`launcher exec`: ranks share out the node without MPI, report, and become another program."""
+"""`launcher exec`: ranks divide the node without MPI, print a report and become another program."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from launcher.allocation import Allocation
-from launcher.errors import LaunchError
-from launcher.rendezvous import Rendezvous
-from tests.conftest import Launch
 from tests.support.environment import ROOT, mpi_environment
+from tests.support.launching import Launch
 
 SHOW = """
 import json, os
@@ -29,7 +24,6 @@ def seen(output: str) -> list[dict[str, object]]:
     return [json.loads(line.split("SAW ", 1)[1]) for line in output.splitlines() if "SAW " in line]
 
 
-@pytest.mark.mpi
 def test_ranks_share_the_node_and_become_the_program(launch: Launch) -> None:
     done = launch(2, "exec", "--", sys.executable, "-c", SHOW, "--its-own", "option")
     assert done.returncode == 0, done.stderr
@@ -41,7 +35,6 @@ def test_ranks_share_the_node_and_become_the_program(launch: Launch) -> None:
         assert not set(ranks[0]["cpus"]) & set(ranks[1]["cpus"])  # type: ignore[call-overload]
 
 
-@pytest.mark.mpi
 def test_the_program_joins_mpi_itself(launch: Launch) -> None:
     program = "from mpi4py import MPI; w = MPI.COMM_WORLD; print('SUM', w.allreduce(w.rank + 1), 'of', w.size)"
     done = launch(2, "exec", "--", sys.executable, "-c", program)
@@ -49,7 +42,6 @@ def test_the_program_joins_mpi_itself(launch: Launch) -> None:
     assert done.stdout.count("SUM 3 of 2") == 2
 
 
-@pytest.mark.mpi
 def test_other_ranks_write_to_files_named_by_host_and_rank(launch: Launch, tmp_path: Path) -> None:
     done = launch(2, "exec", "--log-folder", tmp_path / "logs", "--", "sh", "-c", "echo out; echo err >&2")
     assert done.returncode == 0, done.stderr
@@ -58,7 +50,6 @@ def test_other_ranks_write_to_files_named_by_host_and_rank(launch: Launch, tmp_p
     assert path.read_text() == "out\nerr\n"
 
 
-@pytest.mark.mpi
 def test_a_program_that_is_not_there_is_one_error(launch: Launch) -> None:
     done = launch(2, "exec", "--", "no-such-program")
     assert done.returncode == 2
@@ -73,27 +64,3 @@ def test_without_a_starter_it_is_one_worker() -> None:
     assert done.returncode == 0, done.stderr
     assert "Placement: 1 worker on 1 node" in done.stdout
     assert len(seen(done.stdout)) == 1
-
-
-def test_ranks_meet_in_rounds_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ranks = [
-        Rendezvous(Allocation(local_rank=rank, local_size=2, size=2, rank=rank), {"PMIX_NAMESPACE": "a/b@1"})
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        rank.tell(f"first of {rank.local_rank}")
-    ranks[0]._round -= 1
-    assert ranks[0].exchange("first of 0") == ["first of 0", "first of 1"]
-    for rank in ranks:
-        rank.tell({"second": rank.local_rank})
-    assert ranks[1].hear() is None
-    assert ranks[0].hear() == [{"second": 0}, {"second": 1}]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_rank_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    alone = Rendezvous(Allocation(local_rank=0, local_size=2, size=2), {"PMIX_NAMESPACE": "n"}, patience=0.1)
-    with pytest.raises(LaunchError, match="local rank 1 of 2 did not come"):
-        alone.exchange(1)

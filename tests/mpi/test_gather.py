@@ -1,4 +1,4 @@
-"""What the ranks tell rank 0 arrives whole, in order, and over a tree."""
+"""Values of all ranks arrive on rank 0 whole, in the order of ranks, and over a tree."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 from tests.benchmarks.launch_cost import messages_to_rank_0
 from tests.support.environment import ROOT
 from tests.support.mpi_libraries import LIBRARIES, library_environment, mpirun
-
-pytestmark = pytest.mark.mpi
 
 PROGRAM = """
 import json, os, sys
@@ -41,7 +39,7 @@ def test_values_arrive_whole_and_in_the_order_of_ranks(name: str, ranks: int) ->
 
 @pytest.mark.slow
 def test_dry_run_sends_few_more_messages_to_rank_0_with_four_times_the_ranks() -> None:
-    """A gather of which rank 0 hears from every rank would add 48 messages; a tree adds two for each gather."""
+    """Rank 0 would get 48 more messages if every rank sent it one; a tree adds two per gather."""
     few, many = messages_to_rank_0(16), messages_to_rank_0(64)
     assert 0 < few < many
     assert many - few < 48

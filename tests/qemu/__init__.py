@@ -1,4 +1,4 @@
-"""A true node of 2 NUMA domains and 96 CPUs on any machine: checks that need more than this machine has.
+"""Check binding and pinning on a node with 2 NUMA domains and 96 CPUs, emulated by QEMU.
 
-`python -m tests.qemu` boots it under QEMU; what is checked inside is in `checks`. Neither belongs to the test suite.
+`python -m tests.qemu` boots the node and runs `checks` inside. This is not part of the test suite.
 """

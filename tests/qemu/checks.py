@@ -1,8 +1,7 @@
-"""What is checked inside the guest, on a true node of 2 domains x 24 cores x 2 threads: `python -m tests.qemu.checks`.
+"""Checks inside the guest, a node of 2 domains x 24 cores x 2 threads: `python -m tests.qemu.checks`.
 
-The launcher's reading of the kernel, its plan, its binding of CPUs and memory, Open MPI's and Intel MPI's own binding:
-each is compared with the plan for 4 workers. A check prints PASS or FAIL with what was seen; one that fails stops no
-other. How the guest is made is left to `guest`.
+They compare with the plan for 4 workers: the launcher's reading of the kernel, its plan, its binding of CPUs and
+memory, and Open MPI's and Intel MPI's own binding. Each check prints PASS or FAIL with what was seen; all checks run.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from tests.support.mpi_libraries import library_environment, mpirun
 
 WORKERS = 4
 TOUCHED = 32 * 2**20
-"""Bytes of memory that a worker touches to see where its pages come from."""
+"""Bytes of memory that a worker touches; then the kernel shows which domain the pages lie on."""
 MASKS = (
     "import os; from launcher.cpulist import format_cpu_list as f; "
     "print(os.environ['PMI_RANK'], f(os.sched_getaffinity(0)), flush=True)"
@@ -38,18 +37,18 @@ MASKS = (
 
 
 class CheckFailed(Exception):
-    """What was seen and what was expected."""
+    """A check failed; the message says what was seen and what was expected."""
 
 
 def expect(what: str, seen: object, expected: object) -> str:
-    """Return what was seen as a text. Raises CheckFailed if it is something else."""
+    """Return `seen` as text. Raise CheckFailed if it differs from `expected`."""
     if seen != expected:
         raise CheckFailed(f"{what}: seen {seen}, expected {expected}")
     return f"{what} {seen}"
 
 
 def check_topology(topology: Topology, plan: Placement) -> str:
-    """`launcher topology` against QEMU's command line; `launcher plan` against the placement."""
+    """`launcher topology` agrees with QEMU's command line, `launcher plan` with the placement."""
     told = json.loads(command(sys.executable, "-m", "launcher", "topology"))
     cores = [core for core in told["cores"] if len(parse_cpu_list(core["cpus"])) == 2]
     seen = [[core["domain"] for core in cores].count(domain["id"]) for domain in told["domains"]]
@@ -66,7 +65,7 @@ def check_topology(topology: Topology, plan: Placement) -> str:
 
 
 def check_binding(topology: Topology, plan: Placement) -> str:
-    """bind() for each worker, in a process of its own: masks of all threads, policy, and where touched pages lie."""
+    """bind() sets the masks of all threads, the memory policy and the domain of new pages, for each worker."""
     for worker in plan.workers:
         told = in_child(partial(bound, worker, len(topology.domains)))
         expect("masks of the threads", told["masks"], [format_cpu_list(worker.cpus)])
@@ -78,7 +77,7 @@ def check_binding(topology: Topology, plan: Placement) -> str:
 
 
 def check_memory_policy(topology: Topology, plan: Placement) -> str:
-    """A worker on domain 0 that prefers domain 1: first touch alone would give it pages of domain 0."""
+    """A worker on domain 0 that prefers domain 1 gets pages of domain 1; first touch would give pages of domain 0."""
 
     def far() -> dict[str, object]:
         bind(plan.workers[0], len(topology.domains))
@@ -91,32 +90,32 @@ def check_memory_policy(topology: Topology, plan: Placement) -> str:
 
 
 def check_launcher_binds(topology: Topology, plan: Placement) -> str:
-    """A plain mpirun without binding: the launcher binds, and the report says so."""
+    """Under mpirun without binding, the launcher binds and its report says so."""
     return reported("openmpi", mpirun("openmpi", WORKERS, "--bind-to", "none"), {}, plan, "launcher")
 
 
 def check_open_mpi_line(topology: Topology, plan: Placement) -> str:
-    """The line that `launcher plan` prints for Open MPI: Open MPI binds, the launcher finds that good and keeps it."""
+    """With the line that `launcher plan` prints, Open MPI binds as planned and the launcher keeps it."""
     line = open_mpi(topology, plan, 1, ())
     start = [*mpirun("openmpi", WORKERS)[:1], *line.argv[1:]]
     return reported("openmpi", start, line.environment, plan, "Open MPI")
 
 
 def check_intel_line(topology: Topology, plan: Placement) -> str:
-    """The explicit masks that `launcher plan` prints for Intel MPI."""
+    """With the explicit masks that `launcher plan` prints, Intel MPI binds as planned and the launcher keeps it."""
     line = intel_mpi(topology, plan, 1, ())
     start = [*mpirun("impi", WORKERS)[:1], *line.argv[1:]]
     return reported("impi", start, line.environment, plan, "Intel MPI")
 
 
 def check_intel_compact(topology: Topology, plan: Placement) -> str:
-    """Intel MPI's own pinning in compact domains is the same placement."""
+    """Intel MPI's own pinning in compact domains equals the plan."""
     seen = intel_masks({"I_MPI_PIN": "1", "I_MPI_PIN_DOMAIN": "auto:compact"})
     return expect("masks by rank", seen, cpus_of(plan))
 
 
 def check_intel_masks(topology: Topology, plan: Placement) -> str:
-    """The explicit masks arrive at the ranks, whatever the launcher makes of them."""
+    """Ranks have the explicit masks, without the launcher."""
     return expect("masks by rank", intel_masks(dict(intel_mpi(topology, plan, 1).environment)), cpus_of(plan))
 
 
@@ -133,7 +132,7 @@ CHECKS: tuple[tuple[str, Callable[[Topology, Placement], str]], ...] = (
 
 
 def bound(worker: WorkerPlacement, domains: int) -> dict[str, object]:
-    """Bind this process and read back from the kernel's files what came of it."""
+    """Bind this process and return the result as the kernel's files show it."""
     bind(worker, domains)
     texts = [path.read_text() for path in Path("/proc/self/task").glob("*/status")]
     masks = {re.search(r"Cpus_allowed_list:\s*(\S+)", text)[1] for text in texts}  # type: ignore[index]
@@ -141,19 +140,19 @@ def bound(worker: WorkerPlacement, domains: int) -> dict[str, object]:
 
 
 def pages_by_domain() -> dict[str, int]:
-    """Touch fresh memory and look up in numa_maps how many of its pages lie on which domain."""
+    """Touch new memory and return the number of its pages on each domain, from numa_maps."""
     memory = mmap.mmap(-1, TOUCHED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for offset in range(0, TOUCHED, 4096):
         memory[offset] = 1
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     rows = [line.split() for line in Path("/proc/self/numa_maps").read_text().splitlines()]
-    # Neighbouring mappings may be shown as one: the last that begins at or below the address holds it.
+    # numa_maps may show neighbouring mappings as one: the last that begins at or below the address contains it.
     row = max((row for row in rows if int(row[0], 16) <= start), key=lambda row: int(row[0], 16))
     return {match[1]: int(match[2]) for word in row if (match := re.fullmatch(r"N(\d+)=(\d+)", word))}
 
 
 def in_child(work: Callable[[], dict[str, object]]) -> dict:
-    """Do something in a forked process, because a binding cannot be undone, and return what it found."""
+    """Call `work` in a forked process, because a binding cannot be undone, and return its result."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -165,7 +164,7 @@ def in_child(work: Callable[[], dict[str, object]]) -> dict:
         text = told.read()
     os.waitpid(child, 0)
     if not text:
-        raise CheckFailed("the process that was to be bound ended without an answer")
+        raise CheckFailed("the process that should bind itself ended without an answer")
     return json.loads(text)
 
 
@@ -180,7 +179,7 @@ def reported(name: str, start: Sequence[str], variables: Mapping[str, str], plan
         for worker in plan.workers
     ]
     if binder != "launcher":
-        # Whoever binds the CPUs leaves the memory to the kernel's first touch, which is near those CPUs.
+        # MPI libraries bind CPUs only; the kernel's first touch then places memory near them.
         expected = [(*row[:3], memory[3], row[4]) for row, memory in zip(expected, seen, strict=False)]
     try:
         return expect("domain, cores, CPUs, memory and binder by rank", seen, expected)
@@ -189,7 +188,7 @@ def reported(name: str, start: Sequence[str], variables: Mapping[str, str], plan
 
 
 def intel_masks(variables: Mapping[str, str]) -> list[str]:
-    """CPUs of 4 ranks under Intel MPI's mpirun, by rank."""
+    """Return the CPUs of 4 ranks under Intel MPI's mpirun, by rank."""
     python, environment = library_environment("impi")
     told = command(*mpirun("impi", WORKERS), python, "-c", MASKS, environment={**environment, **variables})
     return [line.split()[1] for line in sorted(told.splitlines()) if re.match(r"\d+ \d", line)]

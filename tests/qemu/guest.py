@@ -1,8 +1,7 @@
-"""A QEMU guest with the CPUs of a Skylake node and this machine's files, that runs one command and ends.
+"""Run one command in a QEMU guest with the CPUs of a Skylake node and this machine's files.
 
-The kernel is Debian's for virtual machines; the rest of the guest is busybox and this machine's root folder, shared
-read-only over virtiofs below an overlay in memory: what the guest writes is gone when it ends. What runs inside is left
-to others.
+The kernel is Debian's for virtual machines. The rest of the guest is busybox and this machine's root folder, shared
+read-only over virtiofs below an overlay in memory: what the guest writes is gone when it ends.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ MODULES = (
     *("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"),
     *("fuse", "virtiofs", "overlay"),
 )
-"""In the order in which they need each other."""
+"""Kernel modules, in an order that satisfies their dependencies."""
 DOMAIN_MB = 1536
 QUICK = "maxcpus=1 mitigations=off nowatchdog tsc=reliable no_timer_check"
-"""Kernel options that spare an emulated processor work, and trials of its clocks that fail on a busy machine.
+"""Kernel options that save an emulated processor work, and skip clock tests that fail on a busy machine.
 
-While it boots the kernel interrupts all its processors again and again to change its own code. With 95 of them emulated
-on a few cores it often got no further (QEMU 7.2), so init switches them on.
+maxcpus=1: while it boots, the kernel often interrupts all processors to change its own code. With 95 of them emulated
+on a few cores the boot often hung (QEMU 7.2), so init switches the other processors on.
 """
 
-# Its second serial line, ttyS1, carries the command's output; the first one the kernel's.
+# The second serial line, ttyS1, carries the command's output; the first one carries the kernel's.
 INIT = """#!/bin/busybox sh
 busybox mkdir -p /proc /sys /dev
 busybox mount -t proc none /proc; busybox mount -t sysfs none /sys; busybox mount -t devtmpfs none /dev
@@ -66,12 +65,12 @@ busybox poweroff -f
 
 
 class GuestError(RuntimeError):
-    """The guest cannot be had: what was seen and what to do."""
+    """The guest cannot run. The message says what was seen and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuestFiles:
-    """What a guest is booted from."""
+    """Files that a guest boots from."""
 
     folder: Path
     kernel: Path
@@ -84,7 +83,7 @@ class GuestFiles:
 
 
 def missing() -> str:
-    """What this machine lacks for a guest, in one sentence; empty if nothing."""
+    """Return what this machine lacks for a guest and how to install it; empty if nothing."""
     packages = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
     packages += ["qemu-system-common"] * (_virtiofsd() is None)
     if packages:
@@ -93,9 +92,10 @@ def missing() -> str:
 
 
 def prepare(package: Path | None = None) -> GuestFiles:
-    """Kernel and modules, from a Debian package that is downloaded unless it is given. Kept in the user's cache.
+    """Unpack kernel and modules from a Debian package into the user's cache; download the package if none is given.
 
-    Raises GuestError where it cannot be downloaded or has no kernel in it.
+    Raises:
+        GuestError: the package cannot be downloaded or has no kernel.
     """
     cache = wheel_cache(os.environ).with_name("qemu")
     name = package.stem if package else _newest_kernel()
@@ -147,7 +147,7 @@ class Guest:
     """Most memory that QEMU had at a time."""
 
     def run(self, command: Sequence[str], timeout: float) -> bool:
-        """Boot, run a command in the project's folder, show what it prints, and tell whether it ended with status 0.
+        """Boot, run a command in the project's folder, print its output, and return whether it ended with status 0.
 
         Raises GuestError, with the kernel's last words, where the guest does not get as far as the command's end.
         """
@@ -199,12 +199,12 @@ class Guest:
         return status == 0
 
     def _argv(self, folder: Path, initramfs: Path, console: Path) -> list[str]:
-        """The CPUs are those of a Xeon 8160 node, but for their numbers: the threads of a core are neighbours."""
+        """Return QEMU's command line: a Xeon 8160 node, but with neighbouring CPU numbers for the threads of a core."""
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-accel", self.accelerator, "-machine", "q35,hpet=off", "-cpu", "Skylake-Server-v4"]
         argv += ["-smp", "96,sockets=2,cores=24,threads=2", "-m", str(2 * DOMAIN_MB)]
         for domain, cpus in enumerate(("0-47", "48-95")):
-            # virtiofsd reads and writes the guest's memory, so it has to be shared.
+            # share=on: virtiofsd reads and writes the guest's memory.
             argv += ["-object", f"memory-backend-memfd,id=memory{domain},size={DOMAIN_MB}M,share=on"]
             argv += ["-numa", f"node,nodeid={domain},cpus={cpus},memdev=memory{domain}"]
         argv += ["-numa", "dist,src=0,dst=1,val=21"]
@@ -237,7 +237,7 @@ class Guest:
         init.write_text(
             INIT.format(
                 modules=" ".join(MODULES),
-                # The name has to be in /etc/hosts, which is this machine's: there is no network to ask.
+                # The guest has no name service, and its /etc/hosts is this machine's: it needs this machine's name.
                 host=socket.gethostname(),
                 command=shlex.quote(f"cd {shlex.quote(str(ROOT))} && {told}"),
             )

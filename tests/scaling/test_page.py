@@ -1,12 +1,11 @@
-"""The HTML page in a real browser: it loads from disk, asks nothing of a network, and shows the numbers of the CSV.
+"""The HTML page in a real browser: it loads from disk without a network, and shows the numbers of the CSV file.
 
-Needs Chromium with its driver and selenium; skipped where they are not, unless REQUIRE_BROWSER=1.
+Needs Chromium with chromedriver, and selenium. Without them the tests are skipped, unless REQUIRE_BROWSER=1.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,31 +17,26 @@ import pytest
 
 from scaling.records import StepTimes
 from scaling.report import make_report, write_report
-from scaling.study import Options
+from scaling.study import StudyOptions
+from tests.support.packages import install_hint, skip_or_fail
 from tests.support.sample_runs import end, epoch, header, write
 
 HOSTILE = r"</script><script>window.broken = true</script><img src=x onerror='window.broken = true'> $\x$"
 
 
-def _missing(reason: str) -> None:
-    if os.environ.get("REQUIRE_BROWSER") == "1":
-        pytest.fail(f"REQUIRE_BROWSER=1, but {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium without a window, that logs its console and every request."""
+    """Headless Chromium that logs its console and every request."""
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next((found for name in names if (found := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
     if program is None or driver is None:
-        _missing("there is no Chromium with chromedriver on PATH (Debian: apt-get install chromium chromium-driver)")
+        skip_or_fail("browser", f"no Chromium with chromedriver on PATH; {install_hint('browser')}")
     try:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
     except ImportError:
-        _missing("selenium is not installed (pip install selenium)")
+        skip_or_fail("browser", "selenium is not installed; bring the environment up to date with 'make env'")
     options = webdriver.ChromeOptions()
     options.binary_location = program or ""
     profile = tmp_path_factory.mktemp("profile")
@@ -60,7 +54,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a study with all that a page can show, and with names that are markup."""
+    """Report of a study that fills every part of the page, and whose names contain markup."""
     root = tmp_path_factory.mktemp("study")
     generator = np.random.default_rng(5)
     for precision, factor in (("fp32", 1.0), (r"bf16 <b>& $\x$ %{x}", 0.6)):
@@ -91,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             write(root / "runs" / precision[:4] / f"n{nodes}", first, *records, end(8))
     made = make_report(
-        [root / "runs"], Options(series=("precision",)), forecast_nodes=(16, 32), model="amdahl", published=True
+        [root / "runs"], StudyOptions(series=("precision",)), forecast_nodes=(16, 32), model="amdahl", published=True
     )
     write_report(made, root / "report")
     return root / "report"
@@ -104,14 +98,14 @@ def page(browser: Any, folder: Path) -> Any:
     return browser
 
 
-def test_it_loads_without_complaints_and_without_a_network(page: Any, folder: Path) -> None:
+def test_the_page_loads_without_errors_and_without_a_network(page: Any, folder: Path) -> None:
     assert [entry["message"] for entry in page.get_log("browser")] == []
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     address = (folder / "scaling.html").as_uri()
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    # Others are of the browser's own first page.
-    asked = [request["request"]["url"] for request in requests if request["documentURL"] == address]
-    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [address]
+    # Other requests are from the first page of the browser.
+    urls = [request["request"]["url"] for request in requests if request["documentURL"] == address]
+    assert [url for url in urls if not url.startswith(("data:", "blob:"))] == [address]
     assert page.execute_script("return window.broken === undefined")
     buttons = page.execute_script(
         "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || '')"
@@ -136,7 +130,7 @@ def test_every_plot_is_drawn_inside_its_frame(page: Any, folder: Path) -> None:
     assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_the_numbers_of_the_table_are_those_of_the_csv(page: Any, folder: Path) -> None:
+def test_the_table_shows_the_numbers_of_the_csv_file(page: Any, folder: Path) -> None:
     table = pd.read_csv(folder / "scaling.csv")
     rows = page.execute_script(
         "return [...document.querySelectorAll('#curve tbody tr')].map(row => "
@@ -149,7 +143,7 @@ def test_the_numbers_of_the_table_are_those_of_the_csv(page: Any, folder: Path) 
 
 
 @pytest.mark.parametrize("name", ["seconds", "speedup", "efficiency"])
-def test_the_numbers_of_the_plots_are_those_of_the_csv(page: Any, folder: Path, name: str) -> None:
+def test_the_plots_show_the_numbers_of_the_csv_file(page: Any, folder: Path, name: str) -> None:
     table = pd.read_csv(folder / "scaling.csv")
     traces = page.execute_script(
         "return document.getElementById(arguments[0]).data.map(t => "
@@ -176,12 +170,12 @@ def test_the_numbers_of_the_plots_are_those_of_the_csv(page: Any, folder: Path, 
     assert len(published) == {"seconds": 1, "speedup": 0, "efficiency": 2}[name]
 
 
-def test_the_parts_of_an_epoch_fill_their_bars(page: Any) -> None:
+def test_the_parts_of_an_epoch_add_up_to_full_bars(page: Any) -> None:
     bars = page.execute_script("return document.getElementById('plot-breakdown').data.map(t => [...t.y])")
     assert np.sum(bars, axis=0) == pytest.approx(1.0)
 
 
-def test_names_are_shown_as_they_are(page: Any) -> None:
+def test_names_are_shown_unchanged(page: Any) -> None:
     assert "onerror" in page.find_element("tag name", "h1").text
     legend = page.execute_script("return document.querySelector('#plot-seconds .legend').textContent")
     assert r"precision bf16 <b>& $\\x$ %{x}" in legend

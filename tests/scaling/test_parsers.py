@@ -1,4 +1,4 @@
-"""Logs of every format are read to the numbers that stand in them; what they lack comes from hints and names."""
+"""Every reader returns the numbers in its logs. Missing facts come from hints and from names of files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_3dgan_log_of_horovod() -> None:
     assert {(each.steps, each.events) for each in run.epochs} == {(703, 703 * 256)}
     assert run.epochs[1].losses == {"generator": 12.5, "discriminator": 8.25}
     assert run.status == "complete"
-    assert run.notes == ("The time of an epoch has the saving of the weights in it.",)
+    assert run.notes == ("The time of an epoch includes saving the weights.",)
 
 
 def test_a_3dgan_log_of_four_ranks_with_colours_and_progress_bars() -> None:
@@ -71,7 +71,7 @@ def test_the_older_forms_of_3dgan(
     assert (run.workers, seconds(run)) == (workers, expected)
 
 
-def test_validation_is_apart_where_the_log_tells_it() -> None:
+def test_validation_is_separate_if_the_log_has_its_time() -> None:
     run = read(LOGS / "3dgan-angle.log", workers=4, batch_size=32)
     assert [each.validation_seconds for each in run.epochs] == [61.5, 60.25]
     assert run.epochs[0].events == 1406 * 4 * 32
@@ -79,7 +79,7 @@ def test_validation_is_apart_where_the_log_tells_it() -> None:
 
 def test_validation_within_an_epoch_is_noted(tmp_path: Path) -> None:
     text = "Epoch 1 of 1\n\nTesting for epoch 1:\nThe 0 epoch took 12.5 seconds\n"
-    assert "The time of an epoch has the validation in it." in read(written(tmp_path, text), workers=2).notes
+    assert "The time of an epoch includes the validation." in read(written(tmp_path, text), workers=2).notes
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ def test_ranks_are_counted_from_prefixes(tmp_path: Path, prefix: str) -> None:
     assert (run.workers, seconds(run)) == (6, [(1, 15.0)])
 
 
-def test_records_that_ran_into_each_other_are_told_apart(tmp_path: Path) -> None:
+def test_records_that_run_together_in_a_line_are_separated(tmp_path: Path) -> None:
     text = "Epoch 1 took 3 sec[1,1]<stdout>:Epoch 1 took 4 secEpoch 2 took 2 sec\n"
     assert seconds(read(written(tmp_path, text), workers=2)) == [(1, 4.0), (2, 2.0)]
 
 
-def test_numbers_from_0_are_told_by_the_headers(tmp_path: Path) -> None:
+def test_headers_show_that_numbers_count_from_0(tmp_path: Path) -> None:
     text = "Epoch 3 of 9\nEpoch 2 took 7 sec\nEpoch 4 of 9\nEpoch 3 took 8 sec\n"
     assert seconds(read(written(tmp_path, text), workers=2)) == [(3, 7.0), (4, 8.0)]
 
@@ -112,8 +112,8 @@ def test_only_the_newest_start_of_a_log_is_used(tmp_path: Path, start: str) -> N
     assert (seconds(run), run.resumed_epochs) == ([(1, 100.0), (2, 200.0), (3, 50.0)], 2)
 
 
-def test_a_long_log_reads_as_a_short_one(tmp_path: Path) -> None:
-    """Lines that repeat what is known are passed over after a while; times never are."""
+def test_a_long_log_gives_the_same_numbers_as_a_short_one(tmp_path: Path) -> None:
+    """After some time the reader skips lines that repeat known facts, but never lines with times."""
     text = "Global batch size is: 16 / batch size is: 8\n"
     for number in range(40):
         text += f"[1,0]<stdout>:Epoch {number + 1} of 40\n[1,1]<stdout>:Epoch {number + 1} of 40\n"
@@ -142,7 +142,7 @@ def mlperf(*events: tuple[str, int, dict[str, object]]) -> str:
     )
 
 
-def test_evaluation_within_an_epoch_is_taken_out_of_it(tmp_path: Path) -> None:
+def test_evaluation_within_an_epoch_does_not_count_in_its_time(tmp_path: Path) -> None:
     text = mlperf(("epoch_start", 10, {"epoch_num": 0}), ("eval_start", 50, {}), ("eval_stop", 57, {}))
     text += mlperf(("epoch_stop", 70, {"epoch_num": 0}), ("epoch_start", 80, {"epoch_num": 1}))
     run = read(written(tmp_path, text), workers=2)
@@ -169,10 +169,10 @@ def test_a_file_of_csvlogger() -> None:
     assert seconds(run) == [(1, 131.5), (2, 121.5), (3, 121.25)]
     assert run.epochs[0].losses == {"loss": 14.25, "val_loss": 13.5}
     assert run.epochs[2].losses == {"loss": 11.75}
-    assert "1 row cut off, or without a time; left out." in run.notes
+    assert "1 row incomplete or without a time; left out." in run.notes
 
 
-def test_csvlogger_without_a_time_says_what_to_do(tmp_path: Path) -> None:
+def test_csvlogger_without_a_time_gives_an_error_with_the_option(tmp_path: Path) -> None:
     path = written(tmp_path, "epoch;loss;lap\n0;1.5;7\n1;1.25;6\n")
     with pytest.raises(RecordError, match=r"the columns are epoch, loss, lap\. .*--column seconds=NAME"):
         read(path, workers=2)
@@ -190,7 +190,7 @@ def test_a_horovod_timeline() -> None:
 
 
 def covered(events: Sequence[dict[str, object]], names: tuple[str, ...]) -> float:
-    """Seconds in which any tensor is in a phase of `names`, microsecond by microsecond."""
+    """Return the seconds with at least one tensor in a phase of `names`, counted in microseconds."""
     stacks: dict[object, list[tuple[str, int]]] = {}
     inside: set[int] = set()
     for each in [*events, *({"ph": "E", "pid": pid, "ts": events[-1]["ts"]} for pid in range(9) for _ in range(3))]:
@@ -204,11 +204,11 @@ def covered(events: Sequence[dict[str, object]], names: tuple[str, ...]) -> floa
     return len(inside) / 1e6
 
 
-def test_a_timeline_that_breaks_off_is_read_and_noted(tmp_path: Path) -> None:
+def test_a_timeline_without_an_end_is_read_with_a_note(tmp_path: Path) -> None:
     text = (LOGS / "horovod-timeline.json").read_text()
     run = read(written(tmp_path, text[: len(text) // 2], "timeline.json"))
     assert run.epochs[0].communication_seconds > 0
-    assert any("breaks off" in note for note in run.notes)
+    assert any("has no end" in note for note in run.notes)
 
 
 def test_the_v100_table_gives_a_run_per_row() -> None:
@@ -224,7 +224,7 @@ def test_the_v100_table_gives_a_run_per_row() -> None:
     assert runs[1].source == f"{LOGS / 'v100.csv'}:3"
 
 
-def test_columns_are_mapped_as_the_user_says() -> None:
+def test_the_user_can_give_the_meaning_of_columns() -> None:
     columns = {"seconds": "average_train_time", "workers": "num_replicas_in_sync", "setting.type": "precision"}
     runs = read_runs([LOGS / "replicas.json"], Hints(columns=columns))
     assert [(run.workers, run.epochs[0].seconds, run.settings) for run in runs] == [
@@ -237,7 +237,7 @@ def test_columns_are_mapped_as_the_user_says() -> None:
         read_runs([LOGS / "replicas.json"], Hints(columns={"colour": "laps", "seconds": "average_train_time"}))
 
 
-def test_rows_with_an_epoch_make_runs_of_like_workers_and_settings(tmp_path: Path) -> None:
+def test_rows_with_an_epoch_make_one_run_for_the_same_workers_and_settings(tmp_path: Path) -> None:
     text = "workers,precision,epoch,seconds,events\n4,fp32,0,30,900\n4,fp32,1,20,900\n"
     text += "4,bf16,0,15,900\n8,fp32,0,16,\n8,fp32,1,x,9\n"
     runs = read_runs([written(tmp_path, text, "all.csv")])
@@ -263,7 +263,7 @@ def test_rows_with_an_epoch_make_runs_of_like_workers_and_settings(tmp_path: Pat
         "\ufeffworkers;seconds\n4;2.5\n8;1.5\n",
     ],
 )
-def test_tables_of_many_shapes(tmp_path: Path, text: str) -> None:
+def test_tables_of_many_forms(tmp_path: Path, text: str) -> None:
     runs = read_runs([written(tmp_path, text, "table")])
     assert [(run.workers, run.epochs[0].seconds) for run in runs] == [(4, 2.5), (8, 1.5)]
 
@@ -286,18 +286,18 @@ def test_extra_p_lines_are_a_table(tmp_path: Path) -> None:
         (["", "", ""], [[0, 1, 2]]),
     ],
 )
-def test_an_epoch_that_comes_again_begins_a_repeat(
+def test_an_epoch_that_occurs_again_starts_a_repeat(
     tmp_path: Path, epochs: Sequence[object], expected: Sequence[Sequence[int]]
 ) -> None:
-    """The seconds are the number of the row, from 10."""
-    text = "workers,epoch,seconds\n" + "".join(f"4,{told},{10 + row}\n" for row, told in enumerate(epochs))
+    """The seconds are the number of the row, plus 10."""
+    text = "workers,epoch,seconds\n" + "".join(f"4,{epoch},{10 + row}\n" for row, epoch in enumerate(epochs))
     runs = read_runs([written(tmp_path, text, "all.csv")])
     assert [seconds(run) for run in runs] == [
         [(place, 10.0 + row) for place, row in enumerate(rows, start=1)] for rows in expected
     ]
 
 
-def test_rows_of_a_run_that_the_table_names_stay_together(tmp_path: Path) -> None:
+def test_rows_with_the_same_run_column_stay_together(tmp_path: Path) -> None:
     text = "workers,run,epoch,seconds\n4,a,2,5\n4,b,1,7\n4,a,1,6\n4,b,1,8\n"
     assert [seconds(run) for run in read_runs([written(tmp_path, text, "all.csv")])] == [
         [(1, 6.0), (2, 5.0)],
@@ -331,24 +331,26 @@ LINE = "The 0 epoch took 121.7 seconds\n"
 def test_sizes_are_found_in_usual_names(tmp_path: Path, name: str, workers: int, nodes: int | None) -> None:
     run = read(written(tmp_path, LINE, name))
     assert (run.workers, run.nodes) == (workers, nodes)
-    assert any("as found in the file's path" in note for note in run.notes)
+    assert any("from the file's path" in note for note in run.notes)
 
 
 @pytest.mark.parametrize(
     "name", ["n8.log", "run-32-.log", "rank3.log", "gpu1.log", "8nodes.log", "4workers-8workers.log"]
 )
-def test_names_that_tell_nothing_for_sure_are_not_guessed_from(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecordError, match=r"does not tell the number of workers.*Give --workers N, or --name-pattern"):
+def test_ambiguous_names_give_no_sizes(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        RecordError, match=r"does not contain the number of workers.*Give --workers N, or --name-pattern"
+    ):
         read(written(tmp_path, LINE, name))
 
 
-def test_a_name_pattern_goes_before_the_log_and_an_option_before_both(tmp_path: Path) -> None:
+def test_an_option_wins_over_a_name_pattern_and_this_over_the_log(tmp_path: Path) -> None:
     path = tmp_path / "np4-n8-bf16.log"
     shutil.copy(LOGS / "3dgan-horovod.log", path)
     pattern = r"n(?P<workers>\d+)-(?P<precision>\w+)\.log"
     run = read(path, name_pattern=pattern)
     assert (run.workers, run.settings) == (8, {"precision": "bf16"})
-    assert "workers: 8 as in the name pattern's match, though the log says 32." in run.notes
+    assert "workers: 8 in the match of --name-pattern, but 32 in the log." in run.notes
     assert read(path, name_pattern=pattern, workers=16).workers == 16
     assert read(path).workers == 32
 
@@ -356,13 +358,13 @@ def test_a_name_pattern_goes_before_the_log_and_an_option_before_both(tmp_path: 
 @pytest.mark.parametrize(
     ("hints", "message"),
     [
-        ({"name_pattern": "(["}, "is no regular expression"),
+        ({"name_pattern": "(["}, "is not a regular expression"),
         ({"name_pattern": "nodes"}, "has no named group"),
         ({"name_pattern": r"(?P<workers>train)"}, r"finds 'train' for workers; expected a number"),
         ({"workers": 0}, "workers is 0; expected 1 or more"),
     ],
 )
-def test_wrong_hints_are_named(tmp_path: Path, hints: dict[str, object], message: str) -> None:
+def test_a_wrong_hint_gives_an_error_with_its_value(tmp_path: Path, hints: dict[str, object], message: str) -> None:
     path = written(tmp_path, LINE)
     with pytest.raises(RecordError, match=message):
         read(path, **hints)
@@ -372,23 +374,23 @@ def test_wrong_hints_are_named(tmp_path: Path, hints: dict[str, object], message
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"\x1f\x8b\x08\x00", "is compressed; unpack it"),
+        (b"\x1f\x8b\x08\x00", "is compressed; .*Unpack it"),
         (b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4, "the file is binary"),
         ("workers,seconds\n".encode("utf-16"), "is UTF-16"),
-        (b"hello\n", "no reader knows this file, which begins with 'hello'; expected a run.jsonl"),
-        (b"Epoch 1 of 25\nprocessed 1/43 batches in 2.95\n", "no line of the log tells how long an epoch took"),
+        (b"hello\n", "format of this file is unknown, it begins with 'hello'; expected a run.jsonl"),
+        (b"Epoch 1 of 25\nprocessed 1/43 batches in 2.95\n", "log does not contain the time of an epoch"),
         (
             b"The 0 epoch took nan seconds\nTotal Training batches = 1 with 8 events",
-            "1 look like it and cannot be read",
+            "1 line similar to a record cannot be read",
         ),
         (b':::MLLOG {"key": "run_start", "time_ms": 1}\n', "no epoch in its :::MLLOG lines has a start and a stop"),
-        (b"workers,seconds\n4,x\n,2\n", r"none of the table's rows has both .* \(2 rows without\)"),
+        (b"workers,seconds\n4,x\n,2\n", r"no row of the table has both .* \(2 rows without\)"),
         (b'[{"workers": 4, "seconds": }]', "neither JSON nor JSON Lines"),
-        (b'{"workers": [1, 2], "seconds": [1]}', "of different lengths"),
-        (b'[\n{"ph": "M", "pid": 0}\n]', "no events of a Horovod timeline"),
+        (b'{"workers": [1, 2], "seconds": [1]}', "have different lengths"),
+        (b'[\n{"ph": "M", "pid": 0}\n]', "contains no events of a Horovod timeline"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_cannot_be_read_gives_an_error_with_its_path(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "log"
     path.write_bytes(content)
     with pytest.raises(RecordError, match=message) as caught:
@@ -396,16 +398,16 @@ def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path, content: 
     assert str(path) in str(caught.value)
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_gives_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no such file"):
         read(tmp_path / "missing")
-    with pytest.raises(RecordError, match="no regular file"):
+    with pytest.raises(RecordError, match="not a regular file"):
         read(Path("/dev/zero"))
-    with pytest.raises(RecordError, match="holds no file that can be read"):
+    with pytest.raises(RecordError, match="contains no file that can be read"):
         read(tmp_path)
 
 
-def test_a_missing_number_is_missing() -> None:
+def test_a_number_that_the_log_lacks_is_none_or_nan() -> None:
     run = read_runs([LOGS / "v100.csv"])[0]
     assert (run.nodes, run.batch_size, run.epochs[0].events) == (None, None, None)
     assert math.isnan(run.epochs[0].validation_seconds)

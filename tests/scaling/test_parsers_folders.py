@@ -1,4 +1,4 @@
-"""Folders of studies give their runs and nothing else, and records of this project what makes them comparable."""
+"""A folder gives its runs and nothing else. A record of this project gives all that makes runs comparable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.scaling.test_parsers import LOGS, read, written
 from tests.support.sample_runs import end, epoch, header, write
 
 
-def test_our_own_record(tmp_path: Path) -> None:
+def test_a_record_of_this_project(tmp_path: Path) -> None:
     rows = [{"host": "c1", "cores": 12, "cpus": f"{12 * i}-{12 * i + 11}"} for i in range(4)]
     path = write(tmp_path, header(4, placement=rows), epoch(1), epoch(2, resumed_steps=3, slowest_ratio=1.5), end(2))
     run = read(tmp_path)
@@ -33,7 +33,7 @@ def test_our_own_record(tmp_path: Path) -> None:
     assert run.record.header.placement == tuple(rows)
 
 
-def test_a_folder_gives_its_record_or_all_that_is_known_below_it(tmp_path: Path) -> None:
+def test_a_folder_gives_its_record_or_all_logs_below_it(tmp_path: Path) -> None:
     write(tmp_path / "b" / "8nodes", header(32), epoch(1))
     shutil.copy(LOGS / "3dgan-horovod.log", tmp_path / "b" / "8nodes" / "train.log")
     shutil.copy(LOGS / "3dgan-horovod.log", tmp_path / "a.log")
@@ -47,7 +47,7 @@ def test_a_folder_gives_its_record_or_all_that_is_known_below_it(tmp_path: Path)
     ]
 
 
-def test_a_study_with_its_own_report_in_it_reads_as_before(tmp_path: Path) -> None:
+def test_a_report_in_the_folder_of_a_study_is_not_read(tmp_path: Path) -> None:
     folders = []
     for workers in (1, 2, 4):
         folder = tmp_path / f"n{workers}-r1"
@@ -62,12 +62,12 @@ def test_a_study_with_its_own_report_in_it_reads_as_before(tmp_path: Path) -> No
     assert [run.source for run in read_runs([tmp_path])] == [str(folder / "run.jsonl") for folder in folders]
 
 
-def test_a_report_may_lie_among_the_logs(tmp_path: Path) -> None:
+def test_a_report_may_be_in_the_folder_of_the_logs(tmp_path: Path) -> None:
     shutil.copy(LOGS / "v100.csv", tmp_path)
     expected = read_runs([tmp_path])
     for name in ("scaling.csv", "scaling.json"):
         written(tmp_path, '{"workers": [4, 8], "seconds": [2.5, 1.5]}', name)
-    assert len(read_runs([tmp_path])) == len(expected) + 4, "of no report, they are tables as any"
+    assert len(read_runs([tmp_path])) == len(expected) + 4, "without a report they are ordinary tables"
     written(tmp_path, "<html>", "scaling.html")
     assert read_runs([tmp_path]) == expected
 
@@ -83,9 +83,9 @@ def test_a_report_may_lie_among_the_logs(tmp_path: Path) -> None:
         ("losses.csv", "epoch,loss\n0,4.5\n"),
     ],
 )
-def test_a_table_without_times_or_workers_is_passed_over_in_a_folder(tmp_path: Path, name: str, text: str) -> None:
+def test_a_table_without_times_or_workers_is_skipped_in_a_folder(tmp_path: Path, name: str, text: str) -> None:
     stray = written(tmp_path, text, name)
-    with pytest.raises(RecordError, match=rf"no file that can be read; .*Passed over: .*{name}"):
+    with pytest.raises(RecordError, match=rf"no file that can be read; .*Skipped: .*{name}"):
         read_runs([tmp_path])
     shutil.copy(LOGS / "3dgan-horovod.log", tmp_path / "a.log")
     assert [run.source for run in read_runs([tmp_path])] == [str(tmp_path / "a.log")]
@@ -93,7 +93,7 @@ def test_a_table_without_times_or_workers_is_passed_over_in_a_folder(tmp_path: P
         read_runs([stray])
 
 
-def test_a_table_in_a_folder_may_have_its_workers_from_hints_or_its_name(tmp_path: Path) -> None:
+def test_workers_of_a_table_in_a_folder_may_come_from_hints_or_its_name(tmp_path: Path) -> None:
     text = '[{"epoch": 1, "seconds": 3.5}, {"epoch": 2, "seconds": 2.5}]'
     written(tmp_path, text, "64ranks.json")
     assert read(tmp_path).workers == 64
@@ -101,7 +101,7 @@ def test_a_table_in_a_folder_may_have_its_workers_from_hints_or_its_name(tmp_pat
     assert read(tmp_path / "other", workers=8).workers == 8
 
 
-def test_a_record_takes_what_the_user_adds_and_keeps_its_counts(tmp_path: Path) -> None:
+def test_a_record_takes_settings_from_the_user_but_keeps_its_counts(tmp_path: Path) -> None:
     rows = [{"host": "c1", "cores": 12, "cpus": f"{12 * i}-{12 * i + 11}"} for i in range(2)]
     write(tmp_path / "frontera-n4", header(4, placement=rows), epoch(1), end(1))
     plain = read(tmp_path)
@@ -111,13 +111,13 @@ def test_a_record_takes_what_the_user_adds_and_keeps_its_counts(tmp_path: Path) 
     assert (plain.cores_per_node, run.cores_per_node) == (24, 56)
     assert (run.workers, run.nodes, run.batch_size) == (4, 1, 8)
     assert set(run.notes) == {
-        "batch size: 8 as recorded, not 64 as given.",
-        "nodes: 1 as recorded, not 4 as in the name pattern's match.",
+        "batch size: 8 in the record is used, not 64 in the options.",
+        "nodes: 1 in the record is used, not 4 in the match of --name-pattern.",
     }
     assert series_labels([run], ["machine"]) == ["machine frontera"]
 
 
-def test_records_of_unlike_software_do_not_compare(tmp_path: Path) -> None:
+def test_runs_with_different_software_are_not_comparable(tmp_path: Path) -> None:
     def on(number: int, communicator: str, **versions: str) -> RunLog:
         write(tmp_path / str(number), header(2, communicator=communicator, versions=versions), epoch(1), end(1))
         return read(tmp_path / str(number))

@@ -1,4 +1,4 @@
-"""Any bytes give runs or one RecordError, in memory that does not grow with the file."""
+"""Any bytes give runs or a RecordError, and the memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ HINTS = [
 
 
 def sound(path: Path, hints: Hints) -> bool:
-    """Read `path`; whether it gives runs. Only a RecordError with the path in it may come instead."""
+    """Read a file, and return whether it gives runs. The only allowed error is a RecordError that names the path."""
     runs, error = [], None
     try:
         runs = read_runs([path], hints)
-    except RecordError as caught:
-        error = str(caught)
+    except RecordError as refusal:
+        error = str(refusal)
     if error is not None:
         assert str(path) in error
         return False
     assert runs
     for run in runs:
         assert run.workers >= 1
-        assert run.format in {known.name for known in FORMATS}
+        assert run.format in {each.name for each in FORMATS}
         assert [each.epoch for each in run.epochs] == sorted({each.epoch for each in run.epochs})
         if run.format != "record":
             assert all(0 < each.seconds < math.inf for each in run.epochs)
@@ -97,13 +97,13 @@ def test_fragments_of_all_formats(folder: Path, parts: list[bytes], hints: Hints
 
 @settings(few, max_examples=400)
 @given(st.data())
-def test_logs_with_bytes_changed_put_in_or_cut_out(folder: Path, data: st.DataObject) -> None:
+def test_logs_with_bytes_replaced_inserted_or_removed(folder: Path, data: st.DataObject) -> None:
     content = data.draw(st.sampled_from(CONTENTS))
     for _ in range(data.draw(st.integers(1, 4))):
         begin = data.draw(st.integers(0, len(content)))
         length = data.draw(st.sampled_from([0, 0, 1, 3, 40]))
-        put_in = data.draw(st.sampled_from(FRAGMENTS) | st.binary(max_size=3))
-        content = content[:begin] + put_in + content[begin + length :]
+        inserted = data.draw(st.sampled_from(FRAGMENTS) | st.binary(max_size=3))
+        content = content[:begin] + inserted + content[begin + length :]
     path = folder / "log"
     path.write_bytes(content)
     sound(path, data.draw(st.sampled_from(HINTS)))
@@ -120,7 +120,7 @@ def test_a_log_cut_off_anywhere(folder: Path, content: bytes) -> None:
 
 
 @given(st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", b"x" * 100]), max_size=30), st.integers(1, 50))
-def test_blocks_hold_every_line_once(parts: list[bytes], size: int) -> None:
+def test_blocks_contain_every_line_once(parts: list[bytes], size: int) -> None:
     content = b"".join(parts)
     with pytest.MonkeyPatch.context() as patch, tempfile.NamedTemporaryFile() as file:
         path = Path(file.name)
@@ -137,7 +137,7 @@ def test_lines_with_a_mark_are_found_in_order(block: bytes) -> None:
     assert list(lines_at(places((b"two", b"one"), block), block)) == expected
 
 
-def test_terminal_codes_are_taken_out() -> None:
+def test_terminal_codes_are_removed() -> None:
     assert plain(b"\x1b[1;31mThe\x1b[0m 0\x08 \x1b]0;title\x07epoch\x1b[2K\x00") == b"The 0 epoch"
 
 
@@ -150,7 +150,7 @@ def endless_line(start: bytes, size: int) -> Iterator[bytes]:
     "start",
     [b"", b"The 0 epoch took 12 seconds\n", b":::MLLOG {", b'[\n{"ph":', b"epoch,seconds\n0,", b"[{", b'{"a":"'],
 )
-def test_a_line_without_end_is_not_gathered(folder: Path, start: bytes) -> None:
+def test_a_line_without_end_does_not_fill_the_memory(folder: Path, start: bytes) -> None:
     path = folder / "log"
     with path.open("wb") as file:
         file.writelines(endless_line(start, 60_000_000))
@@ -165,12 +165,12 @@ def test_memory_does_not_grow_with_the_log(folder: Path, kind: str) -> None:
         with path.open("wb") as file:
             file.writelines(generate(islice(FILES[kind](), 10_000_000), size))
         peaks.append(peak_memory(path))
-    # Rows of a table are epochs, which are kept.
+    # Rows of a table are epochs, which stay in memory.
     assert peaks[1] < peaks[0] + (8_000_000 if kind == "table" else 1_000_000)
 
 
 def peak_memory(path: Path) -> int:
-    """Bytes that Python has allocated at most while `path` is read or refused."""
+    """Return the most bytes that Python allocates while it reads or refuses a file."""
     tracemalloc.start()
     try:
         sound(path, Hints(workers=4))
@@ -184,9 +184,7 @@ EPOCHS = "".join(f"Epoch {number} took 1 sec\n" for number in range(1, 1002))
 
 
 @pytest.mark.parametrize("content", [ROWS, EPOCHS])
-def test_more_epochs_than_a_training_has_are_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
+def test_a_file_with_too_many_epochs_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.setattr("scaling.parsers.formats.MOST_EPOCHS", 1000)
     path = folder / "log"
     path.write_text(content)

@@ -1,4 +1,4 @@
-"""The record file: what is written is read back, and what is not a record is one clear error."""
+"""Record files: what is written is read back, and anything else gives a clear error."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def fields_of(record: Any) -> dict[str, Any]:
 
 
 @given(records)
-def test_a_line_gives_back_the_record(record: Header | Epoch | End) -> None:
+def test_a_line_is_read_back_as_the_same_record(record: Header | Epoch | End) -> None:
     line = to_line(record)
     assert "\n" not in line
     assert line.isascii()
@@ -100,7 +100,7 @@ def test_a_line_gives_back_the_record(record: Header | Epoch | End) -> None:
 
 
 @given(records, objects)
-def test_unknown_fields_are_passed_over(record: Header | Epoch | End, more: dict[str, Any]) -> None:
+def test_unknown_fields_are_ignored(record: Header | Epoch | End, more: dict[str, Any]) -> None:
     values = {**{f"new {key}": value for key, value in more.items()}, **fields_of(record)}
     if "step_seconds" in values:
         values["step_seconds"]["p99"] = 1.0
@@ -108,7 +108,7 @@ def test_unknown_fields_are_passed_over(record: Header | Epoch | End, more: dict
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_number_that_json_lacks_is_read_as_not_a_number(value: float) -> None:
+def test_a_number_that_json_cannot_express_is_read_as_nan(value: float) -> None:
     line = to_line(epoch(1, losses={"generator": value}, slowest_ratio=value))
     assert json.loads(line)["losses"] == {"generator": None}
     read = from_line(line)
@@ -147,7 +147,7 @@ def test_a_field_of_any_value_is_a_record_or_a_record_error(record: Any, data: s
     ("change", "message"),
     [
         ({"record": ["epoch"]}, "'record' one of header, epoch, end"),
-        ({"schema": SCHEMA + 1}, f"schema {SCHEMA + 1} is not the {SCHEMA}"),
+        ({"schema": SCHEMA + 1}, f"schema is {SCHEMA + 1}; expected {SCHEMA}"),
         ({"seconds": "10"}, "seconds is '10'; expected float"),
         ({"seconds": -1.0}, "seconds is -1.0; expected 0 or more"),
         ({"events": 10.5}, "events is 10.5; expected int"),
@@ -160,7 +160,7 @@ def test_a_field_of_any_value_is_a_record_or_a_record_error(record: Any, data: s
         ({"slowest_host": None}, "slowest_host is None; expected str"),
     ],
 )
-def test_an_epoch_that_is_wrong_is_named(change: dict[str, Any], message: str) -> None:
+def test_a_wrong_field_of_an_epoch_is_named(change: dict[str, Any], message: str) -> None:
     line = json.dumps({**fields_of(epoch(1)), **change})
     with pytest.raises(RecordError) as caught:
         from_line(line)
@@ -168,12 +168,12 @@ def test_an_epoch_that_is_wrong_is_named(change: dict[str, Any], message: str) -
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "null", "3", "[" * 100_000, '{"a":' * 100_000, "9" * 5000])
-def test_a_line_that_is_no_record_is_refused(line: str) -> None:
+def test_a_line_that_is_not_a_record_is_refused(line: str) -> None:
     with pytest.raises(RecordError):
         from_line(line)
 
 
-def test_the_missing_fields_are_named() -> None:
+def test_missing_fields_are_named() -> None:
     values = fields_of(header())
     del values["workers"], values["nodes"], values["hosts"]
     with pytest.raises(RecordError, match=r"Header record lacks workers, nodes$"):
@@ -181,7 +181,7 @@ def test_the_missing_fields_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["workers", "nodes", "batch_size", "global_batch_size"])
-def test_a_run_of_nothing_is_refused(name: str) -> None:
+def test_a_count_of_zero_is_refused(name: str) -> None:
     with pytest.raises(RecordError, match=f"{name} is 0; expected 1 or more"):
         from_line(json.dumps({**fields_of(header()), name: 0}))
 
@@ -232,7 +232,7 @@ def test_a_last_line_of_broken_bytes_is_dropped(tmp_path: Path) -> None:
     assert run.epochs == (epoch(1),)
 
 
-def test_a_resume_keeps_what_it_began_from_and_the_newest_of_the_rest(tmp_path: Path) -> None:
+def test_after_a_resume_the_newest_record_of_each_epoch_counts(tmp_path: Path) -> None:
     old = (epoch(i, seconds=1.0) for i in (1, 2, 3, 4, 5))
     path = write(tmp_path, header(4), *old, header(2, resumed_epochs=2), epoch(3, seconds=2.0))
     run = read_run(path)
@@ -242,14 +242,14 @@ def test_a_resume_keeps_what_it_began_from_and_the_newest_of_the_rest(tmp_path: 
     assert not run.complete
 
 
-def test_the_end_of_an_earlier_part_is_not_the_end_of_the_run(tmp_path: Path) -> None:
+def test_a_resumed_run_does_not_end_with_the_end_of_its_first_part(tmp_path: Path) -> None:
     path = write(tmp_path, header(), epoch(1), end(1, "interrupted"), header(resumed_epochs=1), epoch(2))
     assert read_run(path).end is None
     write(tmp_path, end(2))
     assert read_run(path).complete
 
 
-def test_a_separator_inside_a_text_does_not_break_the_line(tmp_path: Path) -> None:
+def test_a_line_separator_in_a_text_does_not_split_the_line(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     values = {**fields_of(header()), "git_commit": "a\u2028b\x85c"}
     path.write_text(json.dumps(values, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -267,7 +267,7 @@ def test_a_separator_inside_a_text_does_not_break_the_line(tmp_path: Path) -> No
         (to_line(header()).encode() + b"\n\n" + to_line(epoch(1)).encode() + b"\n", "line 2: not a JSON"),
     ],
 )
-def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_record_gives_an_error_with_its_path(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "run.jsonl"
     path.write_bytes(content)
     with pytest.raises(RecordError) as caught:
@@ -276,6 +276,6 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: bytes, messa
     assert message in str(caught.value)
 
 
-def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_record_gives_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"run\.jsonl: cannot be read"):
         read_run(tmp_path)

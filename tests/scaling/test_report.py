@@ -1,4 +1,4 @@
-"""`python -m scaling report`: the table, the files and the errors, from record files on disk."""
+"""`python -m scaling report` and the other commands: tables, files, plots and errors, from records on disk."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ from scaling.metrics import curve, epochs_table, points
 from scaling.parsers import Hints
 from scaling.parsers.record import run_log
 from scaling.plots import Line, Panel, draw, loss_panels, placement_plots, rank_panel, scaling_figure
-from scaling.plots.describe import COLOURS, DASHES, MARKERS
+from scaling.plots.describe import COLOURS, DASHES, MARKERS, Cells
 from scaling.plots.panels import curve_panels
-from scaling.plots.placement import Cells
 from scaling.published import read_published
 from scaling.records import read_run
 from scaling.report import Report, make_report, markdown, table_text, write_report
 from scaling.runs import EpochTimes
-from scaling.study import Options, fits_of, forecast_tables
+from scaling.study import StudyOptions, fits_of, forecast_tables
 from tests.support.sample_logs import log
 from tests.support.sample_runs import end, epoch, header, run, write
 
@@ -73,7 +72,7 @@ def test_the_table_and_the_files(tmp_path: Path) -> None:
     assert lines[2].split()[:8] == ["2", "1", "1", "3", "12.5", "12.5", "..", "12.5"]
     assert lines[2].split()[8:11] == ["720", "1.60", "80.0%"]
     assert lines[3].split() == ["8", "2", "1", "1", "3.125", "-", "2,880", "6.40", "80.0%", "-", "0.001736"]
-    assert "Note: n = 1 at 8 workers: too few for an interval." in lines
+    assert "Note: n = 1 at 8 workers: too few epochs for an interval." in lines
     plots: tuple[str, ...] = ("scaling", "seconds", "speedup", "efficiency", "breakdown", "steps", "slowest")
     plots += ("loss-generator", "loss-discriminator")
     files = {f"scaling.{kind}" for kind in ("html", "csv", "json", "md")}
@@ -99,7 +98,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert write_report(made, tmp_path / "a") == first
 
 
-def test_computing_time_of_every_rank_is_drawn_for_the_largest_run(tmp_path: Path) -> None:
+def test_the_computing_time_of_every_rank_is_drawn_for_the_largest_run(tmp_path: Path) -> None:
     times: dict[int, list[tuple[float, ...]]] = {1: [(9.0,), (2.0,), (3.0,)], 2: [(9.0, 9.0), (2.0, 4.0), (3.0, 4.0)]}
     runs = []
     for workers, by_epoch in times.items():
@@ -114,7 +113,7 @@ def test_computing_time_of_every_rank_is_drawn_for_the_largest_run(tmp_path: Pat
     assert rank_panel([run_log(run(2, [3.0, 3.0]))]) is None
 
 
-def test_the_figure_shows_the_curve_and_the_ideal() -> None:
+def test_the_figure_shows_the_curve_and_the_ideal_lines() -> None:
     runs = [run_log(run(n, [9.0, s, s, s])) for n, s in ((2, 16.0), (4, 10.0), (8, 5.0))]
     made = curve(points(epochs_table(runs)), baseline=4)
     before = matplotlib.rcParams.copy()
@@ -129,7 +128,7 @@ def test_the_figure_shows_the_curve_and_the_ideal() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[1], [3], [1, 2], [2**k for k in range(10)], list(range(1, 130)), [1, 100000]])
-def test_any_set_of_sizes_is_drawn_with_labels_apart(sizes: list[int]) -> None:
+def test_labels_of_sizes_do_not_overlap(sizes: list[int]) -> None:
     figure = scaling_figure(curve(points(epochs_table([run_log(run(n, [9.0, 100 / n])) for n in sizes]))))
     FigureCanvasAgg(figure).draw()
     for axes in figure.axes:
@@ -138,8 +137,8 @@ def test_any_set_of_sizes_is_drawn_with_labels_apart(sizes: list[int]) -> None:
         assert all(left.x1 + 3 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
-def test_importing_leaves_matplotlib_alone() -> None:
-    # Compared as plain dicts: reading rcParams["backend"] chooses one and imports pyplot.
+def test_importing_does_not_change_matplotlib() -> None:
+    # Compare plain dicts: reading rcParams["backend"] chooses a backend and imports pyplot.
     code = (
         "import matplotlib, sys; before = matplotlib.rcParams.copy(); import scaling.report; "
         "assert dict.__eq__(matplotlib.rcParams, before); assert 'matplotlib.pyplot' not in sys.modules"
@@ -147,13 +146,13 @@ def test_importing_leaves_matplotlib_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_run_named_twice_counts_once(tmp_path: Path) -> None:
+def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
     [folder] = study(tmp_path, {2: [9.0, 5.0, 5.0]})
     made = make_report([folder, folder / "run.jsonl", folder / ".." / "np2"])
     assert made.curve[["runs", "n"]].to_numpy().tolist() == [[1, 2]]
 
 
-def test_baseline_and_skipped_epochs_are_options(tmp_path: Path) -> None:
+def test_the_options_for_baseline_and_skipped_epochs(tmp_path: Path) -> None:
     folders = study(tmp_path, {1: [30.0, 20.0, 10.0], 2: [15.0, 12.5, 5.0]})
     result = report(*folders, "--out", tmp_path / "r", "--skip-epochs", 2, "--baseline", 2)
     assert "Baseline: 2 workers." in result.stdout
@@ -162,12 +161,12 @@ def test_baseline_and_skipped_epochs_are_options(tmp_path: Path) -> None:
     assert table["speedup"].tolist() == [0.5, 1.0]
 
 
-def test_runs_that_differ_are_refused_unless_allowed(tmp_path: Path) -> None:
+def test_runs_with_different_settings_are_refused_unless_allowed(tmp_path: Path) -> None:
     one = write(tmp_path / "one", header(1), epoch(1), epoch(2), end(2))
     two = write(tmp_path / "two", header(2, settings={"precision": "bf16"}), epoch(1), epoch(2), end(2))
     refused = report(one, two, "--out", tmp_path / "r")
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("Error: the runs differ in more than size")
+    assert refused.stderr.startswith("Error: the runs differ in more than the number of workers")
     assert f"  precision: 'bf16' in {two}\n" in refused.stderr
     assert "--allow-different" in refused.stderr
     assert not (tmp_path / "r").exists()
@@ -175,16 +174,16 @@ def test_runs_that_differ_are_refused_unless_allowed(tmp_path: Path) -> None:
     allowed = report(one, two, "--out", tmp_path / "r", "--allow-different")
     assert allowed.exit_code == 0, allowed.output
     assert f"  precision: 'bf16' in {two}\n" in allowed.stdout
-    assert "precision" not in make_report([one, two], Options(allow_different=True)).title
+    assert "precision" not in make_report([one, two], StudyOptions(allow_different=True)).title
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["np1", "--baseline", "7"], "baseline of 7 workers is in none of the runs, which have 1;"),
+        (["np1", "--baseline", "7"], "the runs have 1 worker, but the baseline is 7 workers;"),
         (["missing"], "missing"),
         (["np1", "broken"], "line 1: not a JSON object"),
-        (["started"], "none holds a finished epoch"),
+        (["started"], "no finished epoch with a time"),
         (["np1", "--out", "broken/run.jsonl/report"], "choose a folder with --out"),
     ],
 )
@@ -204,11 +203,11 @@ def test_errors_are_one_message_without_a_traceback(
     assert not (tmp_path / "scaling-report").exists()
 
 
-def test_as_a_program(tmp_path: Path) -> None:
+def test_the_program_prints_a_plan_and_errors_without_a_traceback(tmp_path: Path) -> None:
     folders = study(tmp_path, {1: [9.0, 4.0], 2: [9.0, 2.5]})
     command = [sys.executable, "-m", "scaling", "plan", *map(str, folders), "--target-efficiency", "0.5"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "keep the efficiency at 50% or above" in done.stdout
+    assert "keep an efficiency of 50% or more" in done.stdout
     assert done.stderr == ""
     failed = subprocess.run([*command[:3], "report", str(tmp_path / "np1" / "nothing")], capture_output=True, text=True)
     assert failed.returncode == 2
@@ -216,7 +215,7 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
-def test_text_shows_four_figures_and_no_exponent() -> None:
+def test_numbers_have_four_figures_and_no_exponent() -> None:
     made = curve(points(epochs_table([run_log(run(1, [9.0, 12345.678], events=10**9))])))
     lines = table_text(Report(curve=made, notes=[], title="")).splitlines()
     assert lines[1].split()[4] == "12,346"
@@ -227,20 +226,20 @@ def _columns(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("| ").split("|")]
 
 
-def test_json_and_markdown_hold_the_numbers_of_the_csv(tmp_path: Path) -> None:
+def test_json_and_markdown_contain_the_numbers_of_the_csv_file(tmp_path: Path) -> None:
     folders = study(tmp_path, {1: [30.0, 20.0, 21.0, 19.0], 2: [15.0, 12.5, 12.5, 12.5], 8: [9.0, 3.125]})
-    made = make_report(folders, Options(), forecast_workers=(64,), published=True)
+    made = make_report(folders, StudyOptions(), forecast_workers=(64,), published=True)
     write_report(made, tmp_path / "r")
     table = pd.read_csv(tmp_path / "r" / "scaling.csv")
-    told = json.loads((tmp_path / "r" / "scaling.json").read_text())
-    for row, (_, expected) in zip(told["curve"], table.iterrows(), strict=True):
+    content = json.loads((tmp_path / "r" / "scaling.json").read_text())
+    for row, (_, expected) in zip(content["curve"], table.iterrows(), strict=True):
         for name in ("workers", "seconds", "seconds_low", "speedup", "efficiency", "efficiency_high", "node_hours"):
             assert (row[name] is None) == pd.isna(expected[name])
             assert row[name] is None or row[name] == pytest.approx(expected[name], rel=1e-12)
-    [model] = told["models"].values()
+    [model] = content["models"].values()
     assert [row["workers"] for row in model["forecast"]] == [64]
     assert model["forecast"][0]["extrapolated"] is True
-    assert [run["workers"] for run in told["runs"]] == [1, 2, 8]
+    assert [run["workers"] for run in content["runs"]] == [1, 2, 8]
 
     lines = (tmp_path / "r" / "scaling.md").read_text().splitlines()
     heads = next(i for i, line in enumerate(lines) if line.startswith("| workers"))
@@ -249,20 +248,20 @@ def test_json_and_markdown_hold_the_numbers_of_the_csv(tmp_path: Path) -> None:
     assert markdown(made).splitlines() == lines
 
 
-def test_a_column_or_a_name_with_a_bar_stays_one_cell(tmp_path: Path) -> None:
+def test_a_name_with_a_bar_stays_one_cell_in_markdown(tmp_path: Path) -> None:
     one = write(tmp_path / "a", header(1, {"model": "a|b"}), epoch(1), epoch(2), end(2))
     two = write(tmp_path / "b", header(1, {"model": "c"}), epoch(1), epoch(2), end(2))
-    lines = markdown(make_report([one, two], Options(series=("model",)))).splitlines()
+    lines = markdown(make_report([one, two], StudyOptions(series=("model",)))).splitlines()
     assert sum(line.startswith("| model a\\|b |") for line in lines) == 1
 
 
-def test_series_are_curves_of_their_own_that_look_different(tmp_path: Path) -> None:
+def test_each_series_is_a_curve_with_its_own_style(tmp_path: Path) -> None:
     for precision, factor in (("fp32", 1.0), ("bf16", 0.5)):
         for workers in (2, 4):
             times = [factor * 40 / workers] * 4
             records = [epoch(i, t) for i, t in enumerate(times, start=1)]
             write(tmp_path / precision / f"n{workers}", header(workers, {"precision": precision}), *records, end(4))
-    made = make_report([tmp_path], Options(series=("precision",)))
+    made = make_report([tmp_path], StudyOptions(series=("precision",)))
     assert made.curve.groupby("series")["seconds"].apply(list).to_dict() == {
         "precision 'bf16'": [10.0, 5.0],
         "precision 'fp32'": [20.0, 10.0],
@@ -271,7 +270,7 @@ def test_series_are_curves_of_their_own_that_look_different(tmp_path: Path) -> N
     assert isinstance(seconds, Panel)
     drawn = {line.label: line for line in seconds.lines if line.role == "measured"}
     assert list(drawn) == ["precision bf16", "precision fp32"]
-    # Both halve from their own baseline: two ideal lines, as their times differ.
+    # Both curves have their own baseline, with different times, so there are two ideal lines.
     assert [list(line.y) for line in seconds.lines if line.role == "ideal"] == [[10.0, 5.0], [20.0, 10.0]]
     axes = draw(seconds).axes[0]
     styles = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.get_lines()]
@@ -280,19 +279,19 @@ def test_series_are_curves_of_their_own_that_look_different(tmp_path: Path) -> N
 
 
 def _labels(axes: Axes) -> list[int | None]:
-    """For every line of the axes, which of the first two styles it has."""
+    """Return the index of the style of each line, or None if it is not one of the first two."""
     known = {COLOURS[0]: 0, COLOURS[1]: 1}
     return [known.get(str(line.get_color())) if line.get_marker() not in ("None", "_", None) else None
             for line in axes.get_lines()]  # fmt: skip
 
 
-def test_seven_styles_differ_in_colour_and_marker_and_more_by_their_dash() -> None:
+def test_styles_differ_in_colour_and_marker_or_in_dashes() -> None:
     assert len(set(COLOURS)) == len(set(MARKERS)) == 7
     combined = {(i % len(COLOURS), i % len(MARKERS), i % len(DASHES)) for i in range(35)}
     assert len(combined) == 35
 
 
-def test_published_points_are_the_ones_of_their_sources() -> None:
+def test_published_points_equal_their_sources() -> None:
     v100 = next(one for one in read_published() if "V100" in one.name)
     found = {point.workers: f"{point.efficiency:.1%}" for point in v100.points}
     assert found == {2: "100.0%", 4: "99.1%", 8: "97.7%", 16: "97.1%", 32: "97.0%", 64: "94.0%", 128: "79.9%"}
@@ -301,9 +300,9 @@ def test_published_points_are_the_ones_of_their_sources() -> None:
     assert all(one.source for one in read_published())
 
 
-def test_a_forecast_is_a_band_that_goes_on_where_the_ideal_does(tmp_path: Path) -> None:
+def test_a_forecast_is_a_band_as_long_as_the_ideal_line(tmp_path: Path) -> None:
     times = {n: [99.0, *(100 / n + 0.5 + 0.01 * k for k in range(5))] for n in (1, 2, 4, 8)}
-    made = make_report(study(tmp_path, times), Options(), forecast_workers=(16, 100))
+    made = make_report(study(tmp_path, times), StudyOptions(), forecast_workers=(16, 100))
     for plot in made.plots()[:3]:
         assert isinstance(plot, Panel)
         band = next(line for line in plot.lines if line.role == "forecast")
@@ -324,21 +323,22 @@ def test_the_placement_of_a_node_is_drawn_by_domain() -> None:
     assert cells.title == "Placement of 2 workers on c1 and 1 node like it"
     assert list(cells.labels) == ["NUMA 0", "NUMA 1", "idle"]
     assert [cell for cell in cells.rows[0] if cell] == [(0, (0,)), (1, (0,)), (8, (0,))]
-    # CPU 9 belongs to both: the worker that came last tells its domain.
+    # CPU 9 belongs to both workers and is drawn in the domain of the last one.
     assert [cell for cell in cells.rows[1] if cell] == [(4, (1,)), (5, (1,)), (9, (0, 1))]
     assert [cell[0] for cell in cells.rows[2] if cell] == [2, 3, 6, 7, 10, 11, 12, 13, 14, 15]
-    assert "1 CPUs are shared" in cells.caption
+    assert "1 CPU is shared" in cells.caption
+    assert "10 CPUs of the job are idle" in cells.caption
     FigureCanvasAgg(draw(cells)).draw()
 
 
 @pytest.mark.parametrize(
     "worker", [{}, {"cpus": "x"}, {"cpus": "3-1"}, {"cpus": None}, {"cpus": "0-99999999"}, {"cpus": [1]}]
 )
-def test_a_placement_that_tells_no_cpus_is_left_out(worker: dict[str, object]) -> None:
+def test_a_placement_without_readable_cpus_is_left_out(worker: dict[str, object]) -> None:
     assert placement_plots([{"local_rank": 0, "host": "c1", "domains": [0], **worker}]) == []
 
 
-def test_a_node_of_many_cpus_goes_on_in_the_next_row() -> None:
+def test_a_node_with_many_cpus_takes_several_rows() -> None:
     worker = {"local_rank": 0, "host": "c1", "cpus": "0-67", "domains": [0], "node_cpus": "0-67"}
     [cells] = placement_plots([worker])
     assert isinstance(cells, Cells)
@@ -346,13 +346,13 @@ def test_a_node_of_many_cpus_goes_on_in_the_next_row() -> None:
     assert list(cells.labels) == ["NUMA 0", "", ""]
 
 
-def test_the_table_of_another_program_makes_a_report(tmp_path: Path) -> None:
+def test_a_report_from_the_table_of_another_program(tmp_path: Path) -> None:
     log = tmp_path / "gpus.csv"
     rows = "2,1784.42\n8,456.62\n32,115.02\n64,59.35\n128,34.9\n"
     log.write_text(f"num_replicas_in_sync,average_train_time\n{rows}")
     columns = ["--column", "seconds=average_train_time", "--column", "workers=num_replicas_in_sync"]
     hints = Hints(columns={"seconds": "average_train_time", "workers": "num_replicas_in_sync"})
-    made = make_report([log], Options(hints=hints), published=True)
+    made = make_report([log], StudyOptions(hints=hints), published=True)
     assert [plot.name for plot in made.plots()] == ["seconds", "speedup", "efficiency"]
     found = made.curve.set_index("workers")["efficiency"]
     shown = {workers: f"{value:.1%}" for workers, value in found.items()}
@@ -362,7 +362,7 @@ def test_the_table_of_another_program_makes_a_report(tmp_path: Path) -> None:
     assert "--at-workers" in refused.stderr
 
 
-def test_a_baseline_from_another_file(tmp_path: Path) -> None:
+def test_a_baseline_from_other_runs(tmp_path: Path) -> None:
     [one] = study(tmp_path / "a", {1: [9.0, 8.0, 8.0, 8.0]})
     [two] = study(tmp_path / "b", {4: [9.0, 2.5, 2.5, 2.5]})
     result = report(two, "--baseline-from", one, "--out", tmp_path / "r")
@@ -371,19 +371,19 @@ def test_a_baseline_from_another_file(tmp_path: Path) -> None:
     assert table[["workers", "baseline", "speedup", "efficiency"]].to_numpy().tolist() == [[4, 1, 3.2, 0.8]]
 
 
-def test_forecast_plan_and_export_as_commands(tmp_path: Path) -> None:
+def test_the_commands_forecast_plan_and_export(tmp_path: Path) -> None:
     times = {n: [99.0, *(1000 / n + 0.01 * k for k in range(5))] for n in (4, 8, 16)}
     folders = list(map(str, study(tmp_path, times)))
-    said = CliRunner().invoke(main, ["forecast", *folders, "--nodes", "16, 8", "--target-efficiency", "0.9"])
-    assert said.exit_code == 0, said.output
-    rows = [line.split() for line in said.stdout.splitlines() if line.endswith("extrapolated")]
+    forecast = CliRunner().invoke(main, ["forecast", *folders, "--nodes", "16, 8", "--target-efficiency", "0.9"])
+    assert forecast.exit_code == 0, forecast.output
+    rows = [line.split() for line in forecast.stdout.splitlines() if line.endswith("extrapolated")]
     assert [row[:2] for row in rows] == [["32", "8"], ["64", "16"]]
     assert float(rows[1][2]) == pytest.approx(1000 / 64, rel=0.05)
-    assert "keep the efficiency at 90% or above" in said.stdout
+    assert "keep an efficiency of 90% or more" in forecast.stdout
 
     planned = CliRunner().invoke(main, ["plan", *folders, "--target-epoch", "130"])
     assert planned.exit_code == 0, planned.output
-    assert planned.stdout.startswith("2 nodes give an epoch in 130 s")
+    assert planned.stdout.startswith("2 nodes reach an epoch of 130 s")
 
     exported = CliRunner().invoke(main, ["export", *folders, "--extra-p"])
     lines = [json.loads(line) for line in exported.stdout.splitlines()]
@@ -398,9 +398,9 @@ def test_forecast_plan_and_export_as_commands(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["forecast", "np1"], "no size to forecast"),
-        (["forecast", "np1", "--nodes", "0"], "no list of numbers"),
-        (["forecast", "np1", "--nodes", "8"], "two sizes"),
-        (["plan", "np1"], "a model needs runs of two sizes or more"),
+        (["forecast", "np1", "--nodes", "0"], "not a list of numbers"),
+        (["forecast", "np1", "--nodes", "8"], "two numbers of workers"),
+        (["plan", "np1"], "a model needs runs on two numbers of workers or more"),
         (["plan", "np1", "np2"], "no target was given"),
         (["plan", "np1", "np2", "--target-epoch", "1", "--limit", "2000000"], "expected 1 to 524288"),
         (["plan", "np1", "np2", "--target-epoch", "1", "--baseline-from", "np1"], "No such option"),
@@ -408,17 +408,17 @@ def test_forecast_plan_and_export_as_commands(tmp_path: Path) -> None:
         (["report", "np2", "--forecast", "8", "--baseline-from", "np1"], "give either --baseline-from or sizes"),
         (["forecast", "np1", "np2", "--at-workers", "123456789012"], "123456789012 is too large"),
         (["forecast", "np1", "np2", "--at-workers", "9" * 5000], "is too large"),
-        (["forecast", "np1", "np2", "--nodes", "16777216"], "expected 16777216 at the most"),
+        (["forecast", "np1", "np2", "--nodes", "16777216"], "give numbers up to 16777216"),
         (["export", "np1", "--baseline", "1"], "No such option"),
         (["export", "np1", "--baseline-from", "np1"], "No such option"),
         (["report", "np1", "--series", "nothing"], "nothing"),
         (["report", "np1", "--column", "seconds"], "expected NAME=COLUMN"),
-        (["report", "np1", "--name-pattern", "("], "no regular expression"),
+        (["report", "np1", "--name-pattern", "("], "not a regular expression"),
         (["report", "np1", "--baseline-from", "missing"], "missing"),
         (["export", "np1", "--out", "np1/run.jsonl/x"], "cannot be written"),
     ],
 )
-def test_bad_input_is_one_error(
+def test_wrong_input_is_an_error_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     study(tmp_path, {1: [9.0, 5.0, 5.0], 2: [9.0, 3.0, 3.0], 4: [9.0, 2.0, 2.0]})
@@ -430,13 +430,13 @@ def test_bad_input_is_one_error(
     assert message in result.stderr
 
 
-def test_the_command_line_loads_nothing_heavy() -> None:
+def test_the_command_line_loads_no_heavy_package() -> None:
     code = "import sys, scaling.cli; assert not {'pandas', 'numpy', 'matplotlib', 'plotly', 'rich'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("events", [4000, None])
-def test_ideal_time_of_weak_scaling_stays_beyond_what_was_measured(events: int | None) -> None:
+def test_the_ideal_time_of_weak_scaling_is_constant_beyond_the_measured_sizes(events: int | None) -> None:
     logs = [
         log(n, [9.0, *(10 + 0.1 * n + 0.01 * k for k in range(4))], events=n * events if events else None,
             train_events=n * events if events else None)
@@ -454,7 +454,7 @@ def test_ideal_time_of_weak_scaling_stays_beyond_what_was_measured(events: int |
     assert band.y[-1] > ideals[0].y[-1]
 
 
-def test_names_from_files_are_no_formulas_and_share_no_file(tmp_path: Path) -> None:
+def test_names_from_files_are_not_formulas_and_have_different_file_names(tmp_path: Path) -> None:
     hostile = r"$\x$"
     losses = {hostile: 1.0, "__x_": 2.0, "Gen": 3.0, "gen": 4.0, "gen-2": 5.0, "ж" * 80: 6.0}
     for precision in (hostile, "fp32"):
@@ -462,20 +462,20 @@ def test_names_from_files_are_no_formulas_and_share_no_file(tmp_path: Path) -> N
             first = header(workers, {"precision": precision, "model": hostile}, hosts=[hostile] * workers)
             records = [epoch(i, 4.0, losses=losses, rank_step_seconds=(1.0,) * workers) for i in (1, 2, 3)]
             write(tmp_path / "runs" / f"{precision}{workers}", first, *records, end(3))
-    made = make_report([tmp_path / "runs"], Options(series=("precision",)), model="amdahl", forecast_workers=(4,))
+    made = make_report([tmp_path / "runs"], StudyOptions(series=("precision",)), model="amdahl", forecast_workers=(4,))
     names = [panel.name for panel in loss_panels(made.runs)]
     assert names == [f"loss-{name}" for name in ("__x_", "__x_-2", "Gen", "gen-2", "gen-2-2", "_" * 60)]
     written = write_report(made, tmp_path / "r")
     assert len(written) == len(set(written)) == len(list((tmp_path / "r").iterdir()))
     figure = draw(made.plots()[0])
     FigureCanvasAgg(figure).draw()
-    # As records hold settings: with a backslash written as two.
+    # Records write a backslash in a setting as two.
     legend = figure.axes[0].get_legend()
     assert legend is not None
     assert f"precision {hostile!r}".replace("'", "") in [text.get_text() for text in legend.get_texts()]
 
 
-def test_computing_times_below_a_second_fill_their_plot_and_gaps_are_left_out() -> None:
+def test_short_computing_times_fill_their_plot_and_missing_ones_are_left_out() -> None:
     nan = float("nan")
     ranks = [(9.0, 9.0, 9.0), (0.1, nan, 0.2), (0.3, nan, nan)]
     epochs = [EpochTimes(epoch=i, seconds=1.0, rank_step_seconds=own) for i, own in enumerate(ranks, start=1)]
@@ -491,10 +491,10 @@ def test_computing_times_below_a_second_fill_their_plot_and_gaps_are_left_out() 
     assert draw(percent).axes[0].get_ylim() == (0, 1.1)
 
 
-def test_the_caption_claims_no_more_than_the_logs_tell(tmp_path: Path) -> None:
+def test_the_caption_does_not_claim_what_the_logs_lack(tmp_path: Path) -> None:
     made = Report(curve=curve(points(epochs_table([log(1, [9.0, 4.0])]))), notes=[], title="")
     assert made.curve[["validation_seconds", "checkpoint_seconds"]].isna().all(axis=None)
     seconds = made.plots()[0]
     for text in (seconds.caption, table_text(made)):
-        assert "validation and checkpoints are left out where the logs tell them apart" in text
+        assert "validation and checkpoints are not included if the logs record them separately" in text
         assert "without validation" not in text

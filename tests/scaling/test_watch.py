@@ -1,12 +1,10 @@
-"""`python -m scaling watch DIR`: what it says of runs that begin, go on, stop and end."""
+"""`python -m scaling watch DIR`: runs that begin, continue, stop and end."""
 
 from __future__ import annotations
 
 import io
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +12,7 @@ from rich.console import Console
 
 from scaling.cli import main
 from scaling.records import End, Epoch, Header, RecordError, RecordWriter
+from scaling.records.studies import StudyFile, StudyPoint
 from scaling.watch import look, watch
 from tests.support.sample_runs import end, epoch, header, write
 
@@ -23,13 +22,14 @@ def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
     return Console(file=text, force_terminal=terminal, width=140, color_system=None), text
 
 
-def test_the_state_of_runs_and_of_points_to_come(tmp_path: Path) -> None:
+def test_the_states_of_runs_and_of_points_that_have_not_begun(tmp_path: Path) -> None:
     write(tmp_path / "n0001-r1", header(4), epoch(1, 99.0), epoch(2, 20.0), epoch(3, 30.0), epoch(4, 10.0), end(4))
     write(tmp_path / "n0002-r1", header(8, nodes=2), epoch(1, 50.0), epoch(2, 12.5, slowest_rank=7))
-    points: list[dict[str, Any]] = [{"nodes": n, "repeat": 1, "jobs": []} for n in (1, 2, 4)]
-    (tmp_path / "study.json").write_text(json.dumps({"points": points}))
+    configuration = {"machine": "generic", "workers_per_node": 4, "data": ["d"], "arguments": []}
+    points = [StudyPoint(nodes=nodes, repeat=1) for nodes in (1, 2, 4)]
+    StudyFile(folder=tmp_path, configuration=configuration).with_points(points).save()
     one, two, three = look(tmp_path)
-    assert (one.name, one.workers, one.status, one.epochs, one.of) == ("n0001-r1", 4, "complete", 4, 25)
+    assert (one.name, one.workers, one.status, one.epochs, one.total_epochs) == ("n0001-r1", 4, "complete", 4, 25)
     assert one.events_per_second == 9000 / 20
     assert one.settled
     assert (two.status, two.epochs, two.seconds) == ("running", 2, 12.5)
@@ -37,6 +37,13 @@ def test_the_state_of_runs_and_of_points_to_come(tmp_path: Path) -> None:
     assert two.slowest == "1.10 rank 7 on c001"
     assert two.left == 23 * 12.5
     assert (three.name, three.status, three.workers) == ("n0004-r1", "waiting", None)
+
+
+def test_a_study_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "n0001-r1", header(4), epoch(1))
+    (tmp_path / "study.json").write_text('{"points": [{"nodes": 1}]}')
+    with pytest.raises(RecordError, match=r"study\.json is not the file of a study"):
+        look(tmp_path)
 
 
 def test_lines_follow_a_study_until_all_runs_have_ended(tmp_path: Path) -> None:
@@ -49,7 +56,7 @@ def test_lines_follow_a_study_until_all_runs_have_ended(tmp_path: Path) -> None:
         nonlocal looks
         looks += 1
         assert seconds == 0.5
-        # Every other look finds nothing new, which must not be said again.
+        # Every other look finds nothing new and must print nothing.
         if looks % 2 == 0:
             writer.write(to_come.pop(0))
         if looks == 3:
@@ -68,7 +75,7 @@ def test_lines_follow_a_study_until_all_runs_have_ended(tmp_path: Path) -> None:
     ]
 
 
-def test_an_interrupted_run_is_waited_for_and_a_failed_one_is_not(tmp_path: Path) -> None:
+def test_watch_waits_for_an_interrupted_run_but_not_for_a_failed_one(tmp_path: Path) -> None:
     path = write(tmp_path / "n1", header(4), epoch(1), end(1, "interrupted"))
 
     def resume(_: float) -> None:
@@ -82,7 +89,7 @@ def test_an_interrupted_run_is_waited_for_and_a_failed_one_is_not(tmp_path: Path
     assert [line.split()[2] for line in text.getvalue().splitlines()] == ["interrupted,", "failed,"]
 
 
-def test_a_terminal_shows_a_table_that_fits(tmp_path: Path) -> None:
+def test_the_table_fits_on_the_terminal(tmp_path: Path) -> None:
     write(tmp_path / "[red]n1", header(4), epoch(1, 30.0), epoch(2, 20.0), end(2))
     shown, text = console(terminal=True)
     assert watch(tmp_path, shown)
@@ -95,7 +102,7 @@ def test_a_terminal_shows_a_table_that_fits(tmp_path: Path) -> None:
     assert "…" not in "".join(lines)
 
 
-def test_a_record_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "n1").mkdir()
     (tmp_path / "n1" / "run.jsonl").write_text("nonsense\n")
     (tmp_path / "n2").mkdir()
@@ -106,7 +113,7 @@ def test_a_record_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert begun.status == "waiting"
 
 
-def test_earlier_attempts_inside_a_run_are_not_runs(tmp_path: Path) -> None:
+def test_earlier_attempts_inside_a_run_folder_are_not_shown(tmp_path: Path) -> None:
     write(tmp_path / "n1", header(4), epoch(1), end(1))
     write(tmp_path / "n1" / "earlier", header(4), epoch(1), end(1))
     assert [state.name for state in look(tmp_path)] == ["n1"]
@@ -114,7 +121,7 @@ def test_earlier_attempts_inside_a_run_are_not_runs(tmp_path: Path) -> None:
     assert alone.name == "."
 
 
-def test_as_a_command(tmp_path: Path) -> None:
+def test_the_command_and_its_exit_status(tmp_path: Path) -> None:
     empty = CliRunner().invoke(main, ["watch", str(tmp_path), "--once"])
     assert empty.exit_code == 2
     assert "no run.jsonl yet" in empty.stderr
@@ -129,11 +136,11 @@ def test_as_a_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["watch", str(tmp_path / "n2"), "--once"]).exit_code == 0
     write(tmp_path / "n3" / "running", header(4), epoch(1), epoch(2))
     assert CliRunner().invoke(main, ["watch", str(tmp_path / "n3"), "--once"]).exit_code == 1
-    with pytest.raises(RecordError, match="no folder"):
+    with pytest.raises(RecordError, match="not a folder"):
         watch(tmp_path / "n1" / "run.jsonl", Console(file=io.StringIO()))
 
 
-def test_after_a_resume_only_what_follows_it_tells_the_pace(tmp_path: Path) -> None:
+def test_only_epochs_after_a_resume_give_the_rate(tmp_path: Path) -> None:
     before: list[Header | Epoch | End] = [header(4), *(epoch(i, 100.0) for i in range(1, 5)), end(4, "interrupted")]
     resumed = header(16, nodes=4, resumed_epochs=4)
     path = write(tmp_path / "n1", *before, resumed)
@@ -142,7 +149,7 @@ def test_after_a_resume_only_what_follows_it_tells_the_pace(tmp_path: Path) -> N
     assert math.isnan(state.events_per_second)
     assert math.isnan(state.left)
     writer = RecordWriter(path)
-    # The rest of an epoch that was interrupted tells no pace, and the first whole one holds start-up work.
+    # The rest of an interrupted epoch gives no rate, and the first whole epoch includes start-up work.
     for record in (epoch(5, 3.0, resumed_steps=7), epoch(6, 90.0), epoch(7, 20.0), epoch(8, 30.0)):
         writer.write(record)
     writer.close()

@@ -1,1 +1,1 @@
-"""The communication term of `scaling.models` beside allreduces simulated with SimGrid: `python -m tests.simgrid`."""
+"""Compare the communication term of `scaling.models` with SimGrid's simulation: `python -m tests.simgrid`."""

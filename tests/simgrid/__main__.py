@@ -1,7 +1,7 @@
-"""Compares the communication term of `scaling.models` with SimGrid's SMPI: `python -m tests.simgrid`.
+"""Compare the communication term of `scaling.models` with SimGrid's SMPI: `python -m tests.simgrid`.
 
-Needs Debian's libsimgrid-dev. Rings of 512 ranks and more take minutes each, since a ring of p ranks sends 2 p (p - 1)
-messages; they are simulated with --large only.
+Needs SimGrid (make test-packages GROUP=simgrid). Rings of 512 ranks and more are simulated with --large only: a ring of
+p ranks sends 2 p (p - 1) messages, and each simulation takes minutes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from pathlib import Path
 from tests.simgrid.simulation import Case, SimulationError, compile_program, missing, simulate
 
 SIZES = (64 * 1024, 4 * 1024 * 1024)
-"""Bytes: one message that latency rules, and the gradients of a million parameters."""
+"""Bytes of a message that is dominated by latency, and of the gradients of a million parameters."""
 RANKS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 LARGEST_RING = 256
 LIMITS = (0.75, 1.2)
-"""Ratios of simulated to computed time that pass. The formula takes one latency for all messages, that of the longest
-way; a tree's first exchanges stay under a leaf switch."""
+"""Least and largest ratio of simulated to computed time that pass. The formula uses the latency of the longest way for
+all messages, but a tree's first exchanges stay within one leaf switch."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simgrid", description=__doc__.splitlines()[0])
-    parser.add_argument("--large", action="store_true", help=f"also rings of more than {LARGEST_RING} ranks")
+    parser.add_argument(
+        "--large", action="store_true", help=f"also rings of more than {LARGEST_RING} ranks (default: no)"
+    )
     options = parser.parse_args()
     began = time.monotonic()
     worst: list[float] = []
@@ -55,7 +57,7 @@ def _line(algorithm: str, *values: object) -> str:
 
 
 def _cases(large: bool) -> list[Case]:
-    """One rank on each of up to 256 nodes, and four on each for larger numbers."""
+    """Return cases with one rank per node on up to 256 nodes, and with four per node."""
     return [
         Case(algorithm=algorithm, ranks=ranks, ranks_per_node=per_node)
         for algorithm in ("ring", "tree")

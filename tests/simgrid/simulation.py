@@ -1,7 +1,7 @@
-"""Runs allreduces under SimGrid's SMPI on a fat tree, and sets the times beside those of `allreduce_seconds`.
+"""Simulate allreduces on a fat tree with SimGrid's SMPI and compute the same times with `allreduce_seconds`.
 
-The platform is `fat_tree.xml`, its figures are repeated here. Factors that SMPI has from measurements on an Ethernet
-cluster are left out (network model CM02), and so is the traffic of acknowledgements: the formula has neither.
+The platform is `fat_tree.xml`; the constants below repeat its figures. Network model CM02 leaves out SMPI's factors,
+which were measured on an Ethernet cluster. Cross traffic of acknowledgements is off too. The formula has neither.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.models import allreduce_seconds
+from tests.support.packages import install_hint
 
 __all__ = ["LATENCIES", "Case", "Result", "SimulationError", "compile_program", "missing", "simulate"]
 
@@ -22,9 +23,9 @@ HERE = Path(__file__).parent
 NODES, NODES_PER_LEAF = 256, 16
 BANDWIDTH, MEMORY_BANDWIDTH = 12.5e9, 50e9
 LATENCIES = {"leaf": 2 * 500e-9, "tree": 4 * 500e-9}
-"""Seconds between two nodes: over 2 links under one leaf switch, over 4 otherwise."""
+"""Seconds between two nodes: over 2 links within one leaf switch, over 4 otherwise."""
 SELECTORS = {"ring": "lr", "tree": "rab"}
-"""SMPI's names of the algorithms: logical ring, and Rabenseifner's."""
+"""SMPI's names of the algorithms: logical ring and Rabenseifner."""
 
 
 class SimulationError(RuntimeError):
@@ -33,7 +34,7 @@ class SimulationError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What is simulated."""
+    """One simulation."""
 
     algorithm: str
     """As in `scaling.models.ALGORITHMS`."""
@@ -43,14 +44,14 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """One allreduce."""
+    """Times of one allreduce."""
 
     case: Case
     message_bytes: int
     simulated: float
-    """Seconds."""
+    """Seconds in SimGrid."""
     formula: float
-    """Seconds."""
+    """Seconds by `allreduce_seconds`."""
 
     @property
     def ratio(self) -> float:
@@ -58,20 +59,24 @@ class Result:
 
 
 def missing() -> str:
-    """What to install; empty where all is there."""
+    """Return what this machine lacks for a simulation and how to install it; empty if nothing."""
     lacking = [name for name in ("smpicc", "smpirun") if shutil.which(name) is None]
-    return f"{' and '.join(lacking)} not found on PATH; install libsimgrid-dev" if lacking else ""
+    return f"SimGrid's {' and '.join(lacking)} not found on PATH; {install_hint('simgrid')}" if lacking else ""
 
 
 def compile_program(folder: Path) -> Path:
-    """The program of `allreduce.c`, compiled into `folder`."""
+    """Compile `allreduce.c` into `folder` and return the program."""
     program = folder / "allreduce"
     _output(["smpicc", "-O2", str(HERE / "allreduce.c"), "-o", str(program)], timeout=120)
     return program
 
 
 def simulate(case: Case, sizes: Sequence[int], program: Path, timeout: float = 600) -> list[Result]:
-    """The allreduces of `sizes` bytes of a case, one after the other in one simulation."""
+    """Simulate allreduces of `sizes` bytes one after the other.
+
+    Raises:
+        SimulationError: too many ranks for the platform, SimGrid failed, or it took more than `timeout` seconds.
+    """
     nodes = -(-case.ranks // case.ranks_per_node)
     if nodes > NODES:
         raise SimulationError(f"{case.ranks} ranks need {nodes} nodes; the platform has {NODES}")

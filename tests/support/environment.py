@@ -1,4 +1,4 @@
-"""Where the tests find the project and its data, and the environment that real MPI processes start in."""
+"""Paths of the project and of test data, and the environment for real MPI processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["DATA", "ROOT", "mpi_environment"]
 ROOT = Path(__file__).resolve().parents[2]
 """The project's folder."""
 DATA = ROOT / "tests" / "data"
-"""Files of others: environment dumps, logs."""
+"""Environment dumps and logs of other programs."""
 
 
 def mpi_environment(**extra: str) -> dict[str, str]:
-    """Return a user's environment plus what Open MPI requires of root and of a machine with few cores."""
+    """Return this environment without MPI's own variables, plus those that Open MPI needs for root and few cores."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("OMPI_COMM", "PMI", "SLURM"))
     }

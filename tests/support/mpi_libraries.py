@@ -1,9 +1,9 @@
 """Open MPI, MPICH and Intel MPI side by side: each in a folder of its own, with everything else from this environment.
 
-An environment holds one MPI, because each of the three packages brings a libmpi and an mpirun. Here pip installs one of
-them and mpi4py into a folder in the user's cache; variables lead Python, mpi4py and the shell there first. mpi4py's
-wheel has a module for each binary interface and takes the one of the library that MPI4PY_LIBMPI names. What the
-libraries are tested with is left to the tests.
+An environment holds one MPI, because each of the three packages contains a libmpi and an mpirun. Here pip installs each
+with mpi4py into a folder of the user's cache. PATH, PYTHONPATH and MPI4PY_LIBMPI make the shell, Python and mpi4py use
+that folder first. mpi4py's wheel has a module for each binary interface and picks the one of the library in
+MPI4PY_LIBMPI.
 
     python, environment = library_environment("mpich")
     subprocess.run([*mpirun("mpich", 4), python, "-m", "launcher", "--dry-run"], env=environment)
@@ -11,7 +11,6 @@ libraries are tested with is left to the tests.
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib.metadata
 import os
 import platform
@@ -31,26 +30,26 @@ from launcher.setup.built_wheels import wheel_cache
 __all__ = ["LIBRARIES", "MpiLibrary", "library_environment", "library_folder", "mpirun", "srun_environment"]
 
 MPI_VARIABLES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "I_MPI_", "HYDRA_", "MPI_LOCAL", "MPIR_", "SLURM_")
-"""Beginnings of the variables by which ranks are told who they are: a test must not inherit them."""
+"""Prefixes of variables that tell a rank its number. A test must not inherit them from an outer mpirun."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MpiLibrary:
-    """One MPI and how it wants to be started."""
+    """An MPI library and how to start ranks with it."""
 
     package: str
-    """The package with its version, as pip takes it."""
+    """Requirement for pip, with the version."""
     libmpi: str
-    """The library below the folder's lib."""
+    """File name of the library in the folder's lib."""
     source: str
-    """What `launcher.allocation` calls its mpirun."""
+    """Name of its mpirun in `launcher.allocation`."""
     vendor: str
-    """What the library calls itself at the beginning of MPI_Get_library_version."""
+    """First words of MPI_Get_library_version."""
     mpirun_options: tuple[str, ...] = ()
     srun_mpi: str = "pmi2"
-    """The type that srun --mpi must have."""
+    """Value of srun --mpi."""
     srun_variables: Mapping[str, str] = field(default_factory=dict)
-    """What it needs under srun besides."""
+    """Variables that it also needs under srun."""
 
 
 LIBRARIES = {
@@ -62,7 +61,7 @@ LIBRARIES = {
         # It refuses more ranks than cores, and these tests start four whatever the machine has.
         mpirun_options=("--oversubscribe",),
         srun_mpi="pmix",
-        # Without these PMIx tells on the console what else it tried.
+        # Without these PMIx prints which other methods it tried.
         srun_variables={"PMIX_MCA_psec": "native", "PMIX_MCA_gds": "hash"},
     ),
     "mpich": MpiLibrary(
@@ -77,18 +76,19 @@ LIBRARIES = {
         libmpi="libmpi.so.12",
         source="Intel MPI",
         vendor="Intel(R) MPI",
-        # Its own PMI is not Slurm's: it has to be told where that is.
-        srun_variables={"I_MPI_PMI_LIBRARY": ctypes.util.find_library("pmi2") or "libpmi2.so.0", "FI_PROVIDER": "tcp"},
+        # Intel MPI has its own PMI; this is the path of Slurm's.
+        srun_variables={"I_MPI_PMI_LIBRARY": "libpmi2.so.0", "FI_PROVIDER": "tcp"},
     ),
 }
 
 
 def library_environment(name: str) -> tuple[str, dict[str, str]]:
-    """The Python and the variables of a process that uses one of the libraries; installs it if it isn't there.
+    """Return the Python and the variables of a process that uses one of the libraries; install it first if needed.
 
-    Horovod, which knows only the MPI it was built against, is not for these processes: they take --communicator mpi.
+    These processes need --communicator mpi, since Horovod works only with the MPI it was built against.
 
-    Raises RuntimeError with pip's words where it cannot be installed.
+    Raises:
+        RuntimeError: pip cannot install it; with pip's message.
     """
     library, folder = LIBRARIES[name], library_folder(name)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(MPI_VARIABLES)}
@@ -104,19 +104,19 @@ def library_environment(name: str) -> tuple[str, dict[str, str]]:
 
 
 def srun_environment(name: str) -> dict[str, str]:
-    """The variables of `library_environment`, with those that the library needs under `srun --mpi` of its type."""
+    """Return the variables of `library_environment` plus those that the library needs under srun."""
     return {**library_environment(name)[1], **LIBRARIES[name].srun_variables}
 
 
 def mpirun(name: str, ranks: int, *options: str) -> list[str]:
-    """The beginning of a command line that starts ranks on this host with the library's own mpirun."""
+    """Return the beginning of a command line that starts ranks on this host with the library's own mpirun."""
     library = LIBRARIES[name]
     return [str(library_folder(name) / "bin" / "mpirun"), "-n", str(ranks), *library.mpirun_options, *options]
 
 
 @cache
 def library_folder(name: str) -> Path:
-    """The folder with bin and lib of one library; made once for a version of the library, mpi4py and Python."""
+    """Return the folder with bin and lib of one library; make it once per version of library, mpi4py and Python."""
     library = LIBRARIES[name]
     needs = (f"mpi4py=={importlib.metadata.version('mpi4py')}", library.package)
     versions = "-".join(need.replace("==", "-") for need in needs)
@@ -131,15 +131,15 @@ def library_folder(name: str) -> Path:
         if not (made / "lib" / library.libmpi).exists():
             raise RuntimeError(f"{library.package} has no lib/{library.libmpi}; it has {sorted(os.listdir(made))}")
         shutil.rmtree(place, ignore_errors=True)
-        with suppress(OSError):  # Another process was faster; its folder is as good.
+        with suppress(OSError):  # Another process made the same folder first.
             made.rename(place)
     return place
 
 
 def _install(needs: tuple[str, ...], folder: Path) -> None:
-    """Let pip install into a folder as if that were a Python's; --target would leave the libraries out."""
+    """Install with pip --prefix; --target would leave out bin and lib."""
     argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-input", "--quiet"]
-    # The environment's own mpi4py must not count as installed: a site's is built for one MPI.
+    # --ignore-installed: the environment's own mpi4py may be built for another MPI.
     argv += ["--prefix", str(folder), "--ignore-installed", "--only-binary", ":all:", *needs]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:

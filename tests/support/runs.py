@@ -1,4 +1,4 @@
-"""Small trainings for the tests that start real ranks: their arguments, their processes, their weights."""
+"""Small trainings for tests that start real ranks: arguments, processes and weights."""
 
 from __future__ import annotations
 
@@ -17,11 +17,25 @@ SMALL = ("--filters", "original", "--warmup-epochs", 1, "--validation-fraction",
 
 
 def arguments(files: Path, out: Path, *more: object) -> tuple[object, ...]:
+    """Return the arguments of a small training."""
     return ("--data", files / "*.h5", "--out", out, *SMALL, *more)
 
 
 def weights(run: Path, epoch: int) -> dict[str, np.ndarray]:
+    """Return the weights and optimizer states at the end of an epoch, from 1."""
     return dict(read_checkpoint(run / "checkpoints" / f"epoch-{epoch:04d}.npz").arrays)
+
+
+def gradients(run: Path, epoch: int) -> dict[str, np.ndarray]:
+    """Return the sizes of the last gradients, from RMSprop's mean squares, in one row for each network."""
+    arrays = weights(run, epoch)
+    return {
+        network: np.sqrt(np.concatenate([
+            values.ravel() for name, values in sorted(arrays.items())
+            if name.startswith(f"{network}_optimizer/") and values.ndim
+        ]))
+        for network in ("generator", "discriminator")
+    }  # fmt: skip
 
 
 def assert_equal_weights(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
@@ -31,6 +45,7 @@ def assert_equal_weights(one: dict[str, np.ndarray], other: dict[str, np.ndarray
 
 
 def start(mpirun: str, ranks: int, *more: object) -> subprocess.Popen[str]:
+    """Start `python -m launcher MORE` on some ranks."""
     return subprocess.Popen(
         [mpirun, "-np", str(ranks), "--oversubscribe", sys.executable, "-m", "launcher", *map(str, more)],
         cwd=ROOT, env=mpi_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -38,6 +53,7 @@ def start(mpirun: str, ranks: int, *more: object) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 600) -> None:
+    """Wait until a condition holds; fail if the process ends before."""
     limit = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "".join(process.communicate())
@@ -46,6 +62,6 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], se
 
 
 def rank_pids(process: subprocess.Popen[str]) -> list[int]:
-    """The launcher processes below an mpirun, by rank."""
+    """Return the process ids of the ranks that an mpirun started, by rank."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return sorted(int(child) for child in children)

@@ -1,4 +1,4 @@
-"""Records of made-up runs for the tests of `scaling`: every field can be given, the rest is sensible."""
+"""Records of runs, made by hand: every field can be given, the others have usual values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 def header(workers: int = 1, settings: dict[str, Any] | None = None, **fields: Any) -> Header:
-    """A header of a run with `settings` changed from the usual ones."""
+    """Return the header of a run; `settings` replace the usual ones."""
     values: dict[str, Any] = {
         "started": "2026-11-21T08:00:00+00:00",
         "workers": workers,
@@ -65,7 +65,7 @@ def end(epochs: int, status: str = "complete") -> End:
 
 
 def write(folder: Path, *records: Header | Epoch | End) -> Path:
-    """Write `records` as the run.jsonl of `folder`; its path."""
+    """Write `records` to run.jsonl in `folder` and return its path."""
     writer = RecordWriter(folder / "run.jsonl")
     for record in records:
         writer.write(record)
@@ -74,7 +74,7 @@ def write(folder: Path, *records: Header | Epoch | End) -> Path:
 
 
 def run(workers: int, seconds: Sequence[float], events: int = 9000, name: str = "", **fields: Any) -> Run:
-    """A complete run in memory with an epoch for each of `seconds`."""
+    """Return a complete run in memory with one epoch per value of `seconds`."""
     return Run(
         path=Path(name or f"run-{workers}") / "run.jsonl",
         header=header(workers, **fields),

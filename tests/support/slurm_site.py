@@ -1,4 +1,4 @@
-"""A folder of stand-ins for Slurm's commands, which answer from files and write down how they were called."""
+"""Stand-ins for Slurm's commands: shell scripts that answer from files and write down their arguments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ cat "$SITE/accounts"
 
 
 class Site:
-    """The stand-ins below a folder, and what they were asked."""
+    """Stand-ins in a folder, their answers and the calls they received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,24 +48,26 @@ class Site:
 
     @property
     def environ(self) -> dict[str, str]:
+        """Variables with which programs find the stand-ins."""
         return {"PATH": f"{self.bin}:/usr/bin:/bin", "SITE": str(self.folder)}
 
     def answer(self, name: str, text: str) -> None:
+        """Write one of the files from which the stand-ins answer."""
         (self.folder / name).write_text(text)
 
     def calls(self, command: str) -> list[str]:
-        """The arguments of all calls of a command, in order."""
+        """Return the arguments of all calls of a command, in order."""
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line.removeprefix(command).strip() for line in lines if line.split()[0] == command]
 
     def scripts(self) -> dict[int, str]:
-        """What was submitted, by job number."""
+        """Return the submitted scripts by job number."""
         paths = self.folder.glob("job-*.sh")
         return {int(path.stem.removeprefix("job-")): path.read_text() for path in sorted(paths)}
 
     def set_states(self, state: str, jobs: Sequence[int]) -> None:
-        """Give jobs a state; the queue forgets a job of the state ''."""
+        """Set the state of jobs in the queue; '' removes them from it."""
         lines = dict(line.split() for line in (self.folder / "queue").read_text().splitlines())
         lines.update({str(job): state for job in jobs})
         self.answer("queue", "".join(f"{job} {state}\n" for job, state in lines.items() if state))

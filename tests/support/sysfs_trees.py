@@ -1,4 +1,4 @@
-"""Writes the kernel's files of machines that are not here, for tests that read a node."""
+"""Write the kernel's files for nodes of other machines, so that tests can read them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from launcher.topology import Topology
 
 
 def mask(cpus: Sequence[int]) -> str:
-    """CPUs as the kernel prints a mask: hexadecimal words of 32 bits with commas between them."""
+    """Return CPUs as a mask of the kernel: hexadecimal words of 32 bits, separated by commas."""
     bits = sum(1 << cpu for cpu in cpus)
     words = [f"{bits >> shift & 0xFFFFFFFF:08x}" for shift in range(0, max(bits.bit_length(), 1), 32)]
     return ",".join(reversed(words))
 
 
 def write_sysfs(root: Path, topology: Topology, *, lists: bool = True, nodes: bool = True) -> Path:
-    """Write `sys` and `proc` of a node below `root`.
+    """Write `sys` and `proc` of a node, and return `root`.
 
-    lists: with files of CPU lists; without, there are masks only, as on old kernels.
-    nodes: with NUMA directories.
+    Args:
+        root: folder for `sys` and `proc`.
+        topology: topology of the node.
+        lists: whether to write CPU lists; old kernels write masks only.
+        nodes: whether to write the folders of the NUMA domains.
     """
 
     def put(path: str, text: object) -> None:
@@ -35,7 +38,7 @@ def write_sysfs(root: Path, topology: Topology, *, lists: bool = True, nodes: bo
             put(f"{path}/{list_name}", ",".join(map(str, cpus)))
 
     cpu_dir, node_dir = "sys/devices/system/cpu", "sys/devices/system/node"
-    # lscpu looks at sysfs for the CPUs that are named here.
+    # lscpu reads sysfs only for the CPUs that this file lists.
     put("proc/cpuinfo", "\n".join(f"processor : {cpu}\nvendor_id : any\n" for cpu in topology.cpus()))
     put("proc/meminfo", f"MemTotal: {sum(d.memory_bytes for d in topology.domains) // 1024} kB")
     if lists:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from gan.evaluation.drawing.describe import Curve, Curves, Maps, Plot, colour, positive_limits
 
@@ -39,6 +40,9 @@ def _curves(plot: Curves) -> Figure:
     axes.set(ylabel=plot.y_label, xscale="log" if plot.x_log else "linear")
     if plot.y_log:
         axes.set(yscale="log", ylim=positive_limits(plot.curves))
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    if plot.x_log:
+        figure.axes[-1].xaxis.set_major_formatter(FuncFormatter(_plain))
     for each in figure.axes:
         each.grid(color="#e6e6e6", linewidth=0.6)
         each.set_axisbelow(True)
@@ -85,6 +89,13 @@ def _maps(plot: Maps) -> Figure:
         for number in range(len(row), columns):
             grid[row_number][number].set_visible(False)
     if image is not None:
-        figure.colorbar(image, ax=grid, label=plot.unit, shrink=0.8)
+        bar = figure.colorbar(image, ax=grid, label=plot.unit, fraction=0.03, aspect=40)
+        if plot.log:
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(_plain))
     figure.suptitle(plot.title, fontsize=11)
     return figure
+
+
+def _plain(value: float, _: int) -> str:
+    """Return a tick label. matplotlib's own labels of logarithmic axes are formulas."""
+    return f"{value:g}"

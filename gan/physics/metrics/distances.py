@@ -50,11 +50,12 @@ def wasserstein(reference: Floats, sample: Floats) -> Floats:
         return np.where(scale > 0, distances / scale, np.where(distances > 0, np.inf, 0.0))
 
 
-def standardised(reference: Floats, *samples: Floats) -> list[Floats]:
+def standardised(reference: Floats, *samples: Floats, limit: float = 5.0) -> list[Floats]:
     """Return the reference and the samples with every column shifted and scaled by the reference's mean and width.
 
-    Columns that are constant in the reference are only shifted.
+    Columns that are constant in the reference are only shifted. Values beyond `limit` widths are set to `limit`:
+    otherwise a few showers of low energy, with large relative fluctuations, decide distances in many dimensions.
     """
     mean, width = reference.mean(axis=0), reference.std(axis=0)
     width = np.where(width > 0, width, 1.0)
-    return [(values - mean) / width for values in (reference, *samples)]
+    return [np.clip((values - mean) / width, -limit, limit) for values in (reference, *samples)]

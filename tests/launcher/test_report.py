@@ -1,4 +1,4 @@
-"""The placement report names every worker, shows nodes that are alike once, and finds what is wrong."""
+"""The placement report: all workers, equal nodes once, and warnings about faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def nodes(count: int) -> list[WorkerReport]:
     return [worker(rank, f"c{rank // 4:03d}") for rank in range(4 * count)]
 
 
-def test_good_placement_has_no_warnings_and_shows_every_worker() -> None:
+def test_good_placement_has_all_workers_and_no_warning() -> None:
     reports = nodes(1)
     assert placement_warnings(reports) == []
     text = render(reports)
@@ -37,7 +37,7 @@ def test_good_placement_has_no_warnings_and_shows_every_worker() -> None:
     assert "4 workers on 1 node\n" in text
 
 
-def test_nodes_that_are_alike_are_shown_once() -> None:
+def test_equal_nodes_are_shown_once() -> None:
     reports = nodes(128)
     reports[5] = replace(reports[5], memory="default")
     lines = render(reports).splitlines()
@@ -53,26 +53,26 @@ def test_nodes_that_are_alike_are_shown_once() -> None:
             {"cpus": parse_cpu_list(CPUS[0])},
             "c1: local rank 0 and local rank 1 share 24 CPUs (0-22:2,48-70:2)",
         ),
-        ({"domains": (0, 1)}, "c1: local rank 1 reaches over NUMA domains 0, 1"),
+        ({"domains": (0, 1)}, "c1: local rank 1 runs on several NUMA domains: 0, 1"),
         ({"threads_outside": 3}, "c1: local rank 1: 3 of 40 threads may leave its CPUs"),
         ({"intra_op": 24}, "c1: local rank 1 runs 24 compute threads on 12 cores"),
         ({"cpus": parse_cpu_list("24-44:2,72-92:2")}, "c1: CPUs 46,94 of the job's 96 are idle"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_workers_name(changes: dict[str, Any], message: str) -> None:
+def test_warning_names_host_and_worker(changes: dict[str, Any], message: str) -> None:
     reports = [worker(0), worker(1, **changes), worker(2), worker(3)]
     found = placement_warnings(reports)
     assert any(text.startswith(message) for text in found), found
 
 
-def test_the_same_fault_on_many_nodes_is_one_warning() -> None:
+def test_same_fault_on_many_nodes_is_one_warning() -> None:
     reports = [replace(report, intra_op=24) if report.local_rank == 0 else report for report in nodes(32)]
     assert placement_warnings(reports) == [
         "c000 and 31 nodes like it: local rank 0 runs 24 compute threads on 12 cores"
     ]
 
 
-def test_report_is_plain_data_for_the_record() -> None:
+def test_report_as_values_for_the_record() -> None:
     plain = worker(1).as_dict()
     assert plain["cpus"] == CPUS[1]
     assert plain["node_cpus"] == "0-95"

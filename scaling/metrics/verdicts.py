@@ -1,7 +1,4 @@
-"""Tells whether one study is slower or scales worse than another beyond the noise of both.
-
-Works on points as `metrics.points` gives them; reading runs and printing is left to `cli`.
-"""
+"""Decide whether one study is slower or scales worse than another, beyond the noise of both."""
 
 from __future__ import annotations
 
@@ -11,44 +8,46 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.metrics.curves import MODES
-from scaling.metrics.epochs import events_known, listed
+from scaling.metrics.curves import check_mode
+from scaling.metrics.epochs import events_known, joined, workers_text
 from scaling.records import RecordError
+from scaling.records.wording import count
 
-__all__ = ["BETTER", "SAME", "UNKNOWN", "WORSE", "compare", "verdicts"]
+__all__ = ["BETTER", "SAME", "UNKNOWN", "WORSE", "compare_points", "count_verdicts"]
 
 BETTER, SAME, UNKNOWN, WORSE = "better", "within the noise", "too few epochs", "worse"
 _TAIL = 0.025
+"""Largest probability that equal studies are called worse in any comparison."""
 
 
-def compare(
+def compare_points(
     a: pd.DataFrame,
     b: pd.DataFrame,
     threshold: float = 0.0,
     baseline: int | None = None,
     mode: str = "fixed-local",
 ) -> pd.DataFrame:
-    """Compare B with A at every size that both have: events/s, and efficiency against the fewest of these sizes.
+    """Compare study B with study A at every number of workers that both have.
 
-    The draws of both bootstraps give the interval of each ratio. Each of the m comparisons of worse gets a tail of
-    2.5% / m (Bonferroni), so that of studies that are alike not more than 2.5% are called worse in any of them.
+    Compares events/s, and the efficiency relative to the smallest common size. The interval of each ratio comes from
+    the bootstrap draws of both studies. Each of m comparisons uses a tail of 2.5% / m (Bonferroni). Thus at most 2.5%
+    of pairs of equal studies are called worse in any comparison.
 
     Args:
-        a, b: points, from bootstraps with different seeds, so that their draws are independent.
-        threshold: the smallest relative loss (or gain) that counts, such as 0.02.
-        baseline: workers for the efficiency; by default the fewest that both have, series by series.
-        mode: one of `metrics.MODES`: what an epoch is where its events are not known.
+        a, b: results of `points` with different seeds, so that the draws are independent.
+        threshold: smallest relative loss (or gain) that counts, such as 0.02.
+        baseline: number of workers that the efficiency refers to. None means the smallest common size of each series.
+        mode: one of `runs.MODES`. It defines the work of an epoch if the events are not known.
 
     Returns:
-        Columns series, workers, quantity (events/s or efficiency; epochs/s where events are not known), a, b, change
-        (b / a - 1), runs (the fewer of A's and B's), change_low, change_high and verdict, one of `BETTER`, `SAME`,
-        `UNKNOWN` (fewer than 3 epochs in A or B) and `WORSE`.
+        Columns series, workers, quantity (events/s or efficiency; epochs/s if the events are not known), a, b, change
+        (b / a - 1), runs (the smaller number of runs of A and B), change_low, change_high and verdict, which is one of
+        `BETTER`, `SAME`, `UNKNOWN` (fewer than 3 epochs in A or B) and `WORSE`.
 
     Raises:
-        RecordError: no size is in both, or the baseline is not, or the mode is unknown.
+        RecordError: A and B have no common size, the baseline is not one of them, or the mode is unknown.
     """
-    if mode not in MODES:
-        raise RecordError(f"mode {mode!r} is unknown; expected one of {listed(MODES)}")
+    check_mode(mode)
     known = events_known(a) and events_known(b)
     rows = []
     for series in sorted(set(a["series"]) & set(b["series"])):
@@ -59,8 +58,8 @@ def compare(
         base = common[0] if baseline is None else baseline
         if base not in common:
             raise RecordError(
-                f"the baseline of {base} workers is not in both studies, which share {', '.join(map(str, common))}; "
-                "give one of these numbers"
+                f"A and B have {workers_text(common)} in common, but the baseline is {count(base, 'worker')}; "
+                "give one of their numbers with --baseline"
             )
         pace = {n: (_pace(ours[n], known), _pace(theirs[n], known)) for n in common}
         runs = {n: min(int(ours[n]["runs"]), int(theirs[n]["runs"])) for n in common}
@@ -68,14 +67,15 @@ def compare(
             name = "events/s" if known else "epochs/s"
             rows.append(_row(series, workers, name, [pace[workers]]) | {"runs": runs[workers]})
             if workers != base:
-                # An epoch of weak scaling is as much work as there are workers.
+                # In weak scaling the work of an epoch is proportional to the number of workers.
                 factor = 1.0 if mode == "weak" and not known else base / workers
                 row = _row(series, workers, "efficiency", [pace[workers], pace[base]], factor)
                 rows.append(row | {"runs": min(runs[workers], runs[base])})
     if not rows:
-        sizes = [", ".join(f"{row['workers']}" for _, row in table.iterrows()) for table in (a, b)]
+        sizes = [joined(table["workers"]) for table in (a, b)]
         raise RecordError(
-            f"no size is in both studies: A has {sizes[0]} workers, B {sizes[1]}; measure one size in both at least"
+            f"A and B have no number of workers in common: A has {sizes[0]}, B has {sizes[1]}; "
+            "run both studies on at least one common number of workers"
         )
     tail = _TAIL / sum(len(row["draws"]) > 0 for row in rows) if any(len(row["draws"]) for row in rows) else _TAIL
     for row in rows:
@@ -85,8 +85,8 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def verdicts(table: pd.DataFrame) -> Mapping[str, int]:
-    """How many comparisons have each verdict."""
+def count_verdicts(table: pd.DataFrame) -> Mapping[str, int]:
+    """Return the number of comparisons with each verdict."""
     return {name: int((table["verdict"] == name).sum()) for name in (WORSE, BETTER, SAME, UNKNOWN)}
 
 
@@ -95,7 +95,7 @@ def _by_workers(table: pd.DataFrame, series: str) -> dict[int, pd.Series]:
 
 
 def _pace(point: pd.Series, known: bool) -> tuple[float, np.ndarray]:
-    """Events/s (or epochs/s) of a point and the draws of it, which may be none."""
+    """Return events/s (or epochs/s) of a point and its draws. The draws may be empty."""
     if known:
         return float(point["events_per_second"]), 1 / point["cost_draws"]
     return 1 / float(point["seconds"]), 1 / point["seconds_draws"]
@@ -108,7 +108,12 @@ def _row(
     pairs: Sequence[tuple[tuple[float, np.ndarray], tuple[float, np.ndarray]]],
     factor: float = 1.0,
 ) -> dict[str, Any]:
-    """One comparison: of the first pair of A and B, over the second pair where there is one."""
+    """Return one comparison of A and B.
+
+    Args:
+        pairs: the pace of A and B. For an efficiency also their pace at the baseline, which divides the first pair.
+        factor: scale of the values `a` and `b`, such as the ratio of workers of an efficiency.
+    """
     (a, a_draws), (b, b_draws) = pairs[0]
     every = [a_draws, b_draws]
     length = min(map(len, every))

@@ -1,0 +1,112 @@
+"""Supervise the starter (srun, ibrun or mpirun): forward stop requests to the ranks, and end the run if a node dies.
+
+`launcher.batch.run` builds the command of the starter and decides what follows from its end.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from gan.training.interruption import SIGNALS
+from launcher.heartbeat import LIMIT, Monitor
+from scaling.records.wording import count
+
+__all__ = ["StopRequests", "supervise", "wait_for_silent_nodes"]
+
+ENDS_WITHIN = 5.0
+"""Seconds that the starter gets to end its ranks after a node has died."""
+
+
+class StopRequests:
+    """Signals that asked this process to stop the run: SIGUSR1 or SIGTERM."""
+
+    def __init__(self) -> None:
+        self._received: list[int] = []
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequests]:
+        """Record the signals inside the `with` block. By default they would end the process.
+
+        The block must include staging and clean-up, so that a signal at such a time does not break a chain of jobs.
+        """
+        before = {number: signal.signal(number, self._record) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @property
+    def first(self) -> str:
+        """Name of the first signal, or an empty text before any signal."""
+        return signal.Signals(self._received[0]).name if self._received else ""
+
+    def _record(self, number: int, _: Any) -> None:
+        self._received.append(number)
+
+
+def supervise(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    monitor: Monitor,
+    requests: StopRequests,
+    end_ranks: Callable[[], None],
+) -> tuple[int, list[str]]:
+    """Run the starter until it ends, or end it when a node has died. Return its exit status and the dead nodes.
+
+    Args:
+        argv: command of the starter.
+        environment: environment variables of the starter.
+        monitor: heartbeat monitor of the run.
+        requests: stop requests; the ranks are asked to stop after the first one.
+        end_ranks: function that ends the ranks which a killed starter leaves behind.
+    """
+    # Slurm may signal the process group of this process. In a session of its own, the starter does not get this signal.
+    child = subprocess.Popen(argv, env=dict(environment), start_new_session=True)
+    announced = False
+    try:
+        while True:
+            try:
+                return child.wait(timeout=1.0), []
+            except subprocess.TimeoutExpired:
+                pass
+            if dead := monitor.silent():
+                end_ranks()
+                _end(child)
+                return child.returncode, dead
+            if requests.first:
+                # Ask repeatedly: ranks that are still starting do not receive the request.
+                nodes = monitor.ask_to_stop()
+                if not announced:
+                    print(f"{requests.first}: asking ranks on {count(nodes, 'node')} to checkpoint and end", flush=True)
+                announced = True
+    except KeyboardInterrupt:
+        _end(child)
+        return 130, []
+
+
+def wait_for_silent_nodes(monitor: Monitor) -> list[str]:
+    """Return the nodes that have died. Call this after the starter has failed: srun may notice a dead node first.
+
+    Wait until every node has either signed off or been silent for the limit of the heartbeat.
+    """
+    until = time.monotonic() + LIMIT + 5.0
+    while monitor.present() and time.monotonic() < until:
+        if dead := monitor.silent():
+            return dead
+        time.sleep(0.5)
+    return []
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

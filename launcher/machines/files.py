@@ -1,0 +1,145 @@
+"""Read the TOML files of machines and check every value in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import MISSING, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from launcher.errors import LaunchError
+from launcher.machines.description import Machine, Node, Partition
+
+__all__ = ["load_machine", "machine_names"]
+
+LAUNCHERS = ("ibrun", "srun", "mpirun")
+BATCH_SYSTEMS = ("slurm", "none")
+NUMBERINGS = ("interleaved", "contiguous")
+
+TYPES = {
+    "int": ("a whole number of at least 1", lambda value: type(value) is int and value >= 1),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "tuple[str, ...]": (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    ),
+    "str": ("a text", lambda value: isinstance(value, str)),
+}
+"""Values that a file may give for a field, in words and as a test. The keys are the annotations of fields."""
+
+
+def machine_names() -> tuple[str, ...]:
+    """Return the names of the machines that come with the launcher."""
+    names = (file.name for file in resources.files("launcher.machines").iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def load_machine(name: str | os.PathLike[str]) -> Machine:
+    """Load a machine that comes with the launcher by its name, or a user's own machine by the path of its TOML file.
+
+    Raises:
+        LaunchError: the name is unknown, or the file does not describe a machine.
+    """
+    text = os.fspath(name)
+    if text.endswith(".toml") or os.sep in text:
+        path = Path(text)
+        try:
+            return _parse(path.stem, path.read_text(encoding="utf-8"), text, file=str(path.absolute()))
+        except OSError as error:
+            raise LaunchError(
+                f"cannot read the machine file {text}: {error.strerror}. Expected the path of a TOML file: correct it"
+            ) from None
+        except UnicodeDecodeError:
+            raise LaunchError(f"machine {text}: not a TOML file: it is not text in UTF-8; convert it") from None
+    if text not in machine_names():
+        known = ", ".join(machine_names())
+        raise LaunchError(f"unknown machine {text!r}. Expected one of {known}, or the path of a TOML file")
+    file = resources.files("launcher.machines") / f"{text}.toml"
+    return _parse(text, file.read_text(encoding="utf-8"), text)
+
+
+def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
+    """Return the machine in the text of a TOML file.
+
+    Args:
+        name: name of the machine.
+        text: content of the file.
+        where: name or path of the machine, for messages.
+        file: absolute path of a user's own file; empty for a machine that comes with the launcher.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise LaunchError(f"machine {where}: not a TOML file: {error}; correct it") from None
+    node = data.pop("node", None)
+    partitions = data.pop("partitions", [])
+    environment = data.pop("environment", {})
+    if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
+        raise LaunchError(f"machine {where}: [environment] is {environment!r}; expected a text for every variable")
+    if bad := [variable for variable in environment if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable)]:
+        raise LaunchError(
+            f"machine {where}: [environment] has a variable {bad[0]!r}; expected a name that a shell can export"
+        )
+    if not isinstance(partitions, list):
+        raise LaunchError(f"machine {where}: partitions is {partitions!r}; expected tables: write [[partitions]]")
+    machine = _build(
+        Machine,
+        data,
+        f"machine {where}",
+        name=name,
+        file=file,
+        node=None if node is None else _build(Node, node, f"machine {where}, [node]"),
+        partitions=tuple(_build(Partition, table, f"machine {where}, [[partitions]]") for table in partitions),
+        environment=environment,
+    )
+    for value, allowed, key in (
+        (machine.launcher, LAUNCHERS, "launcher"),
+        (machine.batch, BATCH_SYSTEMS, "batch"),
+        (machine.node.numbering if machine.node else NUMBERINGS[0], NUMBERINGS, "numbering"),
+    ):
+        if value not in allowed:
+            raise LaunchError(f"machine {where}: {key} is {value!r}; expected one of {', '.join(allowed)}")
+    for option in machine.options:
+        if not re.fullmatch(r"-[ -~]+", option):
+            raise LaunchError(
+                f"machine {where}: options holds {option!r}; expected options of sbatch such as '--exclusive'"
+            )
+    try:
+        machine.check_workers(machine.workers_per_node)
+    except LaunchError as error:
+        raise LaunchError(f"machine {where}: workers_per_node: {error}") from None
+    return machine
+
+
+Description = TypeVar("Description")
+
+
+def _build(kind: type[Description], table: Any, where: str, **known: Any) -> Description:
+    """Return a `Machine`, `Node` or `Partition` with the values of a TOML table.
+
+    Args:
+        kind: the class to build.
+        table: the table, or any other value if the file is wrong.
+        where: place of the table, for messages.
+        known: values of the fields that must not be in the table.
+    """
+    if not isinstance(table, dict):
+        raise LaunchError(f"{where}: expected a table, but it is {table!r}")
+    expected_fields = {field.name: field for field in fields(kind) if field.name not in known}  # type: ignore[arg-type]
+    if unknown := sorted(set(table) - set(expected_fields)):
+        known_keys = ", ".join(sorted(expected_fields))
+        raise LaunchError(f"{where}: unknown {', '.join(unknown)}; expected only {known_keys}: correct or remove it")
+    values = {}
+    for name, field in expected_fields.items():
+        if name not in table:
+            if field.default is MISSING:
+                raise LaunchError(f"{where}: {name} is missing; add it")
+            continue
+        expected, is_right = TYPES[str(field.type)]
+        if not is_right(table[name]):
+            raise LaunchError(f"{where}: {name} is {table[name]!r}; expected {expected}")
+        values[name] = tuple(table[name]) if isinstance(table[name], list) else table[name]
+    return kind(**values, **known)

@@ -1,0 +1,190 @@
+"""The command `train`: read its options, then run one rank of the training.
+
+Other commands read the options of a training too. So this module imports only what that needs, and the command itself
+imports the modules that run a rank.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan import settings as choices
+from gan.errors import InputError
+from gan.settings import TrainingSettings
+from launcher.options import DEFAULTS, bind_settings, binding_options, choice, recipe_option
+
+__all__ = ["train"]
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    """Make the values of a TOML file the defaults of this command. Options on the command line win."""
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(f"{path} is not a TOML file ({error})") from error
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    known = {option.name for option in context.command.params} - {"config", "more_data"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise click.BadParameter(
+            f"{path}: unknown keys {', '.join(unknown)}; expected options such as {', '.join(sorted(known)[:4])}. "
+            "See 'python -m launcher train --help'"
+        )
+    if isinstance(values.get("data"), str):
+        values["data"] = [values["data"]]
+    context.default_map = {**(context.default_map or {}), **values}
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="TOML file with any of these options, written with dashes or underscores. The command line wins.  "
+    "[default: no file]",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="GLOB...",
+    help="HDF5 shower files. Quote patterns, or let the shell expand them.  [required unless --dry-run]",
+)
+@click.argument("more_data", metavar="[FILE]...", nargs=-1)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("run"),
+    help="Folder for the record, the log and the checkpoints.",
+)
+@choice("--model", choices.MODELS, help="Architecture of the two networks.")
+@recipe_option(
+    "--filters",
+    click.Choice(choices.FILTERS),
+    "Filters of the middle layers. 16: multiples of 16, fast with oneDNN; original: as published.",
+)
+@click.option("--epochs", default=DEFAULTS.epochs, help="Epochs in total, including those before a resume.")
+@click.option(
+    "--warmup-epochs",
+    default=DEFAULTS.warmup_epochs,
+    help="Epochs in which the learning rate rises from that of one worker to the scaled one.",
+)
+@click.option("--batch-size", default=DEFAULTS.batch_size, help="Events per worker and step.")
+@recipe_option("--learning-rate", float, "Learning rate of one worker, before scaling.")
+@choice(
+    "--lr-scaling",
+    choices.LR_SCALINGS,
+    help="Factor on the learning rate for N workers: N (linear), the square root of N (sqrt) or 1 (none).",
+)
+@choice(
+    "--lr-schedule",
+    choices.LR_SCHEDULES,
+    help="Learning rate after the warm-up: constant, lower after every epoch (exponential), or lower when the "
+    "validation stops improving (plateau).",
+)
+@click.option(
+    "--lr-decay",
+    default=DEFAULTS.lr_decay,
+    help="Factor on the learning rate after each epoch (exponential) or plateau.",
+)
+@recipe_option("--optimizer", click.Choice(choices.OPTIMIZERS), "Optimizer of both networks.")
+@choice(
+    "--precision",
+    choices.PRECISIONS,
+    help="Number format. bf16: convolutions and matrix products in BF16, the rest in FP32; bf16-full: also round the "
+    "weights to BF16 after every update.",
+)
+@click.option(
+    "--seed",
+    default=DEFAULTS.seed,
+    help="Seed of the initial weights, the order of events, the noise and the choice of validation events.",
+)
+@click.option(
+    "--events", type=int, help="Number of events to train and validate with, chosen at random.  [default: all]"
+)
+@click.option(
+    "--validation-fraction",
+    default=DEFAULTS.validation_fraction,
+    help="Fraction of the events, 0 or more and below 1, that only the validation uses.",
+)
+@click.option(
+    "--sync-batchnorm/--no-sync-batchnorm",
+    default=DEFAULTS.sync_batchnorm,
+    help="Normalize batches with statistics over all workers, not over each worker's own part.",
+)
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=DEFAULTS.deterministic,
+    help="Compute the same bits in every run. This is slower.",
+)
+@binding_options
+@click.option(
+    "--communicator",
+    type=click.Choice(("auto", "horovod", "mpi", "none")),
+    default="auto",
+    help="Library that averages gradients over the workers. mpi: mpi4py; none: for one worker; auto: Horovod, or "
+    "mpi4py if Horovod cannot be used.",
+)
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    help="Continue from the last checkpoint in OUT, or move an earlier run there aside and begin again.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard summaries to OUT/tensorboard.  [default: off]")
+@click.option(
+    "--rank-logs/--no-rank-logs",
+    default=True,
+    help="Write the output of every rank but 0 to a file of its own in OUT/logs, not to the console.",
+)
+@click.option(
+    "--stop-before",
+    type=click.FloatRange(0),
+    default=120.0,
+    metavar="SECONDS",
+    help="Seconds before the job's end (SLURM_JOB_END_TIME) at which the training writes a checkpoint and stops. The "
+    "time of two steps is added.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Place, bind and report the workers and check the data, but train nothing and write nothing.  [default: off]",
+)
+def train(data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> None:
+    """Train 3DGAN on all ranks that MPI or Slurm started.
+
+    Each FILE is a shower file too, so that the shell may expand the pattern of --data.
+    """
+    from launcher.allocation import Allocation
+    from launcher.guard import guarded
+    from launcher.train import LaunchSettings
+    from launcher.train import train as train_rank
+
+    allocation = Allocation.from_environment(os.environ)
+
+    def work() -> None:
+        binding = bind_settings(options)
+        launch_options = {name: options.pop(name) for name in LaunchSettings.__slots__ if name in options}
+        launch = LaunchSettings(binding=binding, data=(*data, *more_data), **launch_options)
+        train_rank(_same_on_all_ranks(lambda: TrainingSettings.of(**options)), launch, allocation)
+
+    status = guarded(allocation, work)
+    if status:
+        sys.exit(status)
+
+
+def _same_on_all_ranks(make: Callable[[], TrainingSettings]) -> TrainingSettings:
+    """Make the settings, and mark an error in them as agreed: all ranks have the same command line."""
+    try:
+        return make()
+    except InputError as error:
+        raise type(error)(str(error), agreed=True) from error

@@ -1,0 +1,35 @@
+"""Ranks of one node exchange values through files, before MPI starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.allocation import Allocation
+from launcher.errors import LaunchError
+from launcher.rendezvous import Rendezvous
+
+
+def test_ranks_meet_in_rounds_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ranks = [
+        Rendezvous(Allocation(local_rank=rank, local_size=2, size=2, rank=rank), {"PMIX_NAMESPACE": "a/b@1"})
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        rank.tell(f"first of {rank.local_rank}")
+    ranks[0]._round -= 1
+    assert ranks[0].exchange("first of 0") == ["first of 0", "first of 1"]
+    for rank in ranks:
+        rank.tell({"second": rank.local_rank})
+    assert ranks[1].hear() is None
+    assert ranks[0].hear() == [{"second": 0}, {"second": 1}]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    alone = Rendezvous(Allocation(local_rank=0, local_size=2, size=2), {"PMIX_NAMESPACE": "n"}, patience=0.1)
+    with pytest.raises(LaunchError, match="local rank 1 of 2"):
+        alone.exchange(1)
