@@ -217,7 +217,10 @@ class Tally:
         return bool(part.expected) and max(part.seconds(), default=0) >= part.expected
 
     def seconds(self) -> dict[int, float]:
-        """Return the seconds of each epoch, by its number from 1. A restart replaces all epochs from its first on."""
+        """Return the seconds of each epoch, by its number from 1.
+
+        A restart replaces all epochs from its first epoch on.
+        """
         merged: dict[int, float] = {}
         for part in self._used():
             newer = part.seconds()
