@@ -182,14 +182,15 @@ def _prepare_tensorflow(streams: int, threads: int) -> None:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder for the new files, which keep their names; made if need be.",
+    help="Folder for the new files, which keep their names. It is created if missing.",
 )
-@click.option("--overwrite/--no-overwrite", default=False, help="Whether files of the same names are replaced.")
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace files with the same names.")
 def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
-    """Write the showers of HDF5 files DATA (paths or globs) again, in the form that is read fastest at random.
+    """Rewrite HDF5 files of showers in the form that a training reads fastest.
 
-    Worth it for files whose chunks hold many events, all of which are decoded to read one. The new files have one event
-    a chunk, float32, compressed; data sets other than 'ECAL' and columns 0 and 1 of 'target' are left behind.
+    DATA are paths or globs of the files. Use this for files with many events per chunk: HDF5 decodes a whole chunk to
+    read one event. The new files have one event per chunk, float32, compressed with gzip. They hold the data set 'ECAL'
+    and columns 0 and 1 of 'target', and nothing else.
     """
     with open_showers(data) as showers, _progress(showers.events, "Repacked") as report:
         files = repack_files(showers.files, out, overwrite=overwrite, report=report)

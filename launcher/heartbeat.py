@@ -68,7 +68,7 @@ class Monitor:
 
     @property
     def variable(self) -> str:
-        """Value of VARIABLE for the ranks."""
+        """Value that the ranks must have in the environment variable VARIABLE."""
         return f"{self._host}:{self._listener.address[1]}:{self._key}"
 
     def __enter__(self) -> Monitor:

@@ -29,8 +29,14 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
         return
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise click.BadParameter(f"{path} is not a TOML file ({error})") from error
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path} cannot be read ({error.strerror}); expected the path of a TOML file with options"
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(
+            f"{path} is not a TOML file ({error}); expected lines such as 'epochs = 25': correct the file"
+        ) from error
     values = {name.replace("-", "_"): value for name, value in values.items()}
     known = {option.name for option in context.command.params} - {"config", "more_data"}
     unknown = sorted(set(values) - known)

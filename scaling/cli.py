@@ -59,8 +59,8 @@ def report(
 
     The report is a page with plots, and the table and all plots as files.
 
-    RUN is the log of a training run, or a folder. In a folder with a run.jsonl only this file is read, otherwise every
-    log below the folder. Runs with the same number of workers are repeats: their epochs are pooled.
+    RUN is the log of a training run, or a folder. A folder with a run.jsonl is one run. Of any other folder, all logs
+    in it and below it are read. Runs with the same number of workers are repeats: their epochs are pooled.
     """
     from scaling.report import forecast_text, make_report, table_text, write_report
 

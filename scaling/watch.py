@@ -137,7 +137,7 @@ def _states(reader: _Reader) -> list[State]:
 
 
 def _state(name: str, run: Run | str) -> State:
-    """Return the state of a run, or of a run that cannot be read for the given reason."""
+    """Return the state of a run. If `run` is a text, it is the reason why the run cannot be read."""
     if isinstance(run, str):
         return State(name=name, status="unreadable" if run else "waiting", message=run)
     newest = (epoch for epoch in run.epochs if epoch.epoch > run.header.resumed_epochs and epoch.resumed_steps == 0)

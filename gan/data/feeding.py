@@ -45,7 +45,7 @@ def split_events(total: int, *, events: int | None, validation_fraction: float, 
     Args:
         total: number of events in all files.
         events: number of events to use, training and validation together. None: all.
-        validation_fraction: fraction of these that is held out.
+        validation_fraction: fraction of these events that is held out.
         seed: seed of both choices.
 
     Raises:

@@ -50,7 +50,7 @@ ELECTRON = 11
 UNREADABLE = (OSError, RuntimeError, KeyError)
 """Exceptions that h5py raises for a file that is not HDF5, truncated or damaged."""
 
-_ADVICE = "Use files in the fixed-angle layout of 3DGAN."
+_ADVICE = "Use files in the fixed-angle layout of 3DGAN, see docs/physics.md."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +119,6 @@ def data_sets(file: h5py.File, path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
 def unreadable(path: Path, error: Exception) -> InputError:
     """Return the error for a file that HDF5 cannot open or read."""
     return InputError(
-        f"{path} cannot be read ({error}); expected a whole HDF5 file. Check its permissions, or copy it again."
+        f"{path} cannot be read ({error}); expected a complete HDF5 file. Give another file, correct its permissions, "
+        "or copy it again."
     )

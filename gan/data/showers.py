@@ -202,10 +202,12 @@ def _expand(pattern: str) -> list[str]:
     # The name of an existing file may contain characters that have a meaning in globs.
     matches = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
     files = [name for name in matches if not os.path.isdir(name)]
+    if not files and matches:
+        raise InputError(f"'{pattern}' is a folder; expected HDF5 files. Give the files in it, such as 'FOLDER/*.h5'.")
     if not files:
-        problem = "is a folder" if matches else "matches no file"
         raise InputError(
-            f"'{pattern}' {problem}; expected a path or a glob of HDF5 files. Give for example 'FOLDER/*.h5'."
+            f"'{pattern}' matches no file; expected the path of an HDF5 file, or a pattern such as 'FOLDER/*.h5'. "
+            "Check the spelling, and the folder in which you start the command."
         )
     return files
 

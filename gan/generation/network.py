@@ -67,7 +67,8 @@ class GeneratorWeights:
         model = str(self.settings.get("model"))
         if model not in ARCHITECTURES:
             raise InputError(
-                f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}"
+                f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}. "
+                "Another version wrote it: use that version"
             )
         return ARCHITECTURES[model]
 

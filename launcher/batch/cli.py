@@ -54,7 +54,8 @@ def script(folder: Path | None, nodes: int | None, **options: Any) -> None:
             save_text(path, render(default_request(machine)), mode=0o755)
         except OSError as error:
             raise LaunchError(
-                f"{path} cannot be written ({error.strerror}); expected a folder that exists and can be written"
+                f"{path} cannot be written ({error.strerror}); expected a folder that exists and can be written: "
+                "create it, or give another one"
             ) from None
         click.echo(f"Wrote {path}")
 

@@ -17,14 +17,18 @@ __all__ = ["family_of", "mpi_family"]
 
 ASK = """
 import mpi4py
-mpi4py.rc.initialize = False  # the version needs no start, and a start alone may want a fabric or a daemon
+mpi4py.rc.initialize = False  # not needed for the version, and it may fail outside a job
 from mpi4py import MPI
 print(MPI.Get_library_version())
 """
 
 
 def family_of(library: str) -> str | None:
-    """open_mpi, intel_mpi or mpich from what MPI_Get_library_version says; None for another."""
+    """Return the family of an MPI library: open_mpi, intel_mpi or mpich; None if it is unknown.
+
+    Args:
+        library: text of MPI_Get_library_version.
+    """
     known = identify(library)
     return known.starter if known else None
 

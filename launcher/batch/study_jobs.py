@@ -59,7 +59,7 @@ def parse_nodes(text: str) -> tuple[int, ...]:
 
 
 def points_of(nodes: Sequence[int], repeats: int) -> list[StudyPoint]:
-    """Return the points of a study. Every size comes once before the first repeat: a study cut short covers all sizes.
+    """Return the points of a study. Every size comes once before any repeat, so that an incomplete study has all sizes.
 
     Args:
         nodes: numbers of nodes.

@@ -60,7 +60,9 @@ def existing_study(folder: Path) -> StudyFile:
     """
     study = read_study_file(folder.absolute())
     if study is None:
-        raise LaunchError(f"{folder} holds no study; expected the folder that 'launcher study --out' was given")
+        raise LaunchError(
+            f"{folder} holds no study; expected the --out folder of a 'launcher study' command: give that folder"
+        )
     return study
 
 

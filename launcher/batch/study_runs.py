@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def run_points(folder: Path, names: Sequence[str], stage_env: bool, say: Say) -> int:
-    """Run points of a study in turn, and skip complete ones. If a point fails, run the next one all the same.
+    """Run points of a study in turn, and skip complete ones. If a point fails, the next one still runs.
 
     Args:
         folder: folder of the study.

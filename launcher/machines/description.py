@@ -143,7 +143,8 @@ class Machine:
         if self.node is None:
             raise LaunchError(
                 f"the nodes of machine {self.name!r} are not known in advance. Expected a snapshot of one: run "
-                "'python -m launcher topology --out FILE' on a node, and give the file with --topology"
+                "'python -m launcher topology --out FILE' on a node, and give the file with --topology. On such a node "
+                "itself, leave --machine out"
             )
         return self.node.topology()
 

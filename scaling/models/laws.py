@@ -159,8 +159,11 @@ def _usl_parameters(w: np.ndarray, workload: Workload) -> dict[str, np.ndarray]:
 
 
 def _training_terms(p: np.ndarray, workload: Workload, algorithm: str) -> np.ndarray:
-    """Return columns for computing in a step, its spread (times the expected maximum), messages, volume, and a constant
-    per epoch."""
+    """Return the columns of a training model.
+
+    The columns are the computing time of a step, its variation between ranks (times the expected maximum), messages,
+    volume, and a constant per epoch.
+    """
     messages, volume = allreduce_terms(p, workload.workers_per_node, algorithm)
     step = workload.batch or workload.epoch
     if workload.mode == "strong":

@@ -91,7 +91,7 @@ def columns_of(names: Sequence[str], given: Mapping[str, str], path: Path) -> di
 
 
 def csv_columns(head: bytes) -> list[str]:
-    """Return the column names in the first line of a CSV text. Return [] if it is not CSV or incomplete."""
+    """Return the column names in the first line of a CSV text. Return [] if the line is incomplete or not CSV."""
     line, newline, _ = head.partition(b"\n")
     if not newline and len(head) >= _ROW:
         return []

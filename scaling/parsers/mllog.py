@@ -26,10 +26,10 @@ __all__ = ["FORMAT"]
 _MARK = b":::MLLOG"
 _RECORD = re.compile(rb':::MLLOG:? ?(\{[^\n]*?"key" ?: ?"([a-z0-9_]{1,80})"[^\n]*\})')
 _BROKEN = re.compile(rb":::MLLOG(?!:? ?\{[^\n]*\})")
-"""Marks without an object behind them."""
+"""Marks that are not followed by an object."""
 _KEY = b'"key"'
 _WITHOUT_KEY = re.compile(rb':::MLLOG(?!:? ?\{[^\n]*?"key" ?: ?"[^\n]*\})')
-"""Marks without an object that has a key. This search takes five times as long as `_BROKEN`."""
+"""Marks that are not followed by an object with a key. This search takes five times as long as `_BROKEN`."""
 _COUNTS = {
     "number_of_ranks": "workers",
     "number_of_nodes": "nodes",

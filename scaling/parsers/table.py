@@ -28,7 +28,7 @@ __all__ = ["FORMAT", "epoch_times"]
 
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _MOST_OPEN = 64
-"""Most repeats of one size whose rows may alternate. More would take long in a table of 100,000 rows."""
+"""Largest number of repeats of one size whose rows may alternate. The time to read a table grows with this number."""
 _FACTS = ("workers", "nodes", "cores_per_node", "batch_size", "global_batch_size", "train_events")
 
 
@@ -43,7 +43,7 @@ class _Rows:
     epochs: list[EpochTimes] = field(default_factory=list)
     """Times of each row."""
     numbers: list[float] = field(default_factory=list)
-    """Number of the epoch in each row, as the table counts. NaN if it has none."""
+    """Number of the epoch in each row, as in the table. NaN if the row has none."""
     distinct: set[float] = field(default_factory=set)
     """The same numbers as a set, for fast look-ups."""
 

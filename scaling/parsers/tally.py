@@ -29,7 +29,8 @@ class _Part:
     validation: dict[int, float] = field(default_factory=dict)
     """Seconds of validation on the slowest rank, by the number of the epoch from 1."""
     losses: dict[tuple[bool, int], dict[str, float]] = field(default_factory=dict)
-    """Losses by name. The key is (True, number of the epoch from 1) or (False, number as in `as_written`)."""
+    """Losses of each epoch by name. The key is (True, number of the epoch from 1), or (False, number in the line) if
+    this number may count from 0 or from 1."""
     begun: set[int] = field(default_factory=set)
     """Numbers of the epochs that have begun, from 1."""
     last_begun: int = 0
@@ -216,7 +217,10 @@ class Tally:
         return bool(part.expected) and max(part.seconds(), default=0) >= part.expected
 
     def seconds(self) -> dict[int, float]:
-        """Return the seconds of each epoch, from 1. After a restart, only epochs before the first new one stay."""
+        """Return the seconds of each epoch, by its number from 1.
+
+        A restart replaces all epochs from its first epoch on.
+        """
         merged: dict[int, float] = {}
         for part in self._used():
             newer = part.seconds()

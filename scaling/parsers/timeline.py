@@ -76,7 +76,7 @@ class _Timeline:
     last: int = 0
     """Time of the last event in microseconds."""
     wrong: int = 0
-    """Number of events without the fields, or without the begin, that belong to them."""
+    """Number of events that lack fields, and of end events without a begin event."""
 
     def block(self, block: bytes) -> None:
         """Add the events of a block."""
@@ -148,7 +148,9 @@ def _events(block: bytes) -> _Events:
 
 
 def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the decimal numbers at the places `at` of a text, the places after them, and whether there is a number.
+    """Read decimal numbers at the places `at` of a text.
+
+    Return the numbers, the places after them, and whether there is a number.
 
     The text must end with 64 zero bytes.
     """

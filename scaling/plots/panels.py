@@ -45,7 +45,7 @@ def curve_panels(
     forecasts: Mapping[str, pd.DataFrame] | None = None,
     published: Sequence[Published] = (),
 ) -> list[Panel]:
-    """Return panels of time per epoch, speed-up and efficiency over workers, each with the ideal.
+    """Return panels of time per epoch, speed-up and efficiency over workers, each with the line of ideal scaling.
 
     Args:
         curve: result of `metrics.curve`, for one or several series.

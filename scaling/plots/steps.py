@@ -1,6 +1,6 @@
 """Descriptions of plots from inside the epochs: step times, computing time by rank, the slowest rank, and losses.
 
-They are made from the runs. A run whose log lacks a quantity is left out of its plot.
+They are made from the runs. If the log of a run lacks a quantity, the plot of this quantity leaves the run out.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ class Header:
     resumed_epochs: int = 0
     """Number of epochs that were complete when this part of the run started."""
     resumed_steps: int = 0
-    """Number of steps of the next epoch that were done when this part of the run started. Not 0 after an interruption
-    during an epoch."""
+    """Number of steps of the next epoch that were complete when this part of the run started. It is 0 unless the run
+    was interrupted within an epoch."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "workers", "nodes", "batch_size", "global_batch_size")
@@ -132,7 +132,7 @@ class Epoch:
     validation: Mapping[str, float] = field(default_factory=dict)
     """Losses and errors on the validation events by name. Empty without validation."""
     resumed_steps: int = 0
-    """Number of steps of this epoch that an earlier part of the run did. Times and `events` are those of the remaining
+    """Number of steps of this epoch that an earlier part of the run completed. Times and `events` count only the other
     steps."""
     slow_ranks: Sequence[Mapping[str, Any]] = ()
     """Ranks whose computing time is at least 1.2 times the median, slowest first: `rank`, `host` and `ratio`."""

@@ -41,7 +41,7 @@ class Report:
     notes: Sequence[str]
     """Sentences to print under the table."""
     title: str
-    """Settings that all runs have in common, as the heading."""
+    """Heading: the settings that all runs have in common."""
     runs: Sequence[RunLog] = ()
     labels: Sequence[str] = ()
     """Name of the curve of each run."""

@@ -1,7 +1,8 @@
 """Show what became slower between two benchmark runs: `python -m tests.benchmarks.compare OLD.json NEW.json`.
 
-Machines drift and differ. So a figure with a matrix product rate of the same rounds is compared at equal rates. A
-change counts if it is larger than the noise of both runs together.
+The speed of a machine varies, and machines differ. So a figure is compared at equal rates of matrix products, if both
+runs measured this rate in the same rounds as the figure. A change counts if it is larger than the noise of both runs
+together.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CONFIDENCE = 2.0
 MEDIAN_ERROR = 1.2533
 """Standard error of a median over that of a mean, for a normal distribution: sqrt(pi / 2)."""
 NOT_COMPARED = ("matmul-fp32", "matmul-bf16")
-"""The machine's own rates, which other figures are compared by."""
+"""Rates of matrix products. They describe the machine, and only serve to compare other figures at equal rates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

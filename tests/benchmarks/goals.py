@@ -51,7 +51,7 @@ class Goal:
 
 
 def ratio(results: Results, numerator: str, denominator: str) -> float | None:
-    """Return one figure's median over another's, or None if one is missing."""
+    """Return the median of one figure divided by that of another, or None if one is missing."""
     above, below = results.median(numerator), results.median(denominator)
     return None if above is None or not below else above / below
 
@@ -70,9 +70,9 @@ def exchange(results: Results) -> list[float | None]:
 
 
 def first_steps(results: Results) -> list[float | None]:
-    """Return the largest difference between our losses and the plain loop's, over the effect of one rounding.
+    """Return the largest difference between our losses and those of the plain loop, over the effect of one rounding.
 
-    That effect is the difference between two plain loops whose initial weights differ by one rounding.
+    This effect is the difference between two plain loops whose initial weights differ by one rounding.
     """
     ours, rounded = (results.get(f"losses/first-steps/{name}") for name in ("ours", "rounded"))
     return [max(ours.rounds) / max(rounded.rounds)] if ours and rounded else []

@@ -156,7 +156,8 @@ def opens(command: Sequence[str], environment: Mapping[str, str], start: Sequenc
     Args:
         command: the command.
         environment: its environment.
-        start: command line of an mpirun with two ranks. The first one is counted: a single rank would take shortcuts.
+        start: command line of an mpirun with two ranks. The first rank is counted. A single rank would not do, since
+            the launcher does less work for it.
     """
     if shutil.which("strace") is None:
         return None

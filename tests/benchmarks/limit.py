@@ -26,7 +26,7 @@ Operation = Callable[..., tf.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """How often a step computes a layer's result, the gradient of its weights and the gradient of its input."""
+    """How often a step computes the result of a layer, the gradient of its weights, and the gradient of its input."""
 
     forward: int
     weights: int
@@ -61,7 +61,7 @@ class Convolution:
     def flops(self) -> int:
         """Floating-point operations of one pass for one event, the same for all three passes.
 
-        Products with the zeros of SAME count.
+        With SAME padding, products with the added zeros count too.
         """
         return 2 * math.prod(self.output_cells) * self.filters * math.prod(self.kernel) * self.channels
 
@@ -134,10 +134,10 @@ Layer = Convolution | Product
 def step_layers(filters: FilterSet) -> dict[Layer, Passes]:
     """Return the layers of both networks and how often a step of 3DGAN computes each.
 
-    The generator makes the discriminator's fakes and is trained twice. The discriminator is trained on a real and a
-    fake batch. It also judges both batches of the generator's updates and passes their gradients on, without gradients
-    of its own weights. The step needs no gradient of a latent vector, and none of the cells in an update of the
-    discriminator.
+    The generator computes the generated batch for the discriminator, and two batches in its own two updates. The
+    discriminator computes a real and a generated batch in its own two updates. It also computes the two batches of the
+    generator's updates, and the gradients of their cells, but not the gradients of its own weights. The step never
+    needs the gradient of a latent vector. In an update of the discriminator it does not need the gradient of the cells.
     """
     number = filters.generator
     generator: list[Convolution] = [

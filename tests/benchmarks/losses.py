@@ -31,7 +31,7 @@ BLOCK = 15
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Return the differences of each of the first steps, and of the later means in standard errors."""
+    """Return the difference in each of the first steps, and the differences of the later means in standard errors."""
     start_tensorflow()
     losses = three_losses(job.filters, job.batch, 40 if job.quick else STEPS, say)
     scores = standard_scores(losses.ours[EXACT_STEPS:], losses.plain[EXACT_STEPS:])

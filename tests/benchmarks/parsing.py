@@ -27,7 +27,7 @@ RANKS = 64
 
 
 def gan3d() -> Iterator[str]:
-    """3DGAN with messages of all ranks."""
+    """Yield a 3DGAN log with messages of all ranks."""
     yield f"Global batch size is: {8 * RANKS} / batch size is: 8\nTotal Training batches = 351.5 with 180000 events\n"
     for number in count():
         yield "".join(f"[1,{rank}]<stdout>:Epoch {number % 1000 + 1} of 1000\n" for rank in range(RANKS))
@@ -40,7 +40,7 @@ def gan3d() -> Iterator[str]:
 
 
 def progress_bars() -> Iterator[str]:
-    """3DGAN with colours and progress bars that return to the start of their line."""
+    """Yield a 3DGAN log with colours, and with progress bars that are drawn again and again on the same line."""
     yield "Global batch size is: 512 / batch size is: 8\n"
     for number in count():
         yield f"Epoch {number % 1000 + 1} of 1000\n"
@@ -52,7 +52,7 @@ def progress_bars() -> Iterator[str]:
 
 
 def mllog() -> Iterator[str]:
-    """MLPerf logs with 300 statistics per epoch."""
+    """Yield an MLPerf log with 300 statistics per epoch."""
 
     def line(key: str, milliseconds: int, value: object, **metadata: object) -> str:
         fields = {"namespace": "", "time_ms": milliseconds, "event_type": "POINT_IN_TIME", "key": key, "value": value}

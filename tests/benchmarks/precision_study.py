@@ -33,11 +33,11 @@ FILTERS = "original"
 BATCH = 8
 DATA_SEED = 20
 ENERGIES = (10.0, 500.0)
-"""Range of primary energies in GeV, as the generator gets them in training."""
+"""Range of primary energies in GeV: that of the generated showers in a training."""
 BINS = np.linspace(*ENERGIES, 6)
 """Edges of the energy bins in GeV."""
 MARGIN = 0.85
-"""Part of the time to plan for, since a shared machine may become slower after the measurement."""
+"""Fraction of the time to plan for. The rest is a reserve: a shared machine may become slower during the study."""
 FEWEST_STEPS = 20
 """Fewest steps of a useful training."""
 TIMED_STEPS = 4
@@ -73,7 +73,7 @@ class Plan:
 
 
 def steps_for(minutes: float, seeds: int, step: Sequence[float], start: Sequence[float]) -> int:
-    """Return the steps of each training so that all trainings together take the time.
+    """Return the number of steps of each training with which all trainings together take `minutes`.
 
     Args:
         minutes: time for all trainings.

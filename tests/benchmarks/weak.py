@@ -1,4 +1,4 @@
-"""Measure weak scaling on one machine: steps of one rank on one core, and of two ranks on a core each.
+"""Measure weak scaling on one machine: steps of one rank on one core, and of two ranks with one core each.
 
 Both trainings run at the same time and step in turns, so that a drifting machine slows both. While the single rank
 steps, a signal stops the two ranks: a waiting rank and Horovod's background thread would use the other core.
@@ -119,7 +119,7 @@ class _Ranks:
         return self._answer()["pids"]
 
     def steps(self, number: int) -> dict[str, Any]:
-        """Train `number` steps. Return seconds per step, and of these the seconds of exchanges and waits for events."""
+        """Train `number` steps. Return seconds per step: in total, in exchanges, and waiting for events."""
         self._commands.write(f"{number}\n")
         self._commands.flush()
         return self._answer()

@@ -184,7 +184,7 @@ class _alarm:
 
 
 def _descendant(process: int, generations: int) -> int:
-    """Wait for and return the only child of the only child of a process, and so on."""
+    """Follow the only children of a process over some generations, and return the last one. Wait until each exists."""
     limit = time.monotonic() + SECONDS_TO_START
     for _ in range(generations):
         while not (children := _children(process)):

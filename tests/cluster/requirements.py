@@ -21,7 +21,7 @@ ADMINISTRATORS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 PMIX_PLUGINS = ("lib*/slurm*/mpi_pmix.so", "lib*/*/slurm*/mpi_pmix.so")
 """Paths of Slurm's plugin for srun --mpi=pmix, below the prefix of slurmd."""
 LIBPMIX = re.compile(rb"[\x21-\x7e]*libpmix\.so[.\d]*")
-"""The name under which the plugin opens PMIx, in the plugin's file."""
+"""Pattern that finds, in the file of the plugin, the name of the library that it opens."""
 OPEN = "import ctypes, sys; ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)"
 NAMESPACES = ("--net", "--uts", "--ipc", "--pid", "--mount", "--fork", "--propagation", "private")
 

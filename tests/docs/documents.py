@@ -44,7 +44,7 @@ class Block(Piece):
     language: str
     """First word after the fence."""
     name: str = ""
-    """Second word: the file that the block shows."""
+    """Second word after the fence: name of the file that the block shows."""
 
 
 @functools.cache

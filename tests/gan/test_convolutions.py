@@ -28,7 +28,7 @@ FP32 = Arithmetic()
 WIDE = Arithmetic(multiplier=(32, 16))
 ROUNDED = Arithmetic(format="bfloat16", products="float32")
 NATIVE = Arithmetic.of(layer_policy("bf16"))
-"""BF16 on this processor: with its BF16 instructions, or ROUNDED without them."""
+"""BF16 on this processor: with BF16 instructions if it has them, otherwise as ROUNDED."""
 IN_BF16 = [ROUNDED] if NATIVE == ROUNDED else [ROUNDED, NATIVE]
 
 Form = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -125,7 +125,7 @@ def check(
 
 
 def taps_across(kernel: np.ndarray) -> Iterable[np.ndarray]:
-    """Yield the kernel with one tap in y and depth only, for each such tap."""
+    """Yield a copy of the kernel for each tap in y and depth. The other taps in y and depth are 0."""
     for y, depth in product(range(kernel.shape[1]), range(kernel.shape[2])):
         only = np.zeros_like(kernel)
         only[:, y, depth] = kernel[:, y, depth]
@@ -133,7 +133,7 @@ def taps_across(kernel: np.ndarray) -> Iterable[np.ndarray]:
 
 
 def layers(upstream: np.ndarray) -> Iterable[np.ndarray]:
-    """Yield the layers in depth: each group of neighbours that a form folds consists of such layers."""
+    """Yield a copy for each layer in depth, with the other layers 0. A folded group of neighbours is a sum of these."""
     for depth in range(upstream.shape[3]):
         only = np.zeros_like(upstream)
         only[:, :, :, depth] = upstream[:, :, :, depth]
@@ -206,7 +206,7 @@ def test_same_padding_is_tensorflows() -> None:
 
 @of_each([FP32, WIDE, *IN_BF16])
 def test_a_layer_of_the_discriminator_equals_tensorflows(arithmetic: Arithmetic) -> None:
-    """Sums of 1,000 products, in the sizes that the kernels of oneDNN are made for."""
+    """The sums have 1,000 products. oneDNN has special kernels for these sizes."""
     kernel = random(2, 5, 5, 5, 8, 8)
     padding = same(kernel.shape[:3])
     check(

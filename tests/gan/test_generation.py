@@ -98,9 +98,11 @@ def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) 
 
 
 def effect_of_rounding(generator: keras.Model, whole: np.ndarray) -> np.ndarray:
-    """Return by how much rounding may change the cells of each event, (n, 1, 1, 1): the largest of 2 x 15,625 changes.
+    """Return how much rounding may change a cell of each event, (n, 1, 1, 1).
 
-    A single cell is no scale: its sum of products may cancel to nearly 0, and its rounding error does not.
+    This is the largest change among all 15,625 cells of the event, for two random changes of the weights by rounding.
+    The change of a cell may be large compared with the cell itself: the terms of its sum may cancel to nearly 0, but
+    their rounding errors do not.
     """
     weights = generator.get_weights()
     changes = []
@@ -113,7 +115,7 @@ def effect_of_rounding(generator: keras.Model, whole: np.ndarray) -> np.ndarray:
 
 @pytest.mark.numeric
 def test_bf16_gives_nearly_the_same_showers(run: Path) -> None:
-    """Each of 5 layers rounds its operands by up to 2^-9 in the mean, in both directions: some percent in total."""
+    """Each of 5 layers rounds its operands up or down, by up to 2^-9 in the mean. In total this is a few percent."""
     weights = read_generator(find_checkpoint(run))
     exact, rounded = (
         Showers(build_generator(weights, precision), CONV3D.latent, batch_size=2, seed=1).cells(0, ENERGIES[3:])[0]

@@ -36,7 +36,10 @@ def test_calibration_factor_is_within_1_percent_of_1() -> None:
 
 
 def deposited(cells: np.ndarray) -> np.ndarray:
-    """Return the mean energy that each layer absorbs per radiation length, in GeV: visible energy over its fraction."""
+    """Return the mean energy that each layer absorbs, in GeV per radiation length.
+
+    The absorbed energy of a layer is its visible energy divided by its visible fraction.
+    """
     table = layers(CLIC_ECAL)
     return profiles(cells)[2].mean(axis=0) / table.visible_fraction / np.diff(table.edges)
 

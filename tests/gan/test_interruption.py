@@ -1,4 +1,4 @@
-"""A training that is asked to stop: when it is asked, what it leaves, and that it goes on as if nothing had been."""
+"""A training stops on a request or before the job ends, leaves a checkpoint, and continues as if it had not stopped."""
 
 from __future__ import annotations
 

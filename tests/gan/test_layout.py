@@ -54,7 +54,7 @@ def test_a_group_instead_of_cells_is_an_input_error(tmp_path: Path) -> None:
 def test_a_file_that_is_not_hdf5_is_an_input_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.h5"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.h5 cannot be read .*expected a whole HDF5 file"):
+    with pytest.raises(InputError, match=r"a\.h5 cannot be read .*expected a complete HDF5 file"):
         open_showers([path])
 
 

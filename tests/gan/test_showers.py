@@ -26,7 +26,7 @@ SIZES = (3, 5, 2)
 def three_files(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[ShowerSet, np.ndarray, np.ndarray]]:
-    """Three files: one of this project; one in float64 with another data set; one with chunks of parts of events."""
+    """Three files: one of this project; one in float64 with another data set; one whose chunks hold parts of events."""
     folder = tmp_path_factory.mktemp("three")
     cells, energies = random_showers(sum(SIZES))
     parts = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])

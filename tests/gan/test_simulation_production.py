@@ -21,7 +21,7 @@ from gan.simulation.gflash import CLIC_ECAL
 from gan.simulation.production import SimulationRequest, write_files
 
 SECONDS_TO_WAIT = 120
-"""Longest wait for something that takes a second on a quiet machine."""
+"""Most seconds to wait for something that takes one second on a quiet machine."""
 
 
 def simulate(*arguments: str | int | Path) -> tuple[int, str]:
@@ -155,7 +155,7 @@ def is_gone(pid: int) -> bool:
 
 
 def waits(pid: int) -> bool:
-    """Return whether the main thread of a process waits in a system call, in ten looks at it."""
+    """Look ten times at the main thread of a process. Return True if it was waiting in a system call every time."""
     for _ in range(10):
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
             return False

@@ -170,7 +170,7 @@ def test_a_file_that_has_changed_gets_a_new_copy(node: Path, files: Path) -> Non
 
 
 def read_slowly(files: Path) -> tuple[ShowerSet, str]:
-    """Read all files where copies are impossible, and return the messages to the user."""
+    """Read all files in a place where no copies can be made. Return the set and the messages to the user."""
     messages: list[str] = []
     showers = open_showers([files])
     showers.prepare(messages.append)

@@ -19,9 +19,14 @@ SPR = load_machine("stampede3-spr").topology()
 
 
 def node(*domains: tuple[int, int], threads: int = 1, memory: tuple[int, ...] | None = None) -> Topology:
-    """Return a node with one (package, number of cores) for each domain.
+    """Return a node.
 
-    CPU numbers are in order of the cores; second hardware threads come after the first threads of all cores.
+    CPU numbers are in the order of the cores. Second hardware threads come after the first threads of all cores.
+
+    Args:
+        domains: package and number of cores of each domain.
+        threads: hardware threads of each core.
+        memory: bytes of each domain; by default 1 GiB.
     """
     total = sum(count for _, count in domains)
     cores, first = [], 0

@@ -1,4 +1,4 @@
-"""Values of all ranks arrive on rank 0 whole, in the order of ranks, and over a tree."""
+"""Values of all ranks arrive on rank 0 complete and in the order of ranks, over a tree."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def curve_of(*runs: RunLog, skip_epochs: int = 1, **options: Any) -> pd.DataFram
 
 
 def test_the_published_v100_series_gives_the_published_efficiencies() -> None:
-    """E = T(2) 2 / (N T(N)) equals the table of the authors to one decimal."""
+    """The efficiency T(2) 2 / (N T(N)) equals that in the table of the authors, to one decimal."""
     result = curve_of(*(log(n, [s], events=None) for n, s in V100.items()), skip_epochs=0)
     percent = (100 * result["efficiency"]).round(1)
     assert percent[[2, 8, 32, 64, 128]].tolist() == [100.0, 97.7, 97.0, 94.0, 79.9]
@@ -210,7 +210,7 @@ def test_a_baseline_from_other_runs() -> None:
 
 
 def test_the_same_runs_as_their_own_reference_have_an_interval() -> None:
-    """Equal draws on both sides would cancel and give no width."""
+    """With the same draws for both, the draws would cancel, and the interval would have no width."""
     own = points(epochs_table([log(2, [9, 10.0, 11.0, 10.5, 10.2])]))
     row = curve(own, reference=own).iloc[0]
     assert row["speedup"] == 1
@@ -218,7 +218,7 @@ def test_the_same_runs_as_their_own_reference_have_an_interval() -> None:
 
 
 def test_modes_without_events() -> None:
-    """The same time on twice the workers is half efficient for the same data set, and ideal for a growing one."""
+    """The same time on twice the workers: the efficiency is 50% for the same data set, and 100% for twice the data."""
     runs = [log(2, [9.0, 10.0], events=None), log(4, [9.0, 10.0], events=None)]
     table = epochs_table(runs)
     for mode, efficiency, ideal in (("fixed-local", 0.5, 5.0), ("strong", 0.5, 5.0), ("weak", 1.0, 10.0)):

@@ -95,8 +95,8 @@ def product_bounds(function: Callable[..., Sequence[Any]], *operands: Any, more:
     """Return the bounds of the results of a function in FP32.
 
     Args:
-        function: function whose results are sums of products of one value of each operand. Then the number of products
-            is the function of ones, and the sum of the absolute products is the function of absolute values.
+        function: function whose results are sums of products, each with one value of every operand. So with operands
+            of ones it returns the number of products, and with absolute values the sum of the absolute products.
         operands: float64 arrays.
         more: operations per sum besides its products and their additions.
     """
@@ -203,7 +203,7 @@ class Tracked:
 
 
 def where(condition: Any, one: Tracked, other: Tracked) -> Tracked:
-    """Choose between values, for a condition that all programs decide alike."""
+    """Choose between values. Rounding must not change the condition."""
     return Tracked(np.where(condition, one.value, other.value), np.where(condition, one.error, other.error))
 
 

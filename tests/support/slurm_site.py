@@ -48,7 +48,7 @@ class Site:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Variables with which programs find the stand-ins."""
+        """Environment variables that make programs use the stand-ins."""
         return {"PATH": f"{self.bin}:/usr/bin:/bin", "SITE": str(self.folder)}
 
     def answer(self, name: str, text: str) -> None:
