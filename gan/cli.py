@@ -23,6 +23,7 @@ from gan.data.showers import open_showers
 from gan.evaluation.cli import evaluate
 from gan.generation.production import HIGHEST_ENERGY, GenerationRequest, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
+from gan.quiet import prepare_tensorflow
 from gan.simulation.production import SimulationRequest, write_files
 from scaling.records.commands import UserErrorGroup
 
@@ -157,7 +158,7 @@ def generate_(*, threads: int | None, **options: Any) -> None:
     rounding. Attributes of the files name the checkpoint, the seed and the precision.
     """
     request = GenerationRequest(threads=threads or len(os.sched_getaffinity(0)), **options)
-    _prepare_tensorflow(*request.parallel)
+    prepare_tensorflow(*request.parallel)
     events = request.events if request.events is not None or request.energies_from else EVENTS_PER_FILE
     with _progress(events, "Generated") as report:
         summary = generate(request, report)
@@ -167,13 +168,6 @@ def generate_(*, threads: int | None, **options: Any) -> None:
         f"({summary.precision}): {summary.seconds:.1f} s, {summary.milliseconds_per_shower:.2f} ms/shower in the "
         f"network; mean sampling fraction {fraction:.5f}, {fraction / fit - 1:+.1%} from Geant4's fit ({fit:.5f})."
     )
-
-
-def _prepare_tensorflow(streams: int, threads: int) -> None:
-    """Set the environment variables that TensorFlow reads when it is loaded: threads, log level, oneDNN."""
-    os.environ.update(TF_NUM_INTEROP_THREADS=str(streams), TF_NUM_INTRAOP_THREADS=str(threads))
-    for name, value in (("TF_CPP_MIN_LOG_LEVEL", "2"), ("TF_ENABLE_ONEDNN_OPTS", "1"), ("KERAS_BACKEND", "tensorflow")):
-        os.environ.setdefault(name, value)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""Hides two start-up messages of TensorFlow, which every rank prints and no setting of TensorFlow turns off."""
+"""Prepares the loading of TensorFlow: its environment, and the two messages that no setting of it turns off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["startup_messages_hidden"]
+__all__ = ["prepare_tensorflow", "startup_messages_hidden"]
 
 MESSAGES = ("All log messages before absl::InitializeLog()", "oneDNN custom operations are on")
 
@@ -36,3 +36,15 @@ def startup_messages_hidden() -> Iterator[None]:
                 if failed or not any(message in line for message in MESSAGES):
                     sys.stderr.write(line)
             sys.stderr.flush()
+
+
+def prepare_tensorflow(streams: int, threads: int) -> None:
+    """Set the environment variables that TensorFlow reads when it is loaded: threads, log level, oneDNN.
+
+    Args:
+        streams: operations that run at the same time.
+        threads: threads of each operation.
+    """
+    os.environ.update(TF_NUM_INTEROP_THREADS=str(streams), TF_NUM_INTRAOP_THREADS=str(threads))
+    for name, value in (("TF_CPP_MIN_LOG_LEVEL", "2"), ("TF_ENABLE_ONEDNN_OPTS", "1"), ("KERAS_BACKEND", "tensorflow")):
+        os.environ.setdefault(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from gan.errors import InputError
+from gan.quiet import prepare_tensorflow
 
 __all__ = ["evaluate"]
 
@@ -77,6 +79,7 @@ def evaluate(
     from gan.evaluation.report import text, write_report
     from gan.evaluation.samples import generate_sample, is_shower_file, read_sample
 
+    prepare_tensorflow(1, len(os.sched_getaffinity(0)))
     labels = list(names) or _labels(sources)
     with _progress("Reading the reference") as bar:
         real = read_sample("simulation", reference, hit=hit, events=events, report=bar.update)

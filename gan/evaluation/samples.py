@@ -16,6 +16,7 @@ import numpy.typing as npt
 from gan.data.showers import open_showers
 from gan.errors import InputError
 from gan.physics.observables import HIT, Observables, Observer
+from gan.quiet import startup_messages_hidden
 from gan.run.folder import find_checkpoint
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def read_sample(
 
         def batches() -> Iterator[tuple[npt.NDArray[np.float32], Floats]]:
             for start in range(0, len(order), BATCH):
-                yield showers.read(order[start : start + BATCH])
+                cells, of_cells = showers.read(order[start : start + BATCH])
+                yield cells, of_cells.astype(np.float64)
 
         return _sample(name, ", ".join(sources), batches(), len(order), hit, report)
 
@@ -112,7 +114,8 @@ def generate_sample(
     Raises:
         InputError: there is no usable checkpoint, or a cell is not finite.
     """
-    from gan.generation.network import Showers, build_generator, read_generator
+    with startup_messages_hidden():
+        from gan.generation.network import Showers, build_generator, read_generator
 
     weights = read_generator(find_checkpoint(source))
     precision = precision or _precision(weights)

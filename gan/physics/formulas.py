@@ -14,6 +14,7 @@ import numpy.typing as npt
 __all__ = ["geant4_ecal", "moments", "profile_error", "profiles", "sampling_fraction"]
 
 Array = npt.NDArray[np.floating[Any]]
+Float64s = npt.NDArray[np.float64]
 
 
 def geant4_ecal(energy: Any) -> Any:
@@ -36,14 +37,14 @@ def sampling_fraction(cells: Array, energies: Array) -> Array:
     return cells.sum(axis=(1, 2, 3), dtype=np.float64) / energies
 
 
-def profiles(cells: Array) -> tuple[Array, Array, Array]:
+def profiles(cells: Array) -> tuple[Float64s, Float64s, Float64s]:
     """Return the energy of every event along x, y and z in GeV: shapes (n, X), (n, Y) and (n, Z)."""
     along_z = cells.sum(axis=(1, 2), dtype=np.float64)
     over_z = cells.sum(axis=3, dtype=np.float64)
     return over_z.sum(axis=2), over_z.sum(axis=1), along_z
 
 
-def moments(profile: Array) -> tuple[Array, Array]:
+def moments(profile: Array) -> tuple[Float64s, Float64s]:
     """Return the mean position and the variance of every shower along one axis, in cells and cells squared.
 
     M1 = sum(i E_i) / E and M2 = sum((i - M1)^2 E_i) / E, with cells counted from 0.

@@ -89,9 +89,9 @@ def permuted(cells: Cells) -> Cells:
 
 DISTORTIONS: dict[str, tuple[str, Sequence[Callable[[Cells], Cells]]]] = {
     "energy scale": ("Wasserstein, sampling_fraction", [scaled(size) for size in (0.02, 0.05)]),
-    "energy scale, authors": ("sampling fraction error", [scaled(size) for size in (0.02, 0.05)]),
+    "energy scale, authors": ("sampling fraction error", [scaled(size) for size in (0.05, 0.1)]),
     "shift": ("Wasserstein, mean_x", [shifted(size) for size in (0.25, 0.5, 1.0)]),
-    "shift, authors": ("moment error", [shifted(size) for size in (0.25, 0.5, 1.0)]),
+    "shift, authors": ("moment error", [shifted(1.0)]),
     "width": ("Wasserstein, variance_y", [widened(size) for size in (0.1, 0.3)]),
     "dead layer": ("shape MSE", [without_layer]),
     "dead layer, profile": ("profile error", [without_layer]),
@@ -195,7 +195,8 @@ def test_separation_and_wasserstein_of_shifted_columns() -> None:
     one, other = normal(1, 20_000, 1), normal(2, 20_000, 1)
     assert wasserstein(one, other + 0.5)[0] == pytest.approx(0.5, abs=0.03)
     assert separation_power(one, other)[0] < 0.01
-    assert separation_power(one, other + 100)[0] == 1.0
+    # The outer bins hold 0.1% of the reference each.
+    assert separation_power(one, other + 100)[0] == pytest.approx(1.0, abs=0.005)
     assert wasserstein(np.zeros((9, 1)), np.zeros((9, 1)))[0] == 0
     assert wasserstein(np.zeros((9, 1)), np.ones((9, 1)))[0] == np.inf
 

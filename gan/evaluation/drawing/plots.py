@@ -113,7 +113,8 @@ def _profiles(samples: Sequence[Sample], name: str, title: str, label: str) -> l
     curves = []
     for style, sample in enumerate(samples):
         mean = getattr(sample.observables, name).mean(axis=0)
-        curves.append(Curve(label=sample.name, x=np.arange(len(mean) + 1) - 0.5, y=mean, style=style, form="steps"))
+        edges = np.arange(len(mean) + 1, dtype=np.float64) - 0.5
+        curves.append(Curve(label=sample.name, x=edges, y=mean, style=style, form="steps"))
     ratios = _ratios(curves, [curve.y for curve in curves])
     return [
         Curves(
@@ -136,7 +137,7 @@ def _histogram(samples: Sequence[Sample], name: str) -> Curves:
     low, high = np.quantile(values[0], (0.001, 0.999))
     margin = 0.25 * (high - low) or 1.0
     if name == "maximum":
-        edges = np.arange(samples[0].observables.z.shape[1] + 1) - 0.5
+        edges = np.arange(samples[0].observables.z.shape[1] + 1, dtype=np.float64) - 0.5
     else:
         edges = np.linspace(low - margin, high + margin, 61)
     curves = [
