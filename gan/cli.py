@@ -1,6 +1,6 @@
 """The command line `python -m gan`: simulate, generate and repack showers.
 
-`python -m launcher` starts trainings. TensorFlow is loaded only when `generate` runs.
+To train, use `python -m launcher`. Only `generate` loads TensorFlow.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SECONDS_BETWEEN_LINES = 10.0
 def main() -> None:
     """Make showers for 3DGAN, a network that learns to imitate electron showers in a calorimeter.
 
-    simulate makes training data, generate makes showers with a trained network. To train, use python -m launcher.
+    'simulate' makes training data, and 'generate' makes showers with a trained network. 'python -m launcher' trains.
     """
 
 
@@ -212,7 +212,7 @@ def _progress(events: int | None, verb: str) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             of = f" of {events:,}" if events else ""
-            # The rate since the last line: start-up, such as loading TensorFlow, must not count.
+            # Print the rate since the last line. A rate since the start would include the loading of TensorFlow.
             click.echo(f"{verb} {done:,}{of} events, {(done - shown) / (now - last):,.0f} events/s.", err=True)
             last, shown = now, done
 

@@ -28,7 +28,7 @@ __all__ = [
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 DEFAULTS = TrainingSettings()
-"""The source of all defaults that concern the training."""
+"""Source of all defaults of training options."""
 
 machine_option: Decorator = click.option(
     "--machine", help="Name of a known machine, or path of a TOML file that describes one.  [default: none]"
@@ -46,7 +46,7 @@ batch_size_option: Decorator = click.option(
 
 
 def choice(name: str, options: tuple[str, ...], **extra: Any) -> Decorator:
-    """Return an option with fixed choices. Its default is that of the training setting with this name, if any."""
+    """Return an option with fixed choices. If a training setting has this name, the option has the same default."""
     field = name.lstrip("-").replace("-", "_")
     return click.option(name, type=click.Choice(options), default=getattr(DEFAULTS, field, None), **extra)
 
@@ -107,7 +107,7 @@ def binding_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def bind_settings(options: dict[str, Any]) -> BindSettings:
-    """Take the options that `binding_options` added out of a command's options."""
+    """Remove the options that `binding_options` added from a command's options, and return them."""
     from launcher.start import BindSettings
 
     return BindSettings(**{name: options.pop(name) for name in BindSettings.__slots__})

@@ -1,7 +1,7 @@
 """The command `train`: read its options, then run one rank of the training.
 
-Other commands read the options of a training too. So this module imports only what that needs, and the command itself
-imports the modules that run a rank.
+Other commands read the options of a training too. So this module imports only what the parsing needs. The command
+itself imports the modules that run a rank.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["train"]
 
 
 def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
-    """Make the values of a TOML file the defaults of this command. Options on the command line win."""
+    """Use the values of a TOML file as defaults of this command. Options on the command line have priority."""
     if path is None:
         return
     try:
@@ -162,7 +162,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 def train(data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> None:
     """Train 3DGAN on all ranks that MPI or Slurm started.
 
-    Each FILE is a shower file too, so that the shell may expand the pattern of --data.
+    Each FILE is one more shower file, so that the shell may expand the pattern after --data.
     """
     from launcher.allocation import Allocation
     from launcher.guard import guarded
@@ -183,7 +183,7 @@ def train(data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> 
 
 
 def _same_on_all_ranks(make: Callable[[], TrainingSettings]) -> TrainingSettings:
-    """Make the settings, and mark an error in them as agreed: all ranks have the same command line."""
+    """Make the settings. Mark an error in them as agreed, because all ranks have the same command line."""
     try:
         return make()
     except InputError as error:

@@ -26,7 +26,7 @@ _WORSE = 1
 _UNDECIDED = 2
 """Exit status of `compare` if some comparisons have too few epochs."""
 _FILE_WIDTH = 140
-"""Characters in a line of `watch` if the output is not a terminal."""
+"""Number of characters in a line of `watch` if the output is not a terminal."""
 
 
 @click.group(cls=UserErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,8 +59,8 @@ def report(
 
     The report is a page with plots, and the table and all plots as files.
 
-    RUN is the log of a training run, or a folder. In a folder with a run.jsonl only this file is read, otherwise every
-    log below the folder. Runs with the same number of workers are repeats: their epochs are pooled.
+    RUN is the log of a training run, or a folder. In a folder with a run.jsonl, the command reads only this file,
+    otherwise every log below the folder. Runs with the same number of workers are repeats: their epochs are pooled.
     """
     from scaling.report import forecast_text, make_report, table_text, write_report
 
@@ -96,7 +96,7 @@ def forecast(
 ) -> None:
     """Forecast other numbers of nodes or workers.
 
-    Fits a model to the scaling curve of the runs. Give --nodes, --at-workers or both.
+    Fit a model to the scaling curve of the runs, and print its forecast. Give --nodes, --at-workers or both.
     """
     from scaling.models import plan as make_plan
     from scaling.report import forecast_text, make_report, write_report
@@ -141,7 +141,7 @@ def plan(
 ) -> None:
     """Print how many nodes a target needs.
 
-    Fits a model to the scaling curve of the runs. The target is a time per epoch to reach (--target-epoch), a parallel
+    Fit a model to the scaling curve of the runs. The target is a time per epoch to reach (--target-epoch), a parallel
     efficiency to keep (--target-efficiency), or both.
     """
     from scaling.models import plan as make_plan
@@ -168,8 +168,8 @@ def plan(
 def compare(a: Path, b: Path, threshold: float, options: StudyOptions) -> None:
     """Check whether study B is worse than A.
 
-    B is worse if it is slower than A or scales worse, beyond the noise of both. A and B are each one log, or one folder
-    with all runs of a study. The command compares events/s at every number of workers that both have, and the
+    B is worse if it is slower than A or scales worse, by more than the noise of both. A and B are each one log, or one
+    folder with all runs of a study. The command compares events/s at every number of workers that both have, and the
     efficiency relative to the smallest of these numbers or to --baseline.
 
     Exit status: 1 if B is worse in at least one comparison; otherwise 2 if a comparison has too few epochs; otherwise
@@ -197,8 +197,8 @@ def compare(a: Path, b: Path, threshold: float, options: StudyOptions) -> None:
 def watch(folder: Path, once: bool, every: float) -> None:
     """Show the progress of running trainings.
 
-    Shows the runs below the folder DIR until all have ended: epochs, events/s, efficiency so far and the slowest rank.
-    A terminal gets a table, any other output a line for each epoch.
+    Show the runs below the folder DIR until all have ended: epochs, events/s, current efficiency and the slowest rank.
+    On a terminal this is a table, otherwise a line for each epoch.
 
     Exit status: 1 if a run did not complete; with --once, if a run is not complete yet; otherwise 0.
     """
@@ -236,7 +236,7 @@ def watch(folder: Path, once: bool, every: float) -> None:
 )
 @reading(without=("baseline", "baseline_from"))
 def export(runs: tuple[Path, ...], kind: str, out: Path, options: StudyOptions) -> None:
-    """Write the epochs for another program."""
+    """Write the times of the epochs in the format of another program."""
     from scaling.models import extrap_lines
     from scaling.report.files import write_text
     from scaling.study import read_study

@@ -1,6 +1,6 @@
 """Command-line options that several commands share.
 
-`reading` adds those for reading runs, and turns them into `study.StudyOptions`.
+`reading` adds the options for reading runs to a command, and makes `study.StudyOptions` from their values.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 _LARGEST = 2**24
-"""Largest number of nodes or workers in a list: above any machine, and the limit of `models.terms`."""
+"""Largest number of nodes or workers in a list. It is above any machine, and the limit of `models.terms`."""
 
 
 class Numbers(click.ParamType):
-    """A list of numbers such as 256,512,1024. The value is sorted and without duplicates."""
+    """Type of an option with a list of numbers such as 256,512,1024. The value is sorted and without duplicates."""
 
     name = "numbers"
 
@@ -47,7 +47,7 @@ class Numbers(click.ParamType):
 
 
 class _Column(click.ParamType):
-    """A quantity and the column that holds it, such as `seconds=average_train_time`."""
+    """Type of an option with a quantity and its column, such as `seconds=average_train_time`."""
 
     name = "column"
 
@@ -77,7 +77,7 @@ at_workers_option = click.option(
 
 
 def nodes_option(option: str) -> Callable[..., Any]:
-    """Return the option, called `option`, for the numbers of nodes to forecast."""
+    """Return an option with the name `option` for the numbers of nodes to forecast."""
     return click.option(
         option,
         type=Numbers(),
@@ -103,7 +103,7 @@ def reading(without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Call
 
     Args:
         without: fields of `StudyOptions` or `Hints` whose option the command does not offer. Some would have no effect
-            there. Others have another meaning there, such as --nodes of `forecast`.
+            in this command. Others have another meaning in it, such as --nodes of `forecast`.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -174,7 +174,7 @@ _STUDY = {
         "[default: one curve]",
     ),
 }
-"""Options by the field of `StudyOptions` that each sets, in the order of --help."""
+"""Options in the order of --help. The keys are the fields of `StudyOptions` that they set."""
 
 _HINTS = {
     "columns": click.option(
@@ -221,4 +221,4 @@ _HINTS = {
         "Nodes of each run. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
     ),
 }
-"""Options by the field of `Hints` that each sets, in the order of --help."""
+"""Options in the order of --help. The keys are the fields of `Hints` that they set."""

@@ -16,11 +16,11 @@ from launcher.machines import load_machine
 __all__ = ["PASS_ON", "data_option", "job_options", "make_request", "training_argument", "warn_about_missing_data"]
 
 PASS_ON = {"ignore_unknown_options": True}
-"""Unknown options go to the training's own parser, which checks them before the submission."""
+"""Settings of click that pass unknown options to the training's parser, which checks them before the submission."""
 
 
 class TimeLimit(click.ParamType):
-    """A time limit of a job, as seconds."""
+    """Type of the option `--time`. It converts the time limit of a job to seconds."""
 
     name = "HH:MM:SS"
 

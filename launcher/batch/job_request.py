@@ -52,11 +52,11 @@ class JobRequest:
     stage_env: bool = False
     """True to copy the Python environment to the local disk of each node before the ranks start."""
     restarts: int = 0
-    """How often the job may requeue itself."""
+    """Largest number of times that the job requeues itself."""
     arguments: tuple[str, ...] = ()
     """Options of the training."""
     command: str = ""
-    """Shell command that the job runs instead of a training."""
+    """Shell command that the job runs instead of a training; empty for a training."""
 
     def __post_init__(self) -> None:
         if self.nodes < 1:

@@ -1,4 +1,4 @@
-"""The command `run`. It parses its options, and the arguments of the ranks to learn which run they should complete."""
+"""The command `run`. It parses its own options, and the arguments of the ranks to find their run folder and epochs."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ __all__ = ["run", "target_of"]
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(context: click.Context, arguments: tuple[str, ...], **options: object) -> None:
-    """Start the ranks from inside a job, and stay until they end.
+    """Start the ranks from inside a job, and wait until they end.
 
-    The ranks are started by the starter of the machine and bound as 'launcher plan' shows. ARGUMENTS are the arguments
-    of 'python -m launcher' on every rank: options of train, or another command such as exec.
+    The starter of the machine starts the ranks, bound as 'launcher plan' shows. ARGUMENTS are the arguments of 'python
+    -m launcher' on every rank: options of train, or another command such as exec.
 
     Exit status: 0 if the training is complete, 75 if it was interrupted and can continue, 76 if a node died. Otherwise
     the exit status of the starter, or 1.
     """
-    # Loads multiprocessing, which other commands do not need.
+    # This import loads multiprocessing, which other commands do not need.
     from launcher.batch.run import RunSettings
     from launcher.batch.run import run as run_job
 
@@ -60,7 +60,7 @@ def run(context: click.Context, arguments: tuple[str, ...], **options: object) -
 
 
 def target_of(arguments: Sequence[str], commands: Collection[str]) -> TargetRun:
-    """Return the training that `python -m launcher ARGUMENTS` runs; an empty target for other commands and dry runs.
+    """Return the run that `python -m launcher ARGUMENTS` completes; an empty target for other commands and dry runs.
 
     Args:
         arguments: the arguments of every rank.

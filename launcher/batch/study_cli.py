@@ -67,8 +67,8 @@ def study(
 ) -> None:  # fmt: skip
     """Run the same training on different numbers of nodes, and report how it scales.
 
-    Give the same command again to continue: points that are complete, or whose job is pending or running, are left
-    alone. Options that are not listed here are options of the training, for example --epochs 5.
+    Give the same command again to continue: points that are complete, or whose job is pending or running, get no new
+    job. Options that are not listed here are options of the training, for example --epochs 5.
     """
     slurm = Slurm()
     if shown:

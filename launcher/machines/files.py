@@ -28,7 +28,7 @@ TYPES = {
     ),
     "str": ("a text", lambda value: isinstance(value, str)),
 }
-"""Values that a file may give for a field, in words and as a test. The keys are the annotations of fields."""
+"""Allowed values of a field, in words and as a test. The keys are the types of fields, as text."""
 
 
 def machine_names() -> tuple[str, ...]:

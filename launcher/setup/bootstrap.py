@@ -66,7 +66,7 @@ def main() -> int:
         mpi=arguments.mpi,
         horovod=None if arguments.horovod is None else arguments.horovod == "yes",
     )
-    # SIGTERM must end the steps in order, or their compilers would keep running.
+    # SIGTERM must end the steps properly, or their compilers would keep running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         environment.make(request)

@@ -25,7 +25,7 @@ from scaling.report.text import markdown
 __all__ = ["as_json", "write_report", "write_text"]
 
 _DPI = 160
-"""Resolution of the PNG files."""
+"""Resolution of the PNG files in dots per inch."""
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
@@ -117,7 +117,7 @@ def _value(value: Any) -> Any:
 def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
     options: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": _DPI}, "svg": {"metadata": {"Date": None}}}
     written = []
-    # Without a salt the ids in an SVG file are random.
+    # Without a fixed salt, the ids in an SVG file are random.
     with matplotlib.rc_context({"svg.hashsalt": "scaling"}), as_text():
         # Compute the layout once for both formats: it takes as long as drawing.
         figure.draw_without_rendering()
@@ -131,7 +131,7 @@ def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file completely. Raises RecordError if it cannot be written."""
+    """Write a text file completely or not at all. Raise RecordError if it cannot be written."""
     try:
         save_text(path, text)
     except OSError as error:

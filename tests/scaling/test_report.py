@@ -138,7 +138,7 @@ def test_labels_of_sizes_do_not_overlap(sizes: list[int]) -> None:
 
 
 def test_importing_does_not_change_matplotlib() -> None:
-    # Compare plain dicts: reading rcParams["backend"] chooses a backend and imports pyplot.
+    # Compare plain dicts, because reading rcParams["backend"] chooses a backend and imports pyplot.
     code = (
         "import matplotlib, sys; before = matplotlib.rcParams.copy(); import scaling.report; "
         "assert dict.__eq__(matplotlib.rcParams, before); assert 'matplotlib.pyplot' not in sys.modules"
