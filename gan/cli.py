@@ -52,14 +52,14 @@ def main() -> None:
     type=float,
     default=2.0,
     metavar="GEV",
-    help=f"Lowest primary energy, at least {LOWEST_ENERGY:g}. Energies are drawn uniformly.",
+    help=f"Lowest primary energy in GeV, at least {LOWEST_ENERGY:g}. Energies are drawn uniformly.",
 )
 @click.option(
     "--energy-max",
     type=float,
     default=500.0,
     metavar="GEV",
-    help=f"Highest primary energy, at most {ENERGY_LIMIT:g}.",
+    help=f"Highest primary energy in GeV, at most {ENERGY_LIMIT:g}.",
 )
 @click.option("--seed", type=int, default=1, help="Seed of the random numbers. The same seed gives the same showers.")
 @click.option(
@@ -67,12 +67,12 @@ def main() -> None:
     type=int,
     default=None,
     show_default="one per core that this command may use",
-    help="Processes that share the work. Their number does not change the showers.",
+    help="Number of processes that share the work. It does not change the showers.",
 )
 @click.option(
     "--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers per file. The last file may hold fewer."
 )
-@click.option("--overwrite/--no-overwrite", default=False, help="Replace files of an earlier simulation.")
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace shower files that are already in the folder.")
 def simulate(*, processes: int | None, **options: Any) -> None:
     """Simulate electron showers in the CLIC calorimeter and write them to HDF5 files.
 
@@ -98,7 +98,7 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     "source",
     type=click.Path(path_type=Path),
     required=True,
-    help="The --out folder of a training (its best checkpoint is used), or a checkpoint file.",
+    help="The --out folder of a training, whose best checkpoint is used, or a checkpoint file.",
 )
 @click.option(
     "--out",
@@ -115,18 +115,19 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     type=float,
     default=LOWEST_TRAINED,
     metavar="GEV",
-    help="Lowest primary energy. Energies are drawn uniformly.",
+    help="Lowest primary energy in GeV. Energies are drawn uniformly.",
 )
-@click.option("--energy-max", type=float, default=HIGHEST_ENERGY, metavar="GEV", help="Highest primary energy.")
+@click.option("--energy-max", type=float, default=HIGHEST_ENERGY, metavar="GEV", help="Highest primary energy in GeV.")
 @click.option(
     "--energies-from",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     default=None,
-    help="Use the primary energies of these showers (HDF5), or of a text file with one energy in GeV per line.",
+    help="File with the primary energies: showers (HDF5), or text with one energy in GeV per line.  [default: random "
+    "energies]",
 )
 @click.option(
     "--precision", type=click.Choice(("fp32", "bf16")), default=None, show_default="as in the training",
-    help="Number format that the network computes in.",
+    help="Number format of the network.",
 )  # fmt: skip
 @click.option(
     "--batch-size",
@@ -144,7 +145,7 @@ def simulate(*, processes: int | None, **options: Any) -> None:
 )
 @click.option(
     "--streams", type=int, default=None, show_default="one per thread, at most 4",
-    help="Batches that are computed at the same time. The streams share the threads.",
+    help="Number of batches that are computed at the same time. They share the threads.",
 )  # fmt: skip
 @click.option(
     "--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers per file. The last file may hold fewer."
@@ -181,14 +182,15 @@ def _prepare_tensorflow(streams: int, threads: int) -> None:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder for the new files, which keep their names; made if need be.",
+    help="Folder for the new files, which keep their names. It is created if missing.",
 )
-@click.option("--overwrite/--no-overwrite", default=False, help="Whether files of the same names are replaced.")
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace files in the folder that have the same names.")
 def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
-    """Write the showers of HDF5 files DATA (paths or globs) again, in the form that is read fastest at random.
+    """Rewrite the showers of HDF5 files DATA (paths or globs) in the form that is fastest to read at random.
 
-    Worth it for files whose chunks hold many events, all of which are decoded to read one. The new files have one event
-    a chunk, float32, compressed; data sets other than 'ECAL' and columns 0 and 1 of 'target' are left behind.
+    Use this for files with many events per chunk, because HDF5 decodes a whole chunk to read one event. The new files
+    have one event per chunk, float32, compressed. Of the data sets, only 'ECAL' and columns 0 and 1 of 'target' are
+    copied.
     """
     with open_showers(data) as showers, _progress(showers.events, "Repacked") as report:
         files = repack_files(showers.files, out, overwrite=overwrite, report=report)

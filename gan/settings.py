@@ -96,4 +96,4 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _check(name: str, value: object, valid: bool, expected: str) -> None:
     if not valid:
-        raise InputError(f"--{name} is {value}; expected {expected}")
+        raise InputError(f"--{name} is {value}; expected {expected}: change --{name}")

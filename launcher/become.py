@@ -43,7 +43,9 @@ def become(
     """
     program = shutil.which(command[0])
     if program is None:
-        raise LaunchError(f"there is no program {command[0]!r} on PATH; give one after 'exec --'", agreed=True)
+        raise LaunchError(
+            f"there is no program {command[0]!r} on PATH; expected one after 'exec --': correct its name", agreed=True
+        )
     start_heartbeat(allocation, os.environ)
     host = socket.gethostname()
     node = Rendezvous(allocation, os.environ)

@@ -57,7 +57,7 @@ def cli() -> None:
 @click.option(
     "--log-folder",
     type=click.Path(path_type=Path),
-    help="Folder in which every rank but 0 writes its output to a file of its own.  [default: the console]",
+    help="Folder in which every rank except rank 0 writes its output to a separate file.  [default: the console]",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(command: tuple[str, ...], log_folder: Path | None, **options: Any) -> None:
@@ -82,14 +82,14 @@ def exec_(command: tuple[str, ...], log_folder: Path | None, **options: Any) -> 
     "--topology",
     "topology_file",
     type=click.Path(),
-    help="Snapshot that 'launcher topology' wrote, or a copy of a node's /sys and /proc.  [default: of the machine, "
-    "else this node]",
+    help="Topology of a node: a snapshot from 'launcher topology', or a folder with a copy of /sys and /proc.  "
+    "[default: from the machine, else this node]",
 )
 @click.option("--nodes", type=click.IntRange(1), default=1, help="Number of nodes.")
 @workers_option
 @batch_size_option
 @thread_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, not text.  [default: off]")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON instead of text.  [default: off]")
 def plan(machine: str | None, topology_file: str | None, as_json: bool, **options: Any) -> None:
     """Show the placement of workers on a machine and the command lines that start them.
 
@@ -117,8 +117,10 @@ def topology(out: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(1), default=60.0, help="Seconds to measure for, approximately.")
-@choice("--filters", choices.FILTERS, help="Filters of the networks to measure, as for train.")
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=60.0, help="Approximate time of all measurements in seconds."
+)
+@choice("--filters", choices.FILTERS, help="Number of filters in the networks to measure, as for train.")
 @batch_size_option
 @choice("--precision", choices.PRECISIONS, help="Number format of the training step to measure, as for train.")
 @click.option(

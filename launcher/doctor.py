@@ -146,7 +146,7 @@ def check_python(environ: Mapping[str, str]) -> Check:
             name="Python",
             status="warn",
             detail=f"{detail}; PYTHONPATH={environ['PYTHONPATH']}",
-            remedy="Packages there win over those of the environment: unset PYTHONPATH before training.",
+            remedy="Python uses packages there instead of the environment's: unset PYTHONPATH before training.",
         )
     return Check(name="Python", status="ok", detail=detail)
 
@@ -190,10 +190,10 @@ def check_mpirun(library_text: str, mpirun: str | None, mpirun_text: str) -> Che
         )
     starter, library = identify(mpirun_text), identify(library_text)
     if not starter or not library:
-        detail = f"{mpirun}, {starter or 'unknown MPI'}; cannot tell whether it belongs to the MPI library"
+        detail = f"{mpirun}, {starter or 'unknown MPI'}; not known whether it belongs to the MPI library"
         return Check(name="mpirun", status="info", detail=detail)
     detail = f"{mpirun}, {starter}"
-    remedy = f"Put the bin folder of {library} first on PATH: that of this environment or of the MPI module."
+    remedy = f"Put the bin folder of {library} first on PATH, from this environment or the MPI module."
     # Every mpirun except Open MPI's is Hydra, which starts MPICH and all libraries that descend from it.
     if "open_mpi" in (starter.starter, library.starter) and starter.name != library.name:
         detail += f", but the library is {library}: every rank would be alone"

@@ -61,7 +61,7 @@ def place(topology: Topology, workers: int) -> Placement:
         LaunchError: `workers` is below 1.
     """
     if workers < 1:
-        raise LaunchError(f"{workers} workers on a node; expected at least 1")
+        raise LaunchError(f"{workers} workers on a node; expected at least 1: change this number")
     domains = [domain.id for domain in topology.domains if topology.cores_of(domain.id)]
     cores = [topology.cores_of(domain) for domain in domains]
     core_counts = [len(domain_cores) for domain_cores in cores]

@@ -90,7 +90,8 @@ def make_plan(
     """
     if nodes < 1 or batch_size < 1:
         raise LaunchError(
-            f"{nodes} nodes with a batch of {batch_size}; expected at least 1 for --nodes and --batch-size"
+            f"{nodes} nodes with a batch of {batch_size}; expected at least 1 for --nodes and --batch-size: "
+            "change the option"
         )
     known = None if machine is None else load_machine(machine)
     if topology_file is not None:

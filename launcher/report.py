@@ -42,7 +42,7 @@ class WorkerReport:
     intra_op: int
     """Threads that share one operation."""
     bound_by: str
-    """Name of what bound the worker: the launcher; MPI or Slurm before the launcher started; or nobody."""
+    """Binder of the worker: the launcher, or MPI or Slurm before the launcher started, or nobody."""
     node_cpus: tuple[int, ...]
     """CPUs that the job has on this node."""
     pid: int = 0

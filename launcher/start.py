@@ -67,7 +67,7 @@ class Rank:
     """Topology of the whole node."""
     placement: WorkerPlacement
     bound_by: str
-    """Name of what bound the rank: the launcher; MPI or Slurm before the launcher started; or nobody."""
+    """Binder of the rank: the launcher, or MPI or Slurm before the launcher started, or nobody."""
     given: frozenset[int]
     """CPUs that the job has on this node."""
     threads: ThreadPlan

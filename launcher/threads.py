@@ -152,7 +152,7 @@ def _decide(
     current = environ.get(name, "").strip()
     if option is not None:
         if option < 1:
-            raise LaunchError(f"{option_name} is {option}; expected at least 1")
+            raise LaunchError(f"{option_name} is {option}; expected at least 1: change it")
         variable = Variable(name=name, value=str(option), origin="option")
         differs = current not in ("", str(option))
         return variable, [f"{option_name} {option} overrides {name}={current} from the environment"] if differs else []

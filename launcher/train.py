@@ -129,7 +129,7 @@ def job_end(environ: Mapping[str, str]) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise LaunchError(f"SLURM_JOB_END_TIME is {text!r}, expected seconds since 1970; unset it") from None
+        raise LaunchError(f"SLURM_JOB_END_TIME is {text!r}; expected seconds since 1970: unset it") from None
 
 
 def start_tensorflow(threads: ThreadPlan) -> None:

@@ -64,7 +64,7 @@ class Tuned:
         for name in ("workers_per_node", "inter_op", "intra_op"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise LaunchError(f"{name} is {value!r}, expected a whole number of at least 1")
+                raise LaunchError(f"{name} is {value!r}; expected a whole number of at least 1")
 
 
 def node_type(topology: Topology, root: str | os.PathLike[str] = "/") -> NodeType:

@@ -37,7 +37,7 @@ def main() -> None:
 @main.command()
 @runs_argument
 @folder_option(
-    Path("scaling-report"), "Folder to write the page (HTML), the table (CSV, JSON, Markdown) and plots (PNG, SVG) to."
+    Path("scaling-report"), "Folder for the page (HTML), the table (CSV, JSON, Markdown) and the plots (PNG, SVG)."
 )
 @nodes_option("--forecast")
 @at_workers_option
@@ -80,10 +80,11 @@ def report(
     "--target-efficiency",
     type=float,
     metavar="FRACTION",
-    help="Also print the largest size with at least this parallel efficiency, such as 0.9.  [default: not printed]",
+    help="Also print the largest size with at least this parallel efficiency, a fraction such as 0.9.  [default: not "
+    "printed]",
 )
 @model_option
-@folder_option(None, "Folder to write the report with the forecast to.  [default: not written]")
+@folder_option(None, "Folder for a report with the forecast.  [default: no report]")
 @reading(without=("nodes", "baseline_from"))
 def forecast(
     runs: tuple[Path, ...],
@@ -115,18 +116,20 @@ def forecast(
 
 @main.command()
 @runs_argument
-@click.option("--target-epoch", type=float, metavar="SECONDS", help="Time per epoch to reach.  [default: none]")
+@click.option(
+    "--target-epoch", type=float, metavar="SECONDS", help="Time per epoch to reach, in seconds.  [default: none]"
+)
 @click.option(
     "--target-efficiency",
     type=float,
     metavar="FRACTION",
-    help="Parallel efficiency to keep, such as 0.9.  [default: none]",
+    help="Parallel efficiency to keep, as a fraction such as 0.9.  [default: none]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="NODES",
-    help="Largest number of nodes to consider (of workers, if the runs do not record nodes).  [default: 32 times the "
+    help="Largest number of nodes to consider, or of workers if the runs do not record nodes.  [default: 32 times the "
     "largest run, but at least 1024]",
 )
 @model_option
@@ -162,7 +165,7 @@ def plan(
     default=0.01,
     show_default=True,
     metavar="FRACTION",
-    help="Smallest relative loss that counts as worse.",
+    help="Smallest relative loss that counts as worse, as a fraction.",
 )
 @reading(without=("baseline_from",))
 def compare(a: Path, b: Path, threshold: float, options: StudyOptions) -> None:
@@ -192,7 +195,7 @@ def compare(a: Path, b: Path, threshold: float, options: StudyOptions) -> None:
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Seconds between two looks at the files.",
+    help="Seconds between two reads of the files.",
 )
 def watch(folder: Path, once: bool, every: float) -> None:
     """Show the progress of running trainings.
@@ -225,9 +228,14 @@ def watch(folder: Path, once: bool, every: float) -> None:
     type=click.Choice(["extra-p"]),
     default="extra-p",
     show_default=True,
-    help="Format to write. extra-p is the JSON Lines format of Extra-P: one line for each epoch, with seconds.",
+    help="Format to write. extra-p: JSON Lines of Extra-P, with one line and the seconds for each epoch.",
 )
-@click.option("--extra-p", "kind", flag_value="extra-p", help="Same as --format extra-p.")
+@click.option(
+    "--extra-p",
+    "kind",
+    flag_value="extra-p",
+    help="Same as --format extra-p, the default.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),

@@ -56,7 +56,11 @@ class _Column(click.ParamType):
             return value
         quantity, equals, column = str(value).partition("=")
         if not (quantity and equals and column):
-            self.fail(f"{value!r}; expected NAME=COLUMN such as seconds=average_train_time", param, ctx)
+            self.fail(
+                f"{value!r} has no name or no column; expected NAME=COLUMN such as seconds=average_train_time",
+                param,
+                ctx,
+            )
         return quantity, column
 
 
@@ -139,7 +143,8 @@ _STUDY = {
         metavar="N",
         default=1,
         show_default=True,
-        help="Epochs to skip at the start of each run, or after its last resume: they include start-up work.",
+        help="Number of epochs to skip at the start of each run, or after its last resume, because they include "
+        "start-up work.",
     ),
     "baseline": _number(
         "--baseline",
@@ -158,8 +163,8 @@ _STUDY = {
         type=click.Choice(MODES),
         default=MODES[0],
         show_default=True,
-        help="Kind of scaling, by what all runs have in common: batch per worker and data set (fixed-local); global "
-        "batch and data set (strong); batch and events per worker (weak).",
+        help="Kind of scaling, by the quantities that are equal in all runs: batch per worker and data set "
+        "(fixed-local); global batch and data set (strong); batch and events per worker (weak).",
     ),
     "allow_different": click.option(
         "--allow-different",
@@ -190,7 +195,7 @@ _HINTS = {
     "workers": _number(
         "--workers",
         "workers",
-        "Workers of each run. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
+        "Number of workers of each run. Ignored for run.jsonl, which records it.  [default: from the log or its path]",
     ),
     "batch_size": _number(
         "--batch",
@@ -201,13 +206,13 @@ _HINTS = {
     "train_events": _number(
         "--train-events",
         "train_events",
-        "Events in the training data. Ignored for run.jsonl, which records them.  [default: from the log]",
+        "Number of events in the training data. Ignored for run.jsonl, which records it.  [default: from the log]",
         "EVENTS",
     ),
     "cores_per_node": _number(
         "--cores-per-node",
         "cores_per_node",
-        "Physical cores of each node, to compute core-hours.  [default: from the log]",
+        "Number of physical cores of each node, to compute core-hours.  [default: from the log]",
     ),
     "name_pattern": click.option(
         "--name-pattern",
@@ -218,7 +223,7 @@ _HINTS = {
     "nodes": _number(
         "--nodes",
         "nodes",
-        "Nodes of each run. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
+        "Number of nodes of each run. Ignored for run.jsonl, which records it.  [default: from the log or its path]",
     ),
 }
 """Options in the order of --help. The keys are the fields of `Hints` that they set."""

@@ -59,7 +59,7 @@ def watch(
     every: float = 2.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Show the runs below `folder` until all have ended, or once.
+    """Show the runs below `folder`, either once or until all have ended.
 
     Args:
         folder: folder of a study or of a run.

@@ -67,7 +67,8 @@ class GeneratorWeights:
         model = str(self.settings.get("model"))
         if model not in ARCHITECTURES:
             raise InputError(
-                f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}"
+                f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}: use the "
+                "version that wrote it"
             )
         return ARCHITECTURES[model]
 
@@ -82,7 +83,9 @@ def read_generator(path: Path) -> GeneratorWeights:
     arrays = checkpoint.group(GENERATOR)
     settings = checkpoint.about.get("settings")
     if not isinstance(settings, Mapping):
-        raise InputError(f"{path} holds no settings of a training; expected a checkpoint that a training wrote")
+        raise InputError(
+            f"{path} holds no settings of a training; expected a checkpoint that a training wrote: use another file"
+        )
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputError(f"{path}: {name} holds numbers that are not finite; use a checkpoint of an earlier epoch")

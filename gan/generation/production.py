@@ -182,12 +182,15 @@ def _energies(request: GenerationRequest) -> Energies:
     energies = _energies_in(path)
     wanted = len(energies) if request.events is None else request.events
     if not 1 <= wanted <= len(energies):
-        raise InputError(f"--energies-from {path} holds {len(energies)} energies; expected at least {max(wanted, 1)}")
+        raise InputError(
+            f"--energies-from {path} holds {len(energies)} energies; expected at least {max(wanted, 1)}: "
+            "reduce --events, or use another file"
+        )
     outside = (energies < LOWEST_POSSIBLE) | (energies > ENERGY_LIMIT) | ~np.isfinite(energies)
     if outside[:wanted].any():
         raise InputError(
             f"--energies-from {path}: energy {int(np.argmax(outside))} (from 0) is {energies[np.argmax(outside)]:g}; "
-            f"expected GeV, {LOWEST_POSSIBLE:g} to {ENERGY_LIMIT:g}"
+            f"expected GeV, {LOWEST_POSSIBLE:g} to {ENERGY_LIMIT:g}: correct the file"
         )
     return energies[:wanted]
 
@@ -203,7 +206,7 @@ def _energies_in(path: Path) -> Energies:
             raise
         raise InputError(
             f"--energies-from {path} cannot be read ({error}); expected a file of showers, or a text file "
-            "with an energy in GeV a line"
+            "with one energy in GeV per line: use another file"
         ) from error
 
 

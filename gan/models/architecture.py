@@ -35,8 +35,8 @@ class LossTerm:
     name: str
     """Name of the output. It is also the name of this part of the loss."""
     target: str
-    """Name of the correct value of the output. `label`: 1 for a real shower, 0 for a generated one. `energy`: the
-    primary energy in `latent.ENERGY_UNIT`. `visible_energy`: the sum of all cells in GeV."""
+    """Name of the target value. `label`: 1 for a real shower, 0 for a generated one. `energy`: the primary energy in
+    `latent.ENERGY_UNIT`. `visible_energy`: the sum of all cells in GeV."""
     error: str
     """Name of a function in `keras.losses`, such as `binary_crossentropy`."""
     weight: float
@@ -116,7 +116,8 @@ class Architecture:
         """
         if name not in self.filters:
             raise InputError(
-                f"--filters is {name!r}; expected one of {', '.join(self.filters)} for --model {self.name}"
+                f"--filters is {name!r}; expected one of {', '.join(self.filters)} for --model {self.name}: change one "
+                "of the two options"
             )
         return self.filters[name]
 

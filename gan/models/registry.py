@@ -21,5 +21,5 @@ def architecture(name: str) -> Architecture:
         InputError: there is no such architecture.
     """
     if name not in ARCHITECTURES:
-        raise InputError(f"--model is {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+        raise InputError(f"--model is {name!r}; expected one of {', '.join(ARCHITECTURES)}: change --model")
     return ARCHITECTURES[name]

@@ -172,7 +172,9 @@ def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkp
             arrays = {name: archive[name] for name in names if groups is None or name.split("/")[0] in groups}
         return Checkpoint(arrays=arrays, **about)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a checkpoint, or is damaged ({error})") from error
+        raise InputError(
+            f"{path} is not a checkpoint, or is damaged ({error}); expected a file checkpoints/*.npz of a training"
+        ) from error
 
 
 def _write(path: Path, checkpoint: Checkpoint) -> None:

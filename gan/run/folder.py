@@ -64,7 +64,7 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise InputError(
-                f"--out {self.path} cannot be written ({error}); give a folder that you can write to"
+                f"--out {self.path} cannot be written ({error}); expected a folder that you can write to: change --out"
             ) from error
 
     def prepare(self, settings: TrainingSettings, files: Sequence[Mapping[str, Any]], *, resume: bool) -> None:
@@ -86,7 +86,7 @@ class RunFolder:
             if resume and self.checkpoints.latest() is not None:
                 raise InputError(
                     f"--out {self.path} holds checkpoints but no {self.record.name}; expected both or none. "
-                    "Use another folder, or --no-resume to move them into a folder of their own"
+                    "Use another folder, or --no-resume to move them into a subfolder"
                 )
             if not resume:
                 self._set_aside()
@@ -97,12 +97,14 @@ class RunFolder:
         try:
             header = read_run(self.record).header
         except RecordError as error:
-            raise InputError(f"--out {self.path}: {error}. Use another folder, or --no-resume") from error
+            raise InputError(
+                f"--out {self.path}: {error}. Use another folder, or --no-resume to move that run into a subfolder"
+            ) from error
         differing = _differences(header, settings, files)
         if differing:
             raise InputError(
                 f"--out {self.path} belongs to another run: {'; '.join(differing)}. "
-                "Use another folder, or --no-resume to move that run into a folder of its own and start again"
+                "Use another folder, or --no-resume to move that run into a subfolder and start from the beginning"
             )
 
     def _set_aside(self) -> None:

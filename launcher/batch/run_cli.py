@@ -17,7 +17,7 @@ __all__ = ["run", "target_of"]
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @machine_option
-@click.option("--nodes", type=click.IntRange(1), default=None, help="Number of nodes.  [default: all of the job]")
+@click.option("--nodes", type=click.IntRange(1), default=None, help="Number of nodes.  [default: all nodes of the job]")
 @workers_option
 @click.option(
     "--starter",
@@ -29,14 +29,14 @@ __all__ = ["run", "target_of"]
 @click.option(
     "--stage-env",
     is_flag=True,
-    help="Copy the Python environment to the local disk of each node first.  [default: off]",
+    help="Copy the Python environment to the local disk of each node before the start.  [default: off]",
 )
 @click.option(
     "--restarts",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="How often the job may requeue itself after an interruption or the death of a node.",
+    help="Largest number of times that the job requeues itself after an interruption or the failure of a node.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context

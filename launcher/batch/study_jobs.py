@@ -54,7 +54,7 @@ def parse_nodes(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"[1-9][0-9]{0,5}", part) for part in parts):
-        raise LaunchError(f"--nodes is {text!r}; expected numbers such as 1,2,4,8")
+        raise LaunchError(f"--nodes is {text!r}; expected numbers such as 1,2,4,8: correct it")
     return tuple(sorted({int(part) for part in parts}))
 
 

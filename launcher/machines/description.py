@@ -156,7 +156,7 @@ class Machine:
         limit = self.max_workers
         if workers_per_node < 1 or (limit and workers_per_node > limit):
             expected = f"1 to {limit}, the cores of a node of machine {self.name}" if limit else "at least 1"
-            raise LaunchError(f"{workers_per_node} workers on a node; expected {expected}")
+            raise LaunchError(f"{workers_per_node} workers on a node; expected {expected}: change this number")
 
     def partition_for(self, nodes: int, hours: float = 0.0, name: str = "") -> Partition | None:
         """Return the partition for a job.
@@ -175,7 +175,9 @@ class Machine:
         """
         job = count(nodes, "node") + (f" for {hours:g} hours" if hours else "")
         if self.batch == "none" and nodes > 1:
-            raise LaunchError(f"{job} on machine {self.name}, which has no batch system; expected at most 1 node")
+            raise LaunchError(
+                f"{job} on machine {self.name}, which has no batch system; expected 1 node: reduce --nodes"
+            )
         if not self.partitions:
             return None
         partitions = ", ".join(map(str, self.partitions))

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python3 -m launcher.setup.bootstrap",
         description="Make the virtual environment of this project, or update it. "
-        "An option that is left out keeps its value from the last time.",
+        "A missing option keeps its value from the last time.",
     )
     options.add_argument("--venv", type=Path, default=Path(".venv"), help="folder of the environment (default: .venv)")
     options.add_argument(
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--horovod",
         choices=("yes", "no"),
-        help="yes: build Horovod; no: leave it out, ranks then communicate through mpi4py (default: yes)",
+        help="yes: build Horovod; no: leave it out, so that ranks communicate through mpi4py (default: yes)",
     )
     return options
 

@@ -177,7 +177,9 @@ def unpack_without_xla(folder: Path) -> Path:
     """
     archive = next(folder.glob("horovod-*.tar.gz"), None)
     if archive is None:
-        raise SetupError("The package index gave no source archive of Horovod: check the index (PIP_INDEX_URL).")
+        raise SetupError(
+            "The package index gave no source archive of Horovod; expected one: check the index (PIP_INDEX_URL)."
+        )
     shutil.unpack_archive(archive, folder)
     source = folder / archive.name.removesuffix(".tar.gz")
     listing = source / "horovod" / "tensorflow" / "CMakeLists.txt"

@@ -117,7 +117,7 @@ def _write_stamp(venv: Path, stamp: dict) -> None:
 
 
 def _clear_if_unfit(request: EnvironmentRequest, stamp: dict, inputs: dict[str, str]) -> None:
-    """Empty an environment that was made for another Python, MPI or choice of Horovod. Leave any other unchanged.
+    """Empty the environment if it was made for another Python, MPI or choice of Horovod, else leave it unchanged.
 
     Raises:
         SetupError: the folder was not made by this project.
@@ -225,7 +225,7 @@ class _Making:
         mpirun = shutil.which("mpirun", path=self.environ["PATH"])
         try:
             if mpirun is None:
-                raise SetupError("There is no mpirun on PATH: load the MPI module of the site.")
+                raise SetupError("There is no mpirun on PATH; expected the mpirun of the site: load its MPI module.")
             environ = self.environ | mpi_environment(os.getuid(), len(os.sched_getaffinity(0)))
             argv = [mpirun, "-np", "2", str(self.python), "-m", "launcher.probe", "allreduce"]
             output = self.steps.run(argv, env=environ, timeout=TRIAL_SECONDS)

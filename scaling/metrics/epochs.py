@@ -123,7 +123,9 @@ def series_labels(runs: Sequence[RunLog], keys: Sequence[str]) -> list[str]:
     known = {name for run in runs for name in run.settings} | set(_FIELDS)
     for key in keys:
         if key not in known:
-            raise RecordError(f"no run has the setting {key!r} for a series; expected one of {joined(sorted(known))}")
+            raise RecordError(
+                f"no run has the setting {key!r} for a series; expected one of {joined(sorted(known))}. Change --series"
+            )
     return [", ".join(f"{key} {run_value(run, key)}" for key in keys) for run in runs]
 
 

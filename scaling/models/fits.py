@@ -136,7 +136,7 @@ def fit(curve: pd.DataFrame, model: str, draws: int = DRAWS, seed: int = 1, mess
         RecordError: the model is unknown, or the curve has fewer than two sizes or several series.
     """
     if model not in MODELS:
-        raise RecordError(f"model {model!r} is unknown; expected one of {', '.join(MODELS)}")
+        raise RecordError(f"model {model!r} is unknown; expected one of {', '.join(MODELS)}. Change --model")
     data = data_of(curve, message_bytes)
     weights = least_weights(MODELS[model], data)
     drawn = draw_weights(MODELS[model], data, weights, draws, seed)

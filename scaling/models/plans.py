@@ -124,16 +124,18 @@ def plan(
     if target_epoch is None and target_efficiency is None:
         raise RecordError("no target was given; expected --target-epoch SECONDS, --target-efficiency FRACTION or both")
     if target_epoch is not None and not 0 < target_epoch < math.inf:
-        raise RecordError(f"the target epoch is {target_epoch} s; expected a time above 0")
+        raise RecordError(f"the target epoch is {target_epoch} s; expected a time above 0. Change --target-epoch")
     if target_efficiency is not None and not 0 < target_efficiency <= 1:
-        raise RecordError(f"the target efficiency is {target_efficiency}; expected a fraction such as 0.9")
+        raise RecordError(
+            f"the target efficiency is {target_efficiency}; expected a fraction such as 0.9. Change --target-efficiency"
+        )
     per_unit = max(1, round(fit.workload.workers_per_node))
     # Round up, because the baseline or a point may use only a part of a node.
     largest = math.ceil(int(fit.measured.max()) / per_unit)
     unit = "nodes" if fit.workload.nodes_known else "workers"
     farthest = max(_MOST_WORKERS // per_unit, largest)
     if limit is not None and not 1 <= limit <= farthest:
-        raise RecordError(f"the limit is {limit} {unit}; expected 1 to {farthest}")
+        raise RecordError(f"the limit is {limit} {unit}; expected 1 to {farthest}. Change --limit")
     limit = limit or min(max(1024, 32 * largest), farthest)
     needed: list[int | None] = [None] * 3
     most: list[int | None] = [None] * 3

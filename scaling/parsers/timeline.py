@@ -201,7 +201,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
             ranks = max([ranks, *(int(rank) + 1 for rank in set(_TICK.findall(block)))])
         if len(timeline.open_tensors) > _MOST_OPEN:
             raise RecordError(
-                f"{path}: more than {_MOST_OPEN:,} phases are open at once; expected a Horovod timeline. "
+                f"{path}: more than {_MOST_OPEN:,} phases are open at the same time; expected a Horovod timeline. "
                 "Leave the file out"
             )
         ends = block[-8:]

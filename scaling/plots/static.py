@@ -203,9 +203,9 @@ def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
 
 
 def _log_scale(axes: Axes) -> None:
-    """Make the y axis logarithmic, over a factor of 4 or more.
+    """Make the y axis logarithmic, with a range of at least a factor of 4.
 
-    It has ticks at 1, 2 and 5 in each decade, and at more digits if the range is small.
+    The ticks are at 1, 2 and 5 in each decade, and at more digits if the range is small.
     """
     axes.set_yscale("log")
     low, high = axes.get_ylim()

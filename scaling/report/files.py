@@ -54,7 +54,9 @@ def write_report(report: Report, out: Path) -> list[Path]:
         for plot in plots:
             written += _figure(out, plot.name, draw(plot))
     except OSError as error:
-        raise RecordError(f"{out}: the report cannot be written ({error}); choose a folder with --out") from error
+        raise RecordError(
+            f"{out}: the report cannot be written ({error}); expected a folder that can be written. Change --out"
+        ) from error
     return written
 
 
@@ -135,7 +137,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         save_text(path, text)
     except OSError as error:
-        raise RecordError(f"{path} cannot be written ({error}); choose another file with --out") from error
+        raise RecordError(
+            f"{path} cannot be written ({error}); expected a file that can be written. Change --out"
+        ) from error
 
 
 def _text(path: Path, text: str) -> Path:

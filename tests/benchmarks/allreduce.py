@@ -84,7 +84,7 @@ def _run(transport: str, ranks: int) -> tuple[dict[str, list[float]], str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure as one rank: transport, number of ranks, output file."""
+    """Measure as one rank. The arguments are transport, number of ranks and output file."""
     transport, ranks, out = arguments[0], int(arguments[1]), Path(arguments[2])
     rank, wait, exchange_of = _transport(transport, max(1, cores() // ranks))
     times: dict[str, list[float]] = {}

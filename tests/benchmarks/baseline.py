@@ -128,8 +128,8 @@ class PlainLoop:
         """Train on a batch and return the losses of the four updates.
 
         Args:
-            cells: (batch, 25, 25, 25), GeV.
-            energies: primary energies, (batch,), GeV.
+            cells: energies in the cells in GeV, (batch, 25, 25, 25).
+            energies: primary energies in GeV, (batch,).
             chance: random numbers of the step.
         """
         fake_energies = chance.energies("fake")

@@ -29,7 +29,7 @@ OVERHEAD_SHARE = 32
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Return the seconds of a step and of its comparisons, by precision."""
+    """Return the seconds of our step and of the cases for comparison, by precision."""
     start_tensorflow()
     from gan.models.conv3d import CONV3D
     from tests.benchmarks.limit import limit
