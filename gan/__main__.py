@@ -1,4 +1,4 @@
-"""Makes `python -m gan` the command line of `gan.cli`."""
+"""Run the command line `python -m gan`."""
 
 from gan.cli import main
 

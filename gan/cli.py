@@ -1,6 +1,6 @@
 """The command line `python -m gan`: simulate, generate and repack showers.
 
-`python -m launcher` starts trainings. TensorFlow is loaded only when `generate` runs.
+To train, use `python -m launcher`. Only `generate` loads TensorFlow.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SECONDS_BETWEEN_LINES = 10.0
 def main() -> None:
     """Make showers for 3DGAN, a network that learns to imitate electron showers in a calorimeter.
 
-    simulate makes training data, generate makes showers with a trained network. To train, use python -m launcher.
+    'simulate' makes training data, and 'generate' makes showers with a trained network. 'python -m launcher' trains.
     """
 
 
@@ -54,14 +54,14 @@ def main() -> None:
     type=float,
     default=2.0,
     metavar="GEV",
-    help=f"Lowest primary energy, at least {LOWEST_ENERGY:g}. Energies are drawn uniformly.",
+    help=f"Lowest primary energy in GeV, at least {LOWEST_ENERGY:g}. Energies are drawn uniformly.",
 )
 @click.option(
     "--energy-max",
     type=float,
     default=500.0,
     metavar="GEV",
-    help=f"Highest primary energy, at most {ENERGY_LIMIT:g}.",
+    help=f"Highest primary energy in GeV, at most {ENERGY_LIMIT:g}.",
 )
 @click.option("--seed", type=int, default=1, help="Seed of the random numbers. The same seed gives the same showers.")
 @click.option(
@@ -69,12 +69,12 @@ def main() -> None:
     type=int,
     default=None,
     show_default="one per core that this command may use",
-    help="Processes that share the work. Their number does not change the showers.",
+    help="Number of processes that share the work. It does not change the showers.",
 )
 @click.option(
     "--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers per file. The last file may hold fewer."
 )
-@click.option("--overwrite/--no-overwrite", default=False, help="Replace files of an earlier simulation.")
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace shower files that are already in the folder.")
 def simulate(*, processes: int | None, **options: Any) -> None:
     """Simulate electron showers in the CLIC calorimeter and write them to HDF5 files.
 
@@ -100,7 +100,7 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     "source",
     type=click.Path(path_type=Path),
     required=True,
-    help="The --out folder of a training (its best checkpoint is used), or a checkpoint file.",
+    help="The --out folder of a training, whose best checkpoint is used, or a checkpoint file.",
 )
 @click.option(
     "--out",
@@ -117,18 +117,19 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     type=float,
     default=LOWEST_TRAINED,
     metavar="GEV",
-    help="Lowest primary energy. Energies are drawn uniformly.",
+    help="Lowest primary energy in GeV. Energies are drawn uniformly.",
 )
-@click.option("--energy-max", type=float, default=HIGHEST_ENERGY, metavar="GEV", help="Highest primary energy.")
+@click.option("--energy-max", type=float, default=HIGHEST_ENERGY, metavar="GEV", help="Highest primary energy in GeV.")
 @click.option(
     "--energies-from",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     default=None,
-    help="Use the primary energies of these showers (HDF5), or of a text file with one energy in GeV per line.",
+    help="File with the primary energies: showers (HDF5), or text with one energy in GeV per line.  [default: random "
+    "energies]",
 )
 @click.option(
     "--precision", type=click.Choice(("fp32", "bf16")), default=None, show_default="as in the training",
-    help="Number format that the network computes in.",
+    help="Number format of the network.",
 )  # fmt: skip
 @click.option(
     "--batch-size",
@@ -146,7 +147,7 @@ def simulate(*, processes: int | None, **options: Any) -> None:
 )
 @click.option(
     "--streams", type=int, default=None, show_default="one per thread, at most 4",
-    help="Batches that are computed at the same time. The streams share the threads.",
+    help="Number of batches that are computed at the same time. They share the threads.",
 )  # fmt: skip
 @click.option(
     "--events-per-file", type=int, default=EVENTS_PER_FILE, help="Showers per file. The last file may hold fewer."
@@ -178,13 +179,13 @@ def generate_(*, threads: int | None, **options: Any) -> None:
     required=True,
     help="Folder for the new files, which keep their names. It is created if missing.",
 )
-@click.option("--overwrite/--no-overwrite", default=False, help="Replace files with the same names.")
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace files in the folder that have the same names.")
 def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
-    """Rewrite HDF5 files of showers in the form that a training reads fastest.
+    """Rewrite the showers of HDF5 files DATA (paths or globs) in the form that is fastest to read at random.
 
-    DATA are paths or globs of the files. Use this for files with many events per chunk: HDF5 decodes a whole chunk to
-    read one event. The new files have one event per chunk, float32, compressed with gzip. They hold the data set 'ECAL'
-    and columns 0 and 1 of 'target', and nothing else.
+    Use this for files with many events per chunk, because HDF5 decodes a whole chunk to read one event. The new files
+    have one event per chunk, float32, compressed. Of the data sets, only 'ECAL' and columns 0 and 1 of 'target' are
+    copied.
     """
     with open_showers(data) as showers, _progress(showers.events, "Repacked") as report:
         files = repack_files(showers.files, out, overwrite=overwrite, report=report)
@@ -208,7 +209,7 @@ def _progress(events: int | None, verb: str) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             of = f" of {events:,}" if events else ""
-            # The rate since the last line: start-up, such as loading TensorFlow, must not count.
+            # Print the rate since the last line. A rate since the start would include the loading of TensorFlow.
             click.echo(f"{verb} {done:,}{of} events, {(done - shown) / (now - last):,.0f} events/s.", err=True)
             last, shown = now, done
 

@@ -1,4 +1,4 @@
-"""Errors of a training, a simulation or a generation that the user can correct. All others are bugs."""
+"""Errors of a training, a simulation or a generation that the user can correct. All other exceptions are bugs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The interface of a communicator between ranks, and the operations that a training builds on it.
 
-The launcher makes the communicators over MPI. `Alone` serves a single process. Nothing here reads MPI variables.
-NumPy is imported inside functions: every rank loads this module before it is bound, and NumPy's OpenBLAS would start
-one thread for every CPU of the node.
+The launcher makes the communicators over MPI. `Alone` is the communicator of a single process. This module reads no MPI
+variables. NumPy is imported inside functions: every rank loads this module before it is bound, and NumPy's OpenBLAS
+would start one thread for every CPU of the node.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Communicator(Protocol):
-    """Collective operations. All ranks call the same ones in the same order."""
+    """Collective operations. All ranks must call the same operations in the same order."""
 
     name: str
     """Library that averages the gradients: `horovod`, `mpi` or `none`."""
@@ -45,13 +45,13 @@ class Communicator(Protocol):
     size: int
 
     def mean(self, values: Any) -> Any:
-        """Return the mean over the ranks of a float32 tensor (n,). Works eagerly and inside a tf.function."""
+        """Return the mean over the ranks of a float32 tensor (n,), both eagerly and inside a tf.function."""
 
     def gather(self, value: Any) -> list[Any] | None:
-        """Return the values of all ranks, in rank order, on rank 0, and None on the others. Any picklable object."""
+        """Return the values of all ranks in rank order on rank 0, None on other ranks. Values are picklable."""
 
     def allgather(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in rank order, on every rank. Any picklable object."""
+        """Return the values of all ranks in rank order on every rank. A value is any picklable object."""
 
     def broadcast(self, value: Any) -> Any:
         """Return the value of rank 0 on every rank."""
@@ -79,7 +79,7 @@ class Alone:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """Where and with what this rank runs, for the record. The training does not depend on it."""
+    """Host, placement, threads and software of this rank, for the record. They do not change the training."""
 
     host: str = field(default_factory=socket.gethostname)
     placement: Sequence[Mapping[str, Any]] = ()
@@ -93,12 +93,12 @@ class Worker:
 
 
 def agree(communicator: Communicator, check: Callable[[], T]) -> T:
-    """Run a check on every rank. If it fails on one rank, raise the same error on all, marked as agreed.
+    """Run a check on every rank. If it fails on any rank, raise the same error on all ranks, marked as agreed.
 
     Rank 0 prints an agreed error once, and every rank ends by itself.
 
     Raises:
-        InputError: the check failed on a rank. The message is that of the first such rank.
+        InputError: the check failed on a rank. The message comes from the first such rank.
     """
     result: T | None = None
     failure: InputError | None = None
@@ -125,10 +125,10 @@ def verify_same(communicator: Communicator, host: str, values: Mapping[str, str]
     Args:
         communicator: connects the ranks.
         host: name of this rank's host, for the message.
-        values: texts by name.
+        values: texts to compare, by name.
 
     Raises:
-        RanksDiffer: a rank has other values. Raised on all ranks, with both values of the first such rank.
+        RanksDiffer: a rank has other values. All ranks raise it, with both values of the first such rank.
     """
     expected = communicator.broadcast(dict(values))
     differing = [
@@ -172,7 +172,7 @@ def flat(variables: Sequence[Any]) -> np.ndarray:
 
 
 def assign_flat(variables: Sequence[Any], values: np.ndarray) -> None:
-    """Set variables to the values of an array that `flat` made from such variables."""
+    """Set variables to the values of an array that `flat` made from the same kind of variables."""
     import numpy as np
 
     ends = np.cumsum([math.prod(variable.shape) for variable in variables])[:-1]
@@ -181,7 +181,7 @@ def assign_flat(variables: Sequence[Any], values: np.ndarray) -> None:
 
 
 def digest(variables: Sequence[Any]) -> str:
-    """Return the SHA-256 of the bits of all variables, hexadecimal."""
+    """Return the SHA-256 of the bits of all variables as hexadecimal text."""
     import numpy as np
 
     state = hashlib.sha256()
@@ -191,7 +191,7 @@ def digest(variables: Sequence[Any]) -> str:
 
 
 def verify_equal(communicator: Communicator, variables: Sequence[Any], when: str) -> str:
-    """Check that all ranks hold the same bits, and return their digest.
+    """Check that the variables are equal on all ranks, bit for bit, and return their digest.
 
     Args:
         communicator: connects the ranks.

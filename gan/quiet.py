@@ -1,4 +1,4 @@
-"""Prepares the loading of TensorFlow: its environment, and the two messages that no setting of it turns off."""
+"""Hide two start-up messages of TensorFlow that every rank prints. No setting of TensorFlow turns them off."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MESSAGES = ("All log messages before absl::InitializeLog()", "oneDNN custom oper
 
 @contextmanager
 def startup_messages_hidden() -> Iterator[None]:
-    """Hold back what this process writes to file descriptor 2, and print it at the end without the messages.
+    """Delay the output to file descriptor 2 until the end of the block, and print it without the messages.
 
-    After an exception everything is printed.
+    After an exception the complete output is printed.
     """
     sys.stderr.flush()
     console = os.dup(2)

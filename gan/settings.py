@@ -1,6 +1,6 @@
 """The values that a user chooses for a training. Each is checked when the settings are created.
 
-Where the training runs (ranks, cores, threads) is not a setting: the launcher decides it.
+Ranks, cores and threads are not settings: the launcher decides them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["FILTERS", "LR_SCALINGS", "LR_SCHEDULES", "MODELS", "OPTIMIZERS", "PR
 
 MODELS = tuple(ARCHITECTURES)
 FILTERS = tuple(dict.fromkeys(name for each in ARCHITECTURES.values() for name in each.filters))
-"""Filter sets of all architectures; not every architecture has all of them."""
+"""Names of the filter sets of all architectures. An architecture may have only some of them."""
 OPTIMIZERS = ("rmsprop", "adam")
 PRECISIONS = ("fp32", "bf16", "bf16-full")
 LR_SCALINGS = ("linear", "sqrt", "none")
@@ -25,7 +25,7 @@ LR_SCHEDULES = ("constant", "exponential", "plateau")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSettings:
-    """Settings of a training. The defaults are those of the 256-node runs on Stampede2.
+    """Settings of a training. The defaults are the settings of the 256-node runs on Stampede2.
 
     Use `TrainingSettings.of` for options of a user: it takes missing values from the recipe of the chosen model.
 
@@ -43,24 +43,24 @@ class TrainingSettings:
     batch_size: int = 8
     """Events per worker and step."""
     learning_rate: float = DEFAULT.recipe.learning_rate
-    """Learning rate of one worker. `lr_scaling` says how it grows with the number of workers."""
+    """Learning rate of one worker. `lr_scaling` defines how the rate grows with the number of workers."""
     lr_scaling: str = "linear"
     lr_schedule: str = "constant"
-    """Learning rate after the warm-up."""
+    """Change of the learning rate after the warm-up: constant, exponential or plateau."""
     lr_decay: float = 0.5
-    """Factor per epoch (exponential schedule) or at each plateau."""
+    """Factor on the learning rate after each epoch (exponential) or after each plateau (plateau)."""
     optimizer: str = DEFAULT.recipe.optimizer
     precision: str = "fp32"
     """`bf16`: mixed precision. `bf16-full`: also round the weights to BF16 after every update, for comparisons."""
     seed: int = 1
     events: int | None = None
-    """Number of events to use, training and validation together. None: all events in the files."""
+    """Number of events to use, training and validation together. None means all events in the files."""
     validation_fraction: float = 0.1
     """Fraction of the events that is held out for validation."""
     sync_batchnorm: bool = False
-    """Compute the batch statistics over the global batch instead of each worker's part of it."""
+    """Whether the batch statistics cover the global batch instead of each worker's part of it."""
     deterministic: bool = False
-    """Use only TensorFlow operations that give the same bits every time."""
+    """Whether to use only TensorFlow operations that give the same bits every time."""
 
     @classmethod
     def of(cls, **options: Any) -> TrainingSettings:
@@ -96,4 +96,4 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _check(name: str, value: object, valid: bool, expected: str) -> None:
     if not valid:
-        raise InputError(f"--{name} is {value}; expected {expected}")
+        raise InputError(f"--{name} is {value}; expected {expected}: change --{name}")

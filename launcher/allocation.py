@@ -1,8 +1,8 @@
 """Read the place of this process in its job from the environment: its rank, the number of ranks, the nodes.
 
 Every starter of ranks (Open MPI, Intel MPI, MPICH's Hydra, Slurm) sets its own variables. Under an mpirun inside a
-Slurm job two sets are present, and Slurm's set then describes the daemon of the MPI and not the rank. This module
-decides which set to trust. It does not start MPI: `launcher.communicator` does, and compares the results.
+Slurm job two sets are present. Slurm's set then describes the daemon of the MPI, not the rank. This module decides
+which set to use. It does not start MPI: `launcher.communicator` does, and compares the results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from launcher.errors import LaunchError
 __all__ = ["Allocation", "expand_node_list", "expand_tasks_per_node"]
 
 FIRST_SPECIAL_STEP = 0xFFFFFFF0
-"""Lowest step number that Slurm gives to a step without srun: batch script, interactive shell, external step."""
+"""Lowest step number of Slurm for a step that srun did not start: batch script, interactive shell, external step."""
 
 MAX_NAMES = 100_000
 """Largest number of nodes in one entry of a list. No cluster has more, so a larger entry is damaged."""
@@ -49,7 +49,7 @@ class Allocation:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Allocation:
-        """Read the place of a process from its environment. The variables of an MPI win over those of Slurm.
+        """Read the place of a process from its environment. Variables of an MPI have priority over Slurm's variables.
 
         Raises:
             LaunchError: a value is not a number or out of range, or a variable is missing although related ones are
@@ -161,7 +161,7 @@ def _pmi(environ: Mapping[str, str]) -> Allocation | None:
 
 
 def _pmix(environ: Mapping[str, str]) -> Allocation | None:
-    """Return the place of a rank under PMIx. PMIx sets no number of ranks, so it must come from the Slurm step."""
+    """Return the place of a rank under PMIx. PMIx does not set the number of ranks, so the Slurm step must give it."""
     if "PMIX_RANK" not in environ:
         return None
     rank, task = _required(environ, "PMIX_RANK"), _slurm(environ)
@@ -217,7 +217,7 @@ def _under_mpirun(
 ) -> Allocation:
     """Return the place of a rank that an mpirun started.
 
-    Only the nodes come from Slurm's variables: they are the same for the daemon of the MPI and for the rank.
+    Only the nodes come from Slurm's variables, because the daemon of the MPI and the rank are in the same job.
     """
     return Allocation(
         rank=rank,

@@ -1,8 +1,8 @@
-"""`launcher exec`: bind a rank, set its threads and environment, print the placement, and become any other program.
+"""`launcher exec`: bind a rank, set its threads and environment, print the placement, and start another program.
 
-That program joins MPI itself, and MPI can be joined only once. So the ranks of a node exchange their masks through
-files (`rendezvous`), and each node prints its own report: the node of rank 0 a table, any other node one line, or a
-table with warnings.
+The program replaces this process. It starts MPI itself, and a process can start MPI only once. So the ranks of a node
+exchange their masks through files (`rendezvous`), and each node prints its own report: the node of rank 0 a table, any
+other node one line, or a table with warnings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["become"]
 def become(
     command: Sequence[str], settings: BindSettings, allocation: Allocation, log_folder: Path | None = None
 ) -> NoReturn:
-    """Bind this process, set its environment and replace it by a program.
+    """Bind this process, set its environment and replace the process with a program.
 
     Args:
         command: the program and its arguments.
@@ -43,15 +43,17 @@ def become(
     """
     program = shutil.which(command[0])
     if program is None:
-        raise LaunchError(f"there is no program {command[0]!r} on PATH; give one after 'exec --'", agreed=True)
+        raise LaunchError(
+            f"there is no program {command[0]!r} on PATH; expected one after 'exec --': correct its name", agreed=True
+        )
     start_heartbeat(allocation, os.environ)
     host = socket.gethostname()
     node = Rendezvous(allocation, os.environ)
-    # Sort by rank, as a training does: the order of Open MPI's own local ranks may be another.
+    # Sort by rank, as a training does: Open MPI's own local ranks may have another order.
     ranks = sorted(node.exchange([allocation.rank, format_cpu_list(os.sched_getaffinity(0))]))
     masks = [frozenset(parse_cpu_list(text)) for _, text in ranks]
     local_rank = [number for number, _ in ranks].index(allocation.rank)
-    # The settings from `launcher tune` are right for the training of this project only.
+    # `launcher tune` measures the training of this project. Its settings do not suit other programs.
     rank = bind_rank(allocation, settings, host, read_topology(), local_rank, masks, tuned=False)
     notes = check_local(settings, allocation, host, node.local_size) + rank.notes
     node.tell({"report": asdict(report_of(rank)), "notes": notes})
@@ -70,7 +72,7 @@ def become(
 
 
 def _report(values: dict[str, object]) -> WorkerReport:
-    """Make a report of the values that JSON kept: its lists were tuples."""
+    """Return a report from its JSON values: lists become tuples again."""
     return WorkerReport(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})  # type: ignore[arg-type]
 
 

@@ -38,12 +38,12 @@ _DomainMask = ctypes.c_ulong * (_MAX_DOMAINS // _WORD_BITS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """Whether the workers of a node keep their CPU masks, and the placement if they do not."""
+    """Result of `decide`: whether the workers of a node keep their CPU masks, and a placement for the other case."""
 
     placement: Placement
     """Placement of all workers of the node, within the CPUs that the job has here."""
     keep: bool
-    """True if MPI or Slurm has already bound the workers to masks as good as those of the placement."""
+    """True if MPI or Slurm has already bound the workers to masks that are as good as the placement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class ThreadMasks:
 def given_cpus(masks: Sequence[frozenset[int]], launched_by_mpirun: bool, topology: Topology) -> frozenset[int]:
     """Return the CPUs that the job has on this node: all CPUs in the workers' masks.
 
-    By default Open MPI binds each of two ranks to one core, however many cores the node has. Under an mpirun the result
-    therefore includes the mask of the parent process, which is the mask that mpirun itself has.
+    By default Open MPI binds each of two ranks to one core, even on a node with more cores. Under an mpirun the result
+    therefore includes the mask of the parent process, because the parent has the mask of mpirun itself.
 
     Args:
         masks: CPU masks of the node's workers.
@@ -99,8 +99,8 @@ def decide(topology: Topology, masks: Sequence[frozenset[int]], job_cpus: frozen
 def bind(worker: WorkerPlacement, domains: int) -> str:
     """Bind all threads of this process to a worker's CPUs, and its memory to the worker's NUMA domain.
 
-    Threads that start later inherit both. When the domain is full, memory comes from other domains. With a strict
-    binding the kernel would kill the process instead.
+    Threads that start later inherit both. When the domain is full, memory comes from other domains. With strict
+    binding, the kernel would kill the process.
 
     Args:
         worker: the worker of this process.
@@ -128,10 +128,10 @@ def bind(worker: WorkerPlacement, domains: int) -> str:
 
 
 def prefer_memory(domain: int) -> None:
-    """Take the memory of this thread, and of threads that it starts, from one NUMA domain until that domain is full.
+    """Allocate memory of this thread, and of threads that it starts, in one NUMA domain until that domain is full.
 
-    This is a direct system call: it has been the same since Linux 2.6, and a node may not have libnuma. On an unknown
-    processor architecture the function does nothing.
+    This is a direct system call, because a node may not have libnuma. The call has not changed since Linux 2.6. On an
+    unknown processor architecture the function does nothing.
 
     Raises:
         OSError: the kernel refuses the call, as in some containers.

@@ -1,7 +1,7 @@
 """Check the machine itself: processor, cores, limits, shared memory, batch system.
 
-Each check gets its figures as arguments, so that tests can give it those of any machine. `machine_checks` reads the
-figures of this machine. `launcher.doctor` checks the libraries.
+Each check takes its numbers as arguments, so that tests can pass the numbers of any machine. `machine_checks` reads the
+numbers of this machine. `launcher.doctor` checks the libraries.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ __all__ = ["Check", "Status", "machine_checks"]
 Status = Literal["ok", "warn", "fail", "info"]
 
 LEAST_SHARED_MEMORY = 256 * 2**20
-"""Bytes. Docker's default of 64 MB is too little for Open MPI and Intel MPI with a few ranks."""
+"""Required size of /dev/shm in bytes. Docker's 64 MB are too little for Open MPI and Intel MPI with a few ranks."""
 LEAST_FILES = 1024
-"""A rank opens libraries, its HDF5 files, and one or two sockets for each rank that it exchanges data with."""
+"""Required limit of open files. A rank opens libraries, its HDF5 files, and one or two sockets for each rank that it
+exchanges data with."""
 LEAST_PROCESSES = 4096
-"""Threads count too. TensorFlow starts a few threads per core in every rank."""
+"""Required limit of processes. Threads count too: TensorFlow starts a few threads per core in every rank."""
 LEAST_LOCKED_MEMORY = 64 * 2**20
-"""Bytes. An InfiniBand or Omni-Path driver locks far more for one rank than the kernel's default of 8 MB."""
+"""Required limit of locked memory in bytes. InfiniBand and Omni-Path drivers lock far more than the usual 8 MB."""
 LEAST_STACK = 8 * 2**20
-"""Bytes, the usual default. Compiled kernels and OpenMP put work arrays on the stack."""
+"""Required stack limit in bytes: the usual default. Compiled kernels and OpenMP put work arrays on the stack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +40,9 @@ class Check:
     name: str
     """Name of the part that was checked, one or two words."""
     status: Status
-    """ok; warn: training works, but worse than it could; fail: training cannot work; info: neither good nor bad."""
+    """Result: ok, warn (training works, but not at its best), fail (training cannot work) or info (a fact only)."""
     detail: str
-    """Findings, on one line."""
+    """What the check found, on one line."""
     remedy: str = ""
     """What to do; empty for ok and info."""
 
@@ -70,7 +71,7 @@ def machine_checks(environ: Mapping[str, str], root: Path = Path("/")) -> list[C
 
 
 def check_processor(cpuinfo: str) -> Check:
-    """Name the processor and say whether it computes in BF16. `cpuinfo` is the text of /proc/cpuinfo."""
+    """Report the name of the processor and whether it computes in BF16. `cpuinfo` is the text of /proc/cpuinfo."""
     flags = next((line.split(":", 1)[1].split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
     model = next(
         (line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "unknown"
@@ -82,7 +83,7 @@ def check_processor(cpuinfo: str) -> Check:
 
 
 def check_cores(cpus: list[int], online: int, quota: float | None) -> Check:
-    """Compare the CPUs that this process may use with the machine's and with the limit of its control group.
+    """Compare the number of CPUs that this process may use with all CPUs and with the limit of its control group.
 
     Args:
         cpus: the CPUs that this process may use.
@@ -111,8 +112,8 @@ def check_cores(cpus: list[int], online: int, quota: float | None) -> Check:
 def cpu_quota(root: Path) -> float | None:
     """Return the limit of this process's control group in CPUs, such as 2.5; None without a limit.
 
-    Source: the kernel's documentation of cpu.max (version 2) and cpu.cfs_quota_us (version 1). The groups above
-    this one are ignored. In a container, which usually has the limit itself, they are invisible.
+    Source: the kernel's documentation of cpu.max (version 2) and cpu.cfs_quota_us (version 1). Parent groups are
+    ignored. A container usually has its own limit, and cannot see its parent groups.
     """
     groups = root / "sys/fs/cgroup"
     try:
@@ -183,10 +184,10 @@ def check_shared_memory(usage: tuple[int, int, int] | None) -> Check:
 
 
 def check_batch_system(environ: Mapping[str, str], programs: list[str]) -> Check:
-    """Name the site and the batch system, and say whether this process is in a job.
+    """Report the site, the batch system, and whether this process is in a job.
 
     Args:
-        programs: those of ibrun, srun and sbatch that are on PATH.
+        programs: names of the programs among ibrun, srun and sbatch that are on PATH.
     """
     site = f"TACC {environ['TACC_SYSTEM']}" if environ.get("TACC_SYSTEM") else ""
     job = f"in Slurm job {environ['SLURM_JOB_ID']}" if environ.get("SLURM_JOB_ID") else "not in a Slurm job"

@@ -57,13 +57,13 @@ def cli() -> None:
 @click.option(
     "--log-folder",
     type=click.Path(path_type=Path),
-    help="Folder in which every rank but 0 writes its output to a file of its own.  [default: the console]",
+    help="Folder in which every rank except rank 0 writes its output to a separate file.  [default: the console]",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(command: tuple[str, ...], log_folder: Path | None, **options: Any) -> None:
-    """Bind this rank, then become any other program.
+    """Bind this rank, then replace the launcher with any other program.
 
-    Set threads and environment as for a training, print the placement, and run COMMAND in place of the launcher:
+    Set threads and environment as for a training, print the placement, and run COMMAND in this process:
 
     \b
       mpirun -np 8 python -m launcher exec -- python mine.py
@@ -82,19 +82,19 @@ def exec_(command: tuple[str, ...], log_folder: Path | None, **options: Any) -> 
     "--topology",
     "topology_file",
     type=click.Path(),
-    help="Snapshot that 'launcher topology' wrote, or a copy of a node's /sys and /proc.  [default: of the machine, "
-    "else this node]",
+    help="Topology of a node: a snapshot from 'launcher topology', or a folder with a copy of /sys and /proc.  "
+    "[default: from the machine, else this node]",
 )
 @click.option("--nodes", type=click.IntRange(1), default=1, help="Number of nodes.")
 @workers_option
 @batch_size_option
 @thread_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, not text.  [default: off]")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON instead of text.  [default: off]")
 def plan(machine: str | None, topology_file: str | None, as_json: bool, **options: Any) -> None:
-    """Show the placement on a machine and the lines that start it.
+    """Show the placement of workers on a machine and the command lines that start them.
 
-    Print which worker gets which cores, the threads and variables of each worker, and the command lines for each MPI
-    and batch system. Run nothing.
+    Print the cores, threads and variables of each worker, and the command line for each MPI and batch system. Run
+    nothing.
     """
     from launcher.plan import make_plan, to_json
     from launcher.plan_text import render
@@ -117,8 +117,10 @@ def topology(out: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(1), default=60.0, help="Seconds to measure for, approximately.")
-@choice("--filters", choices.FILTERS, help="Filters of the networks to measure, as for train.")
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=60.0, help="Approximate time of all measurements in seconds."
+)
+@choice("--filters", choices.FILTERS, help="Number of filters in the networks to measure, as for train.")
 @batch_size_option
 @choice("--precision", choices.PRECISIONS, help="Number format of the training step to measure, as for train.")
 @click.option(
@@ -130,7 +132,7 @@ def tune(*, seconds: float, forget: bool, **options: Any) -> None:
     """Measure and store the fastest settings for this type of node.
 
     The settings are the numbers of workers and threads. Later plans and runs on such nodes use them as defaults;
-    options and environment variables win over them. Run this command on a compute node, in a job of its own.
+    options and environment variables have priority. Run this command on a compute node, in a separate job.
     """
     from launcher import tune as tuning
     from launcher import tuned as stored
@@ -151,7 +153,7 @@ def tune(*, seconds: float, forget: bool, **options: Any) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check this environment and this node, and say what to fix.
+    """Check this environment and this node, and print what to fix.
 
     Check Python, TensorFlow, MPI, Horovod, a sum over two ranks, HDF5, the processor and the limits of this node. Exit
     with status 1 if a training cannot work here.

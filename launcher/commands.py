@@ -1,8 +1,8 @@
 """Build the command lines that start the ranks, with one function for each MPI or batch system.
 
 This module runs nothing. Every line starts the same number of workers on every node. If a starter can express the
-placement, its line binds the ranks. Otherwise the line tells the starter not to bind, and the launcher binds each rank
-from inside. The launcher also sets the variables for threads, because not every starter can.
+placement, its line binds the ranks. Otherwise the line turns the starter's binding off, and the launcher in each rank
+binds itself. The launcher also sets the variables for threads, because not every starter can.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Command:
     binds: bool
     """True if this line binds the ranks to the placement's cores; otherwise the launcher does."""
     note: str = ""
-    """Hint for users, such as a condition for the line to work; empty if there is none."""
+    """Hint for users, such as a condition of the line; empty if there is none."""
 
     def text(self) -> str:
         """Return the line as one text for a shell, with the variables in front."""
@@ -64,7 +64,8 @@ def open_mpi(topology: Topology, placement: Placement, nodes: int, launch: Seque
 def intel_mpi(topology: Topology, placement: Placement, nodes: int, launch: Sequence[str] = LAUNCH) -> Command:
     """Return an mpirun line for Intel MPI, with an explicit mask for each local rank.
 
-    Tests with impi-rt 2021 showed that local rank i gets mask i for any I_MPI_PIN_ORDER, and that masks need the 0x.
+    Tests with impi-rt 2021 showed that local rank i gets mask i for any I_MPI_PIN_ORDER, and that masks need the prefix
+    0x.
     """
     per_node = len(placement.workers)
     masks = ",".join(_masks(placement))
@@ -105,8 +106,8 @@ def srun(
     argv.append("--kill-on-bad-exit=1")
     if placement.shared:
         return Command(starter="Slurm", argv=(*argv, "--cpu-bind=none", f"--mpi={mpi}", *launch), binds=False)
-    # With this option the step gets only that many CPUs. If it does not get the whole node, a mask may name a CPU
-    # that it does not have.
+    # With this option the step gets only this number of CPUs. On a part of a node, a mask may name a CPU that the step
+    # does not have.
     sizes = [len(worker.cpus) for worker in placement.workers]
     if len(set(sizes)) == 1 and sum(sizes) == topology.cpu_count:
         argv.append(f"--cpus-per-task={sizes[0]}")
@@ -135,7 +136,7 @@ STARTERS: dict[str, Callable[[Topology, Placement, int, Sequence[str]], Command]
     "srun": srun,
     "ibrun": ibrun,
 }
-"""All builders by name. Their arguments: topology and placement of a node, number of nodes, command of every rank."""
+"""All builders by name. The arguments are topology and placement of a node, number of nodes, command of every rank."""
 
 
 def _masks(placement: Placement) -> list[str]:

@@ -1,7 +1,7 @@
 """Communication between ranks: objects through mpi4py, gradients through Horovod, or mpi4py if there is no Horovod.
 
 `start_mpi` joins the ranks before TensorFlow is loaded, so that the ranks of a node can divide its cores, and checks
-that MPI counts the same ranks as the environment. `choose` then selects the library that averages gradients.
+that MPI counts the same ranks as the environment. Later `choose` selects the library that averages gradients.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def start_mpi(allocation: Allocation, choice: str) -> Communicator:
 
 
 def choose(communicator: Communicator, choice: str) -> tuple[Communicator, str]:
-    """Return the communicator that averages gradients, and a warning if `auto` falls back to mpi4py; else empty.
+    """Return the communicator that averages gradients, and a warning or an empty text.
+
+    `auto` gives the warning if it uses mpi4py instead of Horovod.
 
     Call this after TensorFlow has started with its planned threads, because Horovod loads TensorFlow.
 
@@ -122,7 +124,7 @@ def choose(communicator: Communicator, choice: str) -> tuple[Communicator, str]:
         choice: library that averages gradients, from `--communicator`: auto, horovod, mpi or none.
 
     Raises:
-        LaunchError: the user wants Horovod, and a rank cannot use it.
+        LaunchError: the option is `horovod`, and a rank cannot use Horovod.
     """
     if not isinstance(communicator, MpiCommunicator) or choice == "mpi":
         return communicator, ""
@@ -131,7 +133,7 @@ def choose(communicator: Communicator, choice: str) -> tuple[Communicator, str]:
         _import_horovod()
     except Exception as error:  # TensorFlow raises NotFoundError for a missing library, not ImportError
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    # Horovod's start is collective and would wait forever for a rank that cannot start it. So check all ranks first.
+    # All ranks start Horovod together, and would wait forever for a rank that cannot. So check all ranks first.
     problems = communicator.allgather(problem)
     failing = [f"rank {rank}: {text}" for rank, text in enumerate(problems) if text]
     if not failing:

@@ -1,6 +1,6 @@
-"""Check the environment that a training needs, and say what to fix.
+"""Check the environment that a training needs, and report what to fix.
 
-Parts that may crash are tried in processes of their own (`launcher.probe`), so that a crash is one more result.
+Parts that may crash are tried in separate processes (`launcher.probe`), so that a crash is only one more result.
 `launcher.checks` checks the machine; the command line prints the result and sets the exit status.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["Check", "can_train", "diagnose", "render"]
 TRIAL_SECONDS = 180.0
 """Time limit of a trial in seconds. The first import of TensorFlow from a parallel file system can take a minute."""
 REMAKE = "Run 'make env' again. If that says the environment is up to date, remove it first."
-# Variables that mpirun sets for its ranks. With them a trial would take itself for one of the ranks.
+# Variables that mpirun sets for its ranks. With them a trial would behave like one of these ranks.
 _OF_A_RANK = re.compile(r"(OMPI_(?!MCA_|ALLOW_)|PMIX_|PMI_|PRTE_(?!MCA_|ALLOW_)|MPI_LOCAL|HYDI?_)")
 
 
@@ -39,7 +39,7 @@ class Trial:
     findings: Mapping[str, Any] = field(default_factory=dict)
     """Findings of the trial; empty if it failed."""
     problem: str = ""
-    """Why it failed, on one line."""
+    """Reason of the failure, on one line; empty after a success."""
 
 
 def diagnose() -> list[Check]:
@@ -48,7 +48,7 @@ def diagnose() -> list[Check]:
     mpirun = shutil.which("mpirun")
     mpi = try_part("mpi", environ)
     two_ranks = Trial(problem="there is no mpirun")
-    # If PATH has no mpirun, use that of this environment for the trial.
+    # If PATH has no mpirun, use the mpirun of this environment for the trial.
     beside = Path(sys.executable).with_name("mpirun")
     if mpirun or beside.exists():
         starter = (mpirun or str(beside), "-np", "2")
@@ -68,7 +68,7 @@ def diagnose() -> list[Check]:
 
 
 def can_train(checks: Sequence[Check]) -> bool:
-    """Return whether no check failed."""
+    """Return True if no check failed."""
     return all(check.status != "fail" for check in checks)
 
 
@@ -92,12 +92,12 @@ def render(checks: Sequence[Check]) -> str:
 def try_part(
     name: str, environ: Mapping[str, str], starter: Sequence[str] = (), timeout: float = TRIAL_SECONDS
 ) -> Trial:
-    """Run one trial of `launcher.probe` in a process of its own.
+    """Run one trial of `launcher.probe` in a separate process.
 
     Args:
         name: a key of `launcher.probe.TRIALS`.
         environ: environment of the process. Variables that mark a rank of an MPI job are removed.
-        starter: command in front of it, such as `mpirun -np 2`.
+        starter: command that starts the process, such as `mpirun -np 2`; empty to start it directly.
         timeout: seconds until the process is killed.
     """
     argv = [*starter, sys.executable, "-m", "launcher.probe", name]
@@ -139,14 +139,14 @@ def read_trial(status: int, output: str, errors: str) -> Trial:
 
 
 def check_python(environ: Mapping[str, str]) -> Check:
-    """Name this Python, and warn if PYTHONPATH mixes in packages of another one."""
+    """Report the version of this Python, and warn if PYTHONPATH adds packages of another one."""
     detail = f"{platform.python_version()} at {sys.executable}"
     if environ.get("PYTHONPATH"):
         return Check(
             name="Python",
             status="warn",
             detail=f"{detail}; PYTHONPATH={environ['PYTHONPATH']}",
-            remedy="Packages there win over those of the environment: unset PYTHONPATH before training.",
+            remedy="Python uses packages there instead of the environment's: unset PYTHONPATH before training.",
         )
     return Check(name="Python", status="ok", detail=detail)
 
@@ -176,7 +176,7 @@ def check_mpirun(library_text: str, mpirun: str | None, mpirun_text: str) -> Che
     """Check that the mpirun on PATH belongs to the library that mpi4py loads.
 
     Args:
-        library_text: what the MPI library says about its version; empty if it could not be loaded.
+        library_text: version text of the MPI library; empty if it could not be loaded.
         mpirun: path of the mpirun; None if there is none on PATH.
         mpirun_text: what `mpirun --version` prints.
     """
@@ -190,11 +190,11 @@ def check_mpirun(library_text: str, mpirun: str | None, mpirun_text: str) -> Che
         )
     starter, library = identify(mpirun_text), identify(library_text)
     if not starter or not library:
-        detail = f"{mpirun}, {starter or 'unknown MPI'}; cannot tell whether it belongs to the MPI library"
+        detail = f"{mpirun}, {starter or 'unknown MPI'}; not known whether it belongs to the MPI library"
         return Check(name="mpirun", status="info", detail=detail)
     detail = f"{mpirun}, {starter}"
-    remedy = f"Put the bin folder of {library} first on PATH: that of this environment or of the MPI module."
-    # All mpiruns but Open MPI's are Hydra, which starts MPICH and all its descendants.
+    remedy = f"Put the bin folder of {library} first on PATH, from this environment or the MPI module."
+    # Every mpirun except Open MPI's is Hydra, which starts MPICH and all libraries that descend from it.
     if "open_mpi" in (starter.starter, library.starter) and starter.name != library.name:
         detail += f", but the library is {library}: every rank would be alone"
         return Check(name="mpirun", status="fail", detail=detail, remedy=remedy)
@@ -239,7 +239,7 @@ def check_two_ranks(trial: Trial, *, only_in_jobs: bool) -> Check:
     """Check the sum over two ranks.
 
     Args:
-        only_in_jobs: whether MPI may fail here and work in a job, as on a login node. A failure is then a warning.
+        only_in_jobs: whether MPI may fail here but work in a job, as on a login node. A failure is then only a warning.
     """
     findings = trial.findings
     ways = [name for name in ("mpi4py", "horovod") if name in findings]

@@ -19,12 +19,12 @@ PRINT_SECONDS = 1.0
 
 
 def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
-    """Run this rank's work and return its exit status. If it fails, print the reason and end all ranks.
+    """Run this rank's work and return its exit status. After a failure, print the reason and end all ranks.
 
-    All ranks raise an agreed error: rank 0 prints it, and every rank ends by itself. Any other failure is of this rank
-    alone: it prints its number and the reason, and aborts the job, because the other ranks may wait for it. Ranks that
-    fail at the same time for the same reason wait for different times, so that the first abort ends the others before
-    they print the same.
+    If the error is agreed, all ranks raise it: rank 0 prints it, and every rank ends by itself. Any other failure
+    concerns this rank alone. The rank prints its number and the reason, and aborts the job, because the other ranks may
+    wait for it. If several ranks fail at the same time for the same reason, each waits for a different time before it
+    prints. So the first abort ends the others before they print the same message.
     """
     try:
         work()
@@ -47,7 +47,7 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
 
 
 def _abort(allocation: Allocation, message: str, status: int) -> int:
-    """Print why this rank failed and abort the MPI job. Return the exit status if there is nothing to abort."""
+    """Print why this rank failed and abort the MPI job. Return the exit status if no MPI job has to be aborted."""
     host = socket.gethostname()
     time.sleep(min(0.5 * allocation.rank, 5.0))
     print(

@@ -1,8 +1,8 @@
-"""Detect nodes that have died: one process on each node sends beats, and a monitor notices when they stop.
+"""Detect nodes that have died: one process on each node sends beats, and a monitor detects when they stop.
 
-`launcher run` holds the `Monitor`. It names a silent host long before MPI or Slurm notice. It also uses the connections
-to ask the ranks to stop, which works with every starter. The first rank of a node forks the process that sends the
-beats, because a rank that loads TensorFlow from a slow file system can be unresponsive for minutes.
+`launcher run` holds the `Monitor`. It detects a silent host long before MPI or Slurm do. It also uses the connections
+to ask the ranks to stop, which works with every starter. A separate process sends the beats, because a rank that loads
+TensorFlow from a slow file system may not respond for minutes. The first rank of a node forks this process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Monitor:
-    """Receives the beats of the nodes of one run, as a context manager. Any thread may call its methods."""
+    """Receiver of the beats of all nodes of one run, a context manager. Any thread may call its methods."""
 
     def __init__(self, host: str = "", limit: float = LIMIT) -> None:
         """Open a port on this node.
@@ -53,12 +53,12 @@ class Monitor:
         self._longest_pause = max(2.0, limit / 4)
         self._host = host or "localhost"
         self._key = secrets.token_hex(16)
-        # With other nodes, listen on all addresses: this node's name may belong to another network than the one that
-        # they use. The backlog allows a thousand nodes to connect at once. The key is not given here: the listener
-        # would then check it in `accept`, where one client that sends nothing blocks all others. `_admit` checks it
-        # in a thread of its own.
+        # With other nodes, listen on all addresses: the nodes may use another network than the one of this node's name.
+        # The backlog allows a thousand nodes to connect at the same time. The key is not given here: the listener would
+        # then check it in `accept`, where one client that sends nothing blocks all others. `_admit` checks it in a
+        # separate thread.
         self._listener = Listener(("0.0.0.0" if host else "localhost", 0), backlog=4096)
-        # Times are those of time.monotonic().
+        # Times are values of time.monotonic().
         self._last_beats: dict[str, float] = {}
         # The host of each connection; empty before its first beat.
         self._connections: dict[Connection, str] = {}
@@ -84,7 +84,7 @@ class Monitor:
         """Return the hosts whose last beat is older than the limit. Hosts without a connection are left out."""
         now = time.monotonic()
         with self._lock:
-            # If the monitor itself was suspended with its job, it has missed beats that were sent.
+            # If the monitor was suspended together with its job, it did not receive beats that were sent.
             if now - self._last_round > self._longest_pause:
                 return []
             return sorted(host for host, last_beat in self._last_beats.items() if now - last_beat > self._limit)
@@ -115,7 +115,7 @@ class Monitor:
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def _admit(self, connection: Connection) -> None:
-        """Keep a connection if its other end has the key, else close it. multiprocessing defines the protocol."""
+        """Keep a connection if its other end has the key, else close it. The protocol is the one of multiprocessing."""
         try:
             deliver_challenge(connection, self._key.encode())
             answer_challenge(connection, self._key.encode())
@@ -144,7 +144,7 @@ class Monitor:
         try:
             host = str(connection.recv())
         except (EOFError, OSError):
-            # The sending process has ended, with its rank or by a signal. MPI or Slurm notice this themselves.
+            # The sending process has ended, with its rank or by a signal. MPI or Slurm detect this themselves.
             with self._lock:
                 self._last_beats.pop(self._connections.pop(connection), None)
             connection.close()
@@ -171,13 +171,13 @@ def start_heartbeat(allocation: Allocation, environ: Mapping[str, str]) -> None:
             with suppress(AuthenticationError, EOFError, OSError):
                 _beat(environ[VARIABLE], rank)
             # Connect again until the rank ends: the network may fail for a moment. The random pause spreads the
-            # connections of a thousand nodes that start at once.
+            # connections of a thousand nodes that start at the same time.
             time.sleep(random.uniform(0.5, 2.0))
     os._exit(0)
 
 
 def _beat(variable: str, rank: int) -> None:
-    """Send beats until the connection ends, and pass requests to stop on to the rank as SIGUSR1.
+    """Send beats until the connection ends. Pass each request to stop on to the rank as SIGUSR1.
 
     Args:
         variable: value of VARIABLE.
@@ -205,7 +205,7 @@ def _catches(process: int, number: signal.Signals) -> bool:
 
 
 def _die_with(parent: int) -> None:
-    """End this process when its parent ends, even if the parent is killed; ignore signals meant for the parent."""
+    """End this process when its parent ends, even if the parent is killed. Ignore signals for the parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -216,7 +216,7 @@ def _die_with(parent: int) -> None:
 def _close_files() -> None:
     """Close all files that this process shares with the rank.
 
-    A starter waits until nobody holds the rank's output open any more, and PMI waits for the end of its connection.
+    A starter waits until no process has the rank's output open, and PMI waits for the end of its connection.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):

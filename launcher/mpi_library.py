@@ -1,4 +1,4 @@
-"""Name the MPI library that a version text belongs to. Pure: nothing is run."""
+"""Identify the MPI library from its version text. Nothing is run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MpiLibrary:
     starter: str
     """Builder in `commands.STARTERS` for its mpirun: open_mpi, intel_mpi or mpich."""
     version: str
-    """Such as `5.0.11`; empty if the text does not say."""
+    """Version, such as `5.0.11`; empty if the text contains none."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}".rstrip()

@@ -28,7 +28,7 @@ __all__ = [
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 DEFAULTS = TrainingSettings()
-"""The source of all defaults that concern the training."""
+"""Source of all defaults of training options."""
 
 machine_option: Decorator = click.option(
     "--machine", help="Name of a known machine, or path of a TOML file that describes one.  [default: none]"
@@ -37,7 +37,7 @@ machine_option: Decorator = click.option(
 workers_option: Decorator = click.option(
     "--workers-per-node",
     type=click.IntRange(1),
-    help="Number of workers (ranks) on each node.  [default: of the machine, else tuned, else 4]",
+    help="Number of workers (ranks) on each node.  [default: from the machine, else from 'launcher tune', else 4]",
 )
 
 batch_size_option: Decorator = click.option(
@@ -46,7 +46,7 @@ batch_size_option: Decorator = click.option(
 
 
 def choice(name: str, options: tuple[str, ...], **extra: Any) -> Decorator:
-    """Return an option with fixed choices. Its default is that of the training setting with this name, if any."""
+    """Return an option with fixed choices. If a training setting has this name, the option has the same default."""
     field = name.lstrip("-").replace("-", "_")
     return click.option(name, type=click.Choice(options), default=getattr(DEFAULTS, field, None), **extra)
 
@@ -66,7 +66,7 @@ def recipe_option(name: str, kind: click.ParamType | type, text: str) -> Decorat
 
 def thread_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for the numbers of TensorFlow threads in each worker."""
-    origin = "[default: from the environment, else tuned, else from the worker's cores]"
+    origin = "[default: from the environment, else from 'launcher tune', else from the worker's cores]"
     options = (
         click.option(
             "--inter-op",
@@ -90,14 +90,15 @@ def binding_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workers-per-node",
             type=click.IntRange(1),
-            help="Number of workers that mpirun, srun or ibrun should have started on each node: more is an error, "
-            "fewer a warning.  [default: no check]",
+            help="Number of workers that mpirun, srun or ibrun should have started on each node. More workers are an "
+            "error, fewer workers give a warning.  [default: no check]",
         ),
         click.option(
             "--bind",
             type=click.Choice(("auto", "none")),
             default="auto",
-            help="auto: bind each worker to its share of cores and memory; none: change no binding.",
+            help="Binding of the workers. auto: bind each worker to its share of cores and memory; none: change no "
+            "binding.",
         ),
         thread_options,
     )
@@ -107,7 +108,7 @@ def binding_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def bind_settings(options: dict[str, Any]) -> BindSettings:
-    """Take the options that `binding_options` added out of a command's options."""
+    """Remove the options that `binding_options` added from a command's options, and return them."""
     from launcher.start import BindSettings
 
     return BindSettings(**{name: options.pop(name) for name in BindSettings.__slots__})

@@ -19,7 +19,7 @@ _consoles: list[TextIO] = []
 
 
 def console() -> TextIO:
-    """Return the stream that the user sees. Any rank may write the error that ends the job to it."""
+    """Return the stream that the user sees. Any rank may write to it the error that ends the job."""
     return _consoles[-1] if _consoles else sys.stderr
 
 

@@ -1,4 +1,4 @@
-"""Decide which cores and which memory each worker of a node gets. This module only computes.
+"""Decide which cores and which memory each worker of a node gets. This module only computes and changes nothing.
 
 All workers get the same number of physical cores: the largest number for which every worker fits inside one NUMA
 domain. If there are more workers than cores, each worker gets one hardware thread instead. If there are more workers
@@ -29,7 +29,7 @@ class WorkerPlacement:
     memory_domain: int | None
     """Id of the NUMA domain for its memory: its own, or the nearest one with memory; None if no memory is known."""
     cpus: tuple[int, ...]
-    """Hardware threads that it may run on, ascending: all those of its cores, or only one if cores run out."""
+    """Hardware threads that it may run on, ascending: all threads of its cores, or one if there are too few cores."""
     cores: int
     """Number of physical cores to which these hardware threads belong."""
     shared: bool = False
@@ -43,7 +43,7 @@ class Placement:
     workers: tuple[WorkerPlacement, ...]
     """One entry per worker, by local rank."""
     warnings: tuple[str, ...] = ()
-    """One text for each loss (shared cores, idle cores, slow memory), with its size and a remedy."""
+    """One text for each loss (shared cores, idle cores, slow memory), with its size and what to do."""
 
     @property
     def shared(self) -> bool:
@@ -61,7 +61,7 @@ def place(topology: Topology, workers: int) -> Placement:
         LaunchError: `workers` is below 1.
     """
     if workers < 1:
-        raise LaunchError(f"{workers} workers on a node; expected at least 1")
+        raise LaunchError(f"{workers} workers on a node; expected at least 1: change this number")
     domains = [domain.id for domain in topology.domains if topology.cores_of(domain.id)]
     cores = [topology.cores_of(domain) for domain in domains]
     core_counts = [len(domain_cores) for domain_cores in cores]
@@ -99,7 +99,7 @@ def _largest_share(core_counts: Sequence[int], workers: int) -> int:
 def _threads_by_depth(cores: Sequence[Core]) -> list[tuple[int, ...]]:
     """Return the hardware threads of a domain: the first thread of every core, then the second ones, and so on.
 
-    In this order as few workers as possible share a core.
+    With this order, as few workers as possible share a core.
     """
     depth = max(len(core.cpus) for core in cores)
     return [(core.cpus[i],) for i in range(depth) for core in cores if i < len(core.cpus)]
@@ -109,8 +109,8 @@ def _spread(workers: int, capacities: Sequence[int], weights: Sequence[int], pac
     """Return the number of workers in each domain.
 
     Each worker goes to the domain that has the fewest workers relative to its weight. A full domain gets more workers
-    only when all domains are full. In a tie the domain in the emptier package gets the worker: more of the caches and
-    memory channels are then in use.
+    only when all domains are full. In a tie the domain in the package with fewer workers gets the worker, so that more
+    caches and memory channels are used.
 
     Args:
         workers: number of workers to spread.
@@ -123,7 +123,7 @@ def _spread(workers: int, capacities: Sequence[int], weights: Sequence[int], pac
     for worker in range(workers):
         all_full = worker >= sum(capacities)
         candidates = (i for i, capacity in enumerate(capacities) if all_full or worker_counts[i] < capacity)
-        # When all are full, every hardware thread gets its second worker before any gets its third.
+        # When all are full, every hardware thread gets a second worker before any thread gets a third one.
         sizes = capacities if all_full else weights
         emptiest = min(candidates, key=lambda i: (worker_counts[i] / sizes[i], in_package[packages[i]], i))
         worker_counts[emptiest] += 1

@@ -37,11 +37,11 @@ class Plan:
     """Events per worker and step."""
     placement: Placement
     threads: ThreadPlan
-    """Threads of the worker with the fewest cores. All workers have as many, unless they share cores."""
+    """Threads of the worker with the fewest cores. All workers have this number of threads, unless they share cores."""
     environment: Mapping[str, str]
     """Variables that the machine needs before the ranks start."""
     commands: Mapping[str, Command]
-    """Command lines by the name of their builder in `commands.STARTERS`, that of the machine's own starter first."""
+    """Command lines by the name of their builder in `commands.STARTERS`. The machine's own starter comes first."""
     machine: Machine | None = None
     partition: Partition | None = None
     tuned: Tuned | None = None
@@ -74,9 +74,9 @@ def make_plan(
 
     Args:
         machine: name of a known machine or path of a machine file.
-        topology_file: a snapshot, or a folder with a copy of a node's `sys` and `proc`. It wins over `machine`.
+        topology_file: a snapshot, or a folder with a copy of a node's `sys` and `proc`. It has priority over `machine`.
         nodes: number of nodes.
-        workers_per_node: number of workers on each node. By default that of the machine, else the one that
+        workers_per_node: number of workers on each node. By default the machine's number, else the number that
             `launcher tune` measured on nodes like this one, else 4.
         batch_size: events per worker and step.
         inter_op: TensorFlow operations at the same time in a worker; see `plan_threads` for the default.
@@ -85,12 +85,13 @@ def make_plan(
         launch: command that every rank runs.
 
     Raises:
-        LaunchError: a machine or snapshot cannot be read, the machine has no partition for so large a job, or a number
-            is below 1.
+        LaunchError: a machine or snapshot cannot be read, the machine has no partition for a job of this size, or a
+            number is below 1.
     """
     if nodes < 1 or batch_size < 1:
         raise LaunchError(
-            f"{nodes} nodes with a batch of {batch_size}; expected at least 1 for --nodes and --batch-size"
+            f"{nodes} nodes with a batch of {batch_size}; expected at least 1 for --nodes and --batch-size: "
+            "change the option"
         )
     known = None if machine is None else load_machine(machine)
     if topology_file is not None:

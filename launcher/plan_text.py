@@ -1,4 +1,4 @@
-"""Print a plan as text. Pure."""
+"""Render a plan as text, without side effects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scaling.records.wording import count
 __all__ = ["WIDTH", "render"]
 
 WIDTH = 100
-"""Columns of the text. Only an argument that is longer than this makes a longer line."""
+"""Number of columns of the text. A line is longer only if a single argument is longer."""
 
 MARKS = "0123456789abcdefghijklmnopqrstuvwxyz"
 """Marks of the workers in the drawing of a node, by local rank."""

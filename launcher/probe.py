@@ -1,8 +1,8 @@
 """Try one part of the environment and print the findings as one line of JSON: `python -m launcher.probe horovod`.
 
-Each trial runs as a program of its own, so that a crash or a missing library does not end the caller.
-`launcher.doctor` and `launcher.setup.environment` judge the findings. Only the trials import packages outside the
-standard library: `launcher.setup.environment` uses this module before anything is installed.
+Each trial runs as a separate program, so that a crash or a missing library does not end the caller. `launcher.doctor`
+and `launcher.setup.environment` evaluate the findings. Only the trials import packages outside the standard library:
+`launcher.setup.environment` uses this module before anything is installed.
 """
 
 import json
@@ -108,7 +108,7 @@ def try_allreduce() -> dict[str, Any] | None:
 
 
 def importable(package: str) -> bool:
-    """Return whether a package is installed, without importing it."""
+    """Return True if a package is installed. The package is not imported."""
     from importlib.util import find_spec
 
     return find_spec(package) is not None

@@ -31,7 +31,7 @@ def mpi_version() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Return the commit of the source that runs, with `+` if files have changed since; empty outside a repository."""
+    """Return the commit of this source, with `+` if files have changed since then; empty outside a repository."""
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
         return ""

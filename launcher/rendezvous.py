@@ -1,6 +1,6 @@
 """Exchange values between the ranks of one node without MPI, through files in the node's temporary folder.
 
-`launcher exec` needs this: the program that replaces the rank joins MPI itself, and a process can join MPI only once.
+`launcher exec` needs this: the program that replaces the rank starts MPI itself, and a process can start MPI only once.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from scaling.records.saving import save_text
 __all__ = ["Rendezvous"]
 
 PATIENCE = 120.0
-"""Seconds to wait for the other ranks of the node, by default."""
+"""Default number of seconds to wait for the other ranks of the node."""
 
 
 class Rendezvous:
-    """Exchanges values between the ranks of this node. All ranks must call the same methods in the same order."""
+    """Exchange of values between the ranks of this node. All ranks must call the same methods in the same order."""
 
     def __init__(self, allocation: Allocation, environ: Mapping[str, str], patience: float = PATIENCE) -> None:
         """Create this rank's end of the exchange.
 
         Args:
             allocation: the place of this rank.
-            environ: environment of this rank, which identifies the launch.
+            environ: environment of this rank. Some of its variables identify the launch.
             patience: seconds to wait for another rank.
         """
         self.local_rank = allocation.local_rank or 0

@@ -1,4 +1,4 @@
-"""The placement report: where every worker runs, and what is wrong with that. Pure.
+"""The placement report: the CPUs and memory of every worker, and the faults of the placement.
 
 `start.report_of` makes a report on every rank, from what `binding` reads from the kernel.
 """
@@ -42,7 +42,7 @@ class WorkerReport:
     intra_op: int
     """Threads that share one operation."""
     bound_by: str
-    """The launcher, the MPI or Slurm that bound the worker before, or nobody."""
+    """Binder of the worker: the launcher, or MPI or Slurm before the launcher started, or nobody."""
     node_cpus: tuple[int, ...]
     """CPUs that the job has on this node."""
     pid: int = 0
@@ -60,10 +60,11 @@ class WorkerReport:
 
 
 def placement_warnings(reports: Sequence[WorkerReport]) -> list[str]:
-    """Return what is wrong with the placement, one sentence for each fault, with the host and the worker.
+    """Return the faults of the placement, one sentence for each, with the host and the worker.
 
     Faults are: workers that share CPUs, workers on several NUMA domains, threads that may leave the CPUs of their
-    worker, more compute threads than cores, and idle CPUs. A fault of several nodes is one sentence, with their number.
+    worker, more compute threads than cores, and idle CPUs. If several nodes have the same fault, one sentence gives
+    their number.
     """
     hosts_by_text: dict[str, list[str]] = defaultdict(list)
     for workers in _by_host(reports).values():
@@ -130,7 +131,7 @@ def _by_host(reports: Sequence[WorkerReport]) -> dict[str, list[WorkerReport]]:
 
 
 def _shape(worker: WorkerReport) -> tuple[Any, ...]:
-    """Return the values that are the same for the same local rank of equal nodes."""
+    """Return the values that must be equal for the same local rank on nodes that count as equal."""
     return tuple(
         getattr(worker, field.name)
         for field in dataclasses.fields(worker)

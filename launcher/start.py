@@ -43,7 +43,7 @@ MPIRUN_SOURCES = ("Open MPI", "MPICH/Hydra", "Intel MPI")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BindSettings:
-    """The user's wishes for workers, their cores and their threads. None stands for no wish."""
+    """Options of the user for workers, their cores and their threads. None means that the option is not given."""
 
     workers_per_node: int | None = None
     """Number of workers that MPI or Slurm should have started on each node."""
@@ -52,7 +52,7 @@ class BindSettings:
     intra_op: int | None = None
     """Threads that share one operation."""
     bind: str = "auto"
-    """auto, or none to change no binding."""
+    """auto to bind the workers, or none to change no binding."""
 
 
 @dataclass(slots=True)
@@ -62,12 +62,12 @@ class Rank:
     allocation: Allocation
     host: str
     local_rank: int
-    """Number of this rank among those of its node, in the order of ranks."""
+    """Number of this rank on its node, from 0, in the order of ranks."""
     topology: Topology
     """Topology of the whole node."""
     placement: WorkerPlacement
     bound_by: str
-    """The launcher, the MPI or Slurm that bound the rank, or nobody."""
+    """Binder of the rank: the launcher, or MPI or Slurm before the launcher started, or nobody."""
     given: frozenset[int]
     """CPUs that the job has on this node."""
     threads: ThreadPlan
@@ -82,7 +82,7 @@ def join(allocation: Allocation, choice: str, settings: BindSettings) -> tuple[R
         choice: library that averages gradients, from `--communicator`.
 
     Raises:
-        LaunchError: MPI cannot be used, or the workers cannot be placed as the user wants.
+        LaunchError: MPI cannot be used, or the options for the placement cannot be met.
     """
     host = socket.gethostname()
     topology = read_topology()
@@ -111,7 +111,7 @@ def bind_rank(
 
     Args:
         topology: topology of the whole node.
-        local_rank: number of this rank among those of the node.
+        local_rank: number of this rank on its node, from 0.
         masks: CPUs on which MPI or Slurm started each rank of the node, by local rank.
         tuned: whether to use the thread counts that `launcher tune` measured on such nodes.
     """
@@ -151,7 +151,7 @@ def bind_rank(
 
 
 def apply_environment(threads: ThreadPlan, environ: MutableMapping[str, str]) -> None:
-    """Set the variables of the plan. It already holds the values that the user set, so these stay the same."""
+    """Set the variables of the plan. The plan contains the values that the user set, so they do not change."""
     for variable in threads.variables:
         environ[variable.name] = variable.value
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -159,7 +159,7 @@ def apply_environment(threads: ThreadPlan, environ: MutableMapping[str, str]) ->
 
 
 def report_of(rank: Rank) -> WorkerReport:
-    """Read from the kernel where this process and its threads may run now."""
+    """Make the placement report of this process: read from the kernel where the process and its threads may run now."""
     cpus = frozenset(os.sched_getaffinity(0))
     threads = thread_masks()
     cores = [core for core in rank.topology.cores if cpus & set(core.cpus)]
@@ -182,10 +182,10 @@ def report_of(rank: Rank) -> WorkerReport:
 
 
 def check_local(settings: BindSettings, allocation: Allocation, host: str, local_size: int) -> list[str]:
-    """Compare the number of ranks on this host with the environment and the user's wish, and return warnings.
+    """Compare the number of ranks on this host with the environment and with --workers-per-node, and return warnings.
 
     Raises:
-        LaunchError: there are more workers on this node than the user wants.
+        LaunchError: there are more workers on this node than --workers-per-node.
     """
     notes = []
     if allocation.local_rank is not None and allocation.local_size not in (None, local_size):
@@ -212,7 +212,7 @@ def _unchanged(planned: WorkerPlacement, topology: Topology, mask: frozenset[int
 
 
 def _binder(allocation: Allocation, mask: frozenset[int], given: frozenset[int]) -> str:
-    """Name the program that bound a rank which the launcher leaves as it is."""
+    """Return the name of what bound a rank, for a rank whose binding the launcher does not change."""
     if mask == given:
         return "nobody (whole node)"
     return allocation.source if allocation.source != "none" else "its parent process"
@@ -251,7 +251,7 @@ def threads_record(threads: ThreadPlan) -> Mapping[str, Any]:
 
 
 def _variables_line(threads: ThreadPlan) -> str:
-    """Say which variables come from the environment or the tuning."""
+    """Return a text that names the variables from the environment or from `launcher tune`."""
     parts = []
     for origin, title in (("user", "kept from your environment"), ("tuned", "tuned on such nodes")):
         if values := [f"{each.name}={each.value}" for each in threads.variables if each.origin == origin]:

@@ -1,4 +1,4 @@
-"""Read CPUs and NUMA domains from the kernel's files, of this machine or copied from another one.
+"""Read CPUs and NUMA domains from the kernel's files, either this machine's files or a copy of another machine's.
 
 The files differ between kernels and between machines: there may be CPU masks without lists, offline CPUs with or
 without a topology, or no folder for NUMA domains. This module hides the differences; `launcher.topology` combines the
@@ -65,7 +65,7 @@ def package_of_cpu(root: Path, cpu: int) -> int:
 
 
 def domain_ids(root: Path) -> tuple[int, ...]:
-    """Return the ids of all NUMA domains, also of those without cores; empty on a kernel without NUMA."""
+    """Return the ids of all NUMA domains, including domains without cores; empty on a kernel without NUMA."""
     return _numbered(root / NODES, "node")
 
 
@@ -75,7 +75,7 @@ def domain_cpus(root: Path, domain: int) -> tuple[int, ...]:
 
 
 def distances(root: Path, domain: int) -> tuple[int, ...]:
-    """Return the kernel's relative distances from a domain to all domains, by ascending id; empty if unknown."""
+    """Return the kernel's relative distances from a domain to all domains, ordered by id; empty if unknown."""
     return tuple(int(number) for number in _text(root / NODES / f"node{domain}/distance").split())
 
 

@@ -22,13 +22,14 @@ __all__ = ["ThreadPlan", "Variable", "mpi_variables", "plan_threads"]
 Origin = Literal["plan", "tuned", "user", "option"]
 
 FEW_CORES = 4
-"""With fewer cores, a worker reserves none for communication and runs one operation at a time."""
+"""With fewer cores than this, a worker reserves no core for communication and runs one operation at a time."""
 
 CONSTANTS = {
     # Milliseconds that an OpenMP thread spins after its work. A spinning thread slows down the next operation.
     "KMP_BLOCKTIME": "1",
     "KMP_AFFINITY": "granularity=fine,compact,1,0",
-    # Bytes of one fused buffer for all gradients of the model: latency limits the exchange, not bandwidth.
+    # Bytes of one fused buffer for all gradients of the model. One large message is faster, because latency limits the
+    # exchange, not bandwidth.
     "HOROVOD_FUSION_THRESHOLD": "134217728",
     "HOROVOD_CPU_OPERATIONS": "MPI",
     # By default TensorFlow does not use oneDNN on processors without VNNI, such as the Xeon 8160.
@@ -61,7 +62,7 @@ class ThreadPlan:
     variables: tuple[Variable, ...]
     """All variables to set in the worker's environment."""
     warnings: tuple[str, ...] = ()
-    """One text for each conflict or excess in the numbers of threads."""
+    """One text for each conflict between numbers of threads, and for each number that is too large."""
 
 
 def plan_threads(
@@ -78,8 +79,8 @@ def plan_threads(
     remaining core. With fewer cores, inter-op is 1 and intra-op is the number of cores. OMP_NUM_THREADS is the largest
     number with inter-op * OMP_NUM_THREADS <= cores, and at least 1.
 
-    An option wins over the environment, the environment over `tuned`, and `tuned` over the defaults. An empty variable
-    counts as not set.
+    An option has priority over the environment, the environment over `tuned`, and `tuned` over the defaults. An empty
+    variable counts as not set.
 
     Args:
         cores: number of physical cores of the worker.
@@ -151,7 +152,7 @@ def _decide(
     current = environ.get(name, "").strip()
     if option is not None:
         if option < 1:
-            raise LaunchError(f"{option_name} is {option}; expected at least 1")
+            raise LaunchError(f"{option_name} is {option}; expected at least 1: change it")
         variable = Variable(name=name, value=str(option), origin="option")
         differs = current not in ("", str(option))
         return variable, [f"{option_name} {option} overrides {name}={current} from the environment"] if differs else []

@@ -58,7 +58,7 @@ class Domain:
     package: int | None
     """Package of its cores; None if it has no cores, or cores of several packages."""
     memory_bytes: int
-    """Size of its memory in bytes; 0 if it has none or the size is unknown."""
+    """Size of its memory in bytes; 0 if it has no memory or the size is unknown."""
     distances: tuple[int, ...] = ()
     """The kernel's relative distances to all domains, by ascending id; 10 to itself. Empty if unknown."""
 

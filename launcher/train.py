@@ -35,7 +35,7 @@ __all__ = ["LaunchSettings", "train"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchSettings:
-    """How a training runs. `gan.settings` holds what it trains."""
+    """Files, communication and ranks of a training. `gan.settings` has the settings of the networks and the steps."""
 
     binding: BindSettings = field(default_factory=BindSettings)
     data: Sequence[str] = ()
@@ -53,14 +53,14 @@ class LaunchSettings:
     rank_logs: bool = True
     """Whether every rank but 0 writes its output to a file of its own."""
     stop_before: float = 120.0
-    """Seconds between the last checkpoint and the end of the job."""
+    """Seconds before the end of the job at which the training writes its last checkpoint and stops."""
 
 
 def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Allocation) -> None:
     """Run one rank from its start to the end of the training. All ranks call this together.
 
     Raises:
-        LaunchError: the ranks cannot be joined, placed or bound as the user wants.
+        LaunchError: the ranks cannot be joined, or cannot be placed or bound as the options say.
         InputError: data, settings or output folder cannot be used, or the training diverged.
     """
     interruption = Interruption(job_end(os.environ), launch.stop_before)
@@ -71,7 +71,7 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
         if launch.dry_run and not launch.data:
             print_placement(rank, *gather_reports(rank, communicator), communicator.name)
             return
-        # Find the user's errors before TensorFlow is loaded, which takes seconds.
+        # Check the user's input before TensorFlow is loaded, because that takes seconds.
         showers = resources.enter_context(_open_data(launch, communicator))
         versions = library_versions()
         verify_same(communicator, rank.host, _common(settings, versions, showers))
@@ -129,7 +129,7 @@ def job_end(environ: Mapping[str, str]) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise LaunchError(f"SLURM_JOB_END_TIME is {text!r}, expected seconds since 1970; unset it") from None
+        raise LaunchError(f"SLURM_JOB_END_TIME is {text!r}; expected seconds since 1970: unset it") from None
 
 
 def start_tensorflow(threads: ThreadPlan) -> None:
@@ -155,7 +155,7 @@ def _open_data(launch: LaunchSettings, communicator: Communicator) -> ShowerSet:
 
 
 def _common(settings: TrainingSettings, versions: Mapping[str, str], showers: ShowerSet) -> dict[str, str]:
-    """Return the values that must be the same on all ranks, by the names that an error shows."""
+    """Return the values that must be equal on all ranks. The keys are their names in an error message."""
     return {
         **{f"version of {name}": version for name, version in versions.items()},
         **{f"--{name.replace('_', '-')}": str(value) for name, value in settings.as_dict().items()},
@@ -212,9 +212,9 @@ def _claim_folder(
     resources: ExitStack,
     interruption: Interruption,
 ) -> None:
-    """Make the output folder, lock it for as long as `resources` lives, and prepare it for this training.
+    """Make the output folder, lock it until `resources` is closed, and prepare it for this training.
 
-    If another run takes the lock away, the training is asked to stop.
+    If another run takes the lock, this training stops with a checkpoint.
 
     Raises:
         InputError: the folder cannot be written, is in use, or belongs to a training with other settings or data.

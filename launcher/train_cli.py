@@ -1,7 +1,7 @@
 """The command `train`: read its options, then run one rank of the training.
 
-Other commands read the options of a training too. So this module imports only what that needs, and the command itself
-imports the modules that run a rank.
+Other commands read the options of a training too. So this module imports only what the parsing needs. The command
+itself imports the modules that run a rank.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["train"]
 
 
 def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
-    """Make the values of a TOML file the defaults of this command. Options on the command line win."""
+    """Use the values of a TOML file as defaults of this command. Options on the command line have priority."""
     if path is None:
         return
     try:
@@ -57,14 +57,15 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="TOML file with any of these options, written with dashes or underscores. The command line wins.  "
-    "[default: no file]",
+    help="TOML file with any of these options, written with dashes or underscores. Options on the command line have "
+    "priority.  [default: no file]",
 )
 @click.option(
     "--data",
     multiple=True,
     metavar="GLOB...",
-    help="HDF5 shower files. Quote patterns, or let the shell expand them.  [required unless --dry-run]",
+    help="HDF5 shower files, as paths or patterns. The shell may expand an unquoted pattern.  [required unless "
+    "--dry-run]",
 )
 @click.argument("more_data", metavar="[FILE]...", nargs=-1)
 @click.option(
@@ -77,13 +78,13 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 @recipe_option(
     "--filters",
     click.Choice(choices.FILTERS),
-    "Filters of the middle layers. 16: multiples of 16, fast with oneDNN; original: as published.",
+    "Number of filters in the middle layers. 16: multiples of 16, fast with oneDNN; original: as published.",
 )
-@click.option("--epochs", default=DEFAULTS.epochs, help="Epochs in total, including those before a resume.")
+@click.option("--epochs", default=DEFAULTS.epochs, help="Number of epochs in total, including epochs before a resume.")
 @click.option(
     "--warmup-epochs",
     default=DEFAULTS.warmup_epochs,
-    help="Epochs in which the learning rate rises from that of one worker to the scaled one.",
+    help="Number of epochs in which the learning rate rises from the rate of one worker to the scaled rate.",
 )
 @click.option("--batch-size", default=DEFAULTS.batch_size, help="Events per worker and step.")
 @recipe_option("--learning-rate", float, "Learning rate of one worker, before scaling.")
@@ -126,12 +127,12 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 @click.option(
     "--sync-batchnorm/--no-sync-batchnorm",
     default=DEFAULTS.sync_batchnorm,
-    help="Normalize batches with statistics over all workers, not over each worker's own part.",
+    help="Batch normalization with statistics of the global batch, not of each worker's part.",
 )
 @click.option(
     "--deterministic/--no-deterministic",
     default=DEFAULTS.deterministic,
-    help="Compute the same bits in every run. This is slower.",
+    help="Compute the same bits in every run with the same seed. This is slower.",
 )
 @binding_options
 @click.option(
@@ -144,21 +145,22 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 @click.option(
     "--resume/--no-resume",
     default=True,
-    help="Continue from the last checkpoint in OUT, or move an earlier run there aside and begin again.",
+    help="resume: continue from the last checkpoint in OUT; no-resume: move an earlier run to a subfolder of OUT and "
+    "start from the beginning.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard summaries to OUT/tensorboard.  [default: off]")
 @click.option(
     "--rank-logs/--no-rank-logs",
     default=True,
-    help="Write the output of every rank but 0 to a file of its own in OUT/logs, not to the console.",
+    help="Write the output of every rank except rank 0 to a separate file in OUT/logs, not to the console.",
 )
 @click.option(
     "--stop-before",
     type=click.FloatRange(0),
     default=120.0,
     metavar="SECONDS",
-    help="Seconds before the job's end (SLURM_JOB_END_TIME) at which the training writes a checkpoint and stops. The "
-    "time of two steps is added.",
+    help="Seconds before the end of the job (SLURM_JOB_END_TIME) at which the training writes a checkpoint and stops. "
+    "The time of two steps is added.",
 )
 @click.option(
     "--dry-run",
@@ -168,7 +170,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 def train(data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> None:
     """Train 3DGAN on all ranks that MPI or Slurm started.
 
-    Each FILE is a shower file too, so that the shell may expand the pattern of --data.
+    Each FILE is one more shower file, so that the shell may expand the pattern after --data.
     """
     from launcher.allocation import Allocation
     from launcher.guard import guarded
@@ -189,7 +191,7 @@ def train(data: tuple[str, ...], more_data: tuple[str, ...], **options: Any) -> 
 
 
 def _same_on_all_ranks(make: Callable[[], TrainingSettings]) -> TrainingSettings:
-    """Make the settings, and mark an error in them as agreed: all ranks have the same command line."""
+    """Make the settings. Mark an error in them as agreed, because all ranks have the same command line."""
     try:
         return make()
     except InputError as error:

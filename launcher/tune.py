@@ -1,8 +1,8 @@
 """Measure which numbers of workers and threads are fastest on this node, with the step of the training itself.
 
 There are few candidates: the defaults of the plan, and others that keep each worker inside a NUMA domain. The workers
-of a candidate run at the same time as plain processes, bound like those of a training. They run without MPI, because
-the exchange of gradients takes only about 1% of a step. `tuned` stores the winner.
+of a candidate run at the same time as plain processes, bound as in a training. They run without MPI, because the
+exchange of gradients takes only about 1% of a step. `tuned` stores the winner.
 
 The module is also the program of such a worker: `python -m launcher.tune` reads its task from standard input.
 """
@@ -32,11 +32,12 @@ __all__ = ["Candidate", "Result", "Task", "candidates", "measure", "render", "tu
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_GAIN = 1.05
-"""Factor by which a candidate must be faster than the defaults of the plan, twice. Smaller gains are noise."""
+"""A candidate must be faster than the defaults of the plan by this factor, in two measurements. Smaller gains are
+noise."""
 SHARE_OF_STEPS = 0.25
-"""Fraction of a candidate's time that is measured. Starting its workers and compiling the step take the rest."""
+"""Fraction of a candidate's time for measured steps. The start of its workers and the compilation take the rest."""
 LEAST_SECONDS = 3.0
-"""Seconds of steps per candidate, at least. One step of a large batch on few cores takes a second."""
+"""Shortest measurement of a candidate in seconds. One step of a large batch on few cores takes a second."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,8 +79,9 @@ class Task:
 def candidates(topology: Topology, default_workers: int) -> list[Candidate]:
     """Return the candidates for a node, each once: the defaults of the plan, then the most promising ones first.
 
-    The numbers of workers are the default, and one, two and four per NUMA domain. The threads are those of the plan,
-    one operation at a time on all cores of a worker, and two operations at a time on all cores.
+    The numbers of workers are the default, and one, two and four per NUMA domain. For each there are three choices of
+    threads: as in the plan, one operation at a time on all cores of a worker, and two operations at a time on all
+    cores.
     """
     domains = sum(1 for domain in topology.domains if topology.cores_of(domain.id))
     counts = [n * domains for n in (1, 2, 4) if n * domains <= topology.core_count]
@@ -95,7 +97,7 @@ def candidates(topology: Topology, default_workers: int) -> list[Candidate]:
 
 
 def _cores(topology: Topology, workers: int) -> int:
-    """Return the physical cores of the worker with the fewest."""
+    """Return the number of physical cores of the worker with the fewest cores."""
     return min(worker.cores for worker in place(topology, workers).workers)
 
 
@@ -107,7 +109,7 @@ def tune(
     default_workers: int,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """Measure candidates, the defaults of the plan first, until the time is over; at least two of them.
+    """Measure candidates until the time is over, but at least two. The defaults of the plan come first.
 
     If another candidate than the defaults is the fastest, both are measured a second time, because something else on
     the machine may have disturbed the first measurement.
@@ -118,7 +120,7 @@ def tune(
         task: the step to measure.
         seconds: time for all candidates, approximately.
         default_workers: workers per node of the first candidate.
-        say: called with each line for the user.
+        say: function that prints a line for the user.
 
     Raises:
         LaunchError: a worker failed.
@@ -138,8 +140,8 @@ def tune(
         costs.append(time.monotonic() - began)
         say(_line(results[-1], results[0]))
     best = max(range(len(results)), key=lambda number: results[number].events_per_second)
-    # The best of many results is partly luck. So the winner and the defaults run once more; of its two results the
-    # worse one counts, of theirs the better one.
+    # The best of many results is partly luck. So the winner and the defaults are measured again. The slower result of
+    # the winner and the faster result of the defaults count.
     for number, choice in ((0, max), (best, min)) if best else ():
         again = measure(topology, every[number], environ, task, window)
         say(f"{_line(again, results[0])}  again")
@@ -184,7 +186,7 @@ def render(results: Sequence[Result], chosen: Tuned) -> str:
 def measure(topology: Topology, candidate: Candidate, environ: Mapping[str, str], task: Task, seconds: float) -> Result:
     """Start the workers of a candidate, wait until all are ready, and sum their events/s over the same seconds."""
     placement = place(topology, candidate.workers)
-    # Thread counts of the environment would win over those of the candidate.
+    # Thread counts in the environment would have priority over the candidate's.
     clean = {name: value for name, value in environ.items() if not name.endswith("_THREADS")}
     with _workers(topology, placement.workers, candidate, clean, task) as workers:
         for worker in workers:
@@ -204,7 +206,7 @@ def _workers(
     environ: Mapping[str, str],
     task: Task,
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start the workers and send each its order; kill them at the end."""
+    """Start the workers and send each of them its task. Kill them at the end."""
     started: list[subprocess.Popen[str]] = []
     try:
         for placed in placements:
@@ -238,7 +240,7 @@ def _answer(worker: subprocess.Popen[str], key: str) -> Any:
     """Read the output of a worker up to the JSON line that has this key, and return the value.
 
     Raises:
-        LaunchError: the worker ended before.
+        LaunchError: the worker ended before it printed such a line.
     """
     assert worker.stdout is not None
     for line in worker.stdout:
@@ -268,7 +270,7 @@ def work() -> None:
 
 
 def _step(task: Task) -> tuple[Callable[[], object], int]:
-    """Return a function that runs one training step on simulated showers, and the events of that step."""
+    """Return a function that runs one training step on simulated showers, and the number of events in this step."""
     from launcher.train import start_tensorflow
 
     threads = plan_threads(len(os.sched_getaffinity(0)), os.environ)

@@ -1,8 +1,8 @@
 """Store the fastest numbers of workers and threads for a type of node in the user's folder for settings.
 
 `launcher tune` measures and stores them; later plans and runs on the same type of node use them as defaults. Options
-and environment variables win over them. A type of node is a processor, the numbers of cores that a job may use in each
-NUMA domain, and the number of hardware threads.
+and environment variables have priority over them. A type of node is a processor, the numbers of cores that a job may
+use in each NUMA domain, and the number of hardware threads.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tuned:
     intra_op: int
     """Threads that share one operation."""
     ratio: float
-    """Events per second, divided by those of the default settings."""
+    """Speed relative to the default settings: ratio of the events per second."""
     measured: str
     """Date and training step of the measurement."""
 
@@ -64,7 +64,7 @@ class Tuned:
         for name in ("workers_per_node", "inter_op", "intra_op"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise LaunchError(f"{name} is {value!r}, expected a whole number of at least 1")
+                raise LaunchError(f"{name} is {value!r}; expected a whole number of at least 1")
 
 
 def node_type(topology: Topology, root: str | os.PathLike[str] = "/") -> NodeType:
@@ -73,7 +73,7 @@ def node_type(topology: Topology, root: str | os.PathLike[str] = "/") -> NodeTyp
         text = (Path(root) / "proc/cpuinfo").read_text(errors="replace")
     except OSError:
         text = ""
-    # On ARM there is a number instead of a name.
+    # On ARM, /proc/cpuinfo has a number instead of a name.
     name = re.search(r"^model name\s*:\s*(.*\S)", text, re.M) or re.search(r"^CPU part\s*:\s*(.*\S)", text, re.M)
     counts = [len(topology.cores_of(domain.id)) for domain in topology.domains]
     return NodeType(
@@ -84,7 +84,7 @@ def node_type(topology: Topology, root: str | os.PathLike[str] = "/") -> NodeTyp
 
 
 def find_tuned(topology: Topology, environ: Mapping[str, str]) -> Tuned | None:
-    """Return the stored settings for this node with the cores in `topology`; None if there are none.
+    """Return the stored settings for this node with the cores in `topology`; None if nothing is stored.
 
     Raises:
         LaunchError: the file is damaged. The message names it.

@@ -1,4 +1,4 @@
-"""The usual number of workers per node, for a user who gives none."""
+"""The default number of workers per node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_WORKERS_PER_NODE = 4
 
 
 def usual_workers_per_node(machine: Machine | None, tuned: Tuned | None) -> int:
-    """Return the machine's number of workers per node, else the tuned one, else 4.
+    """Return the default number of workers per node: the machine's number, else the tuned number, else 4.
 
     Args:
         machine: the machine that the user named, if any.

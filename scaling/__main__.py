@@ -1,4 +1,4 @@
-"""Entry of `python -m scaling`."""
+"""Run the command line `python -m scaling`."""
 
 from scaling.cli import main
 

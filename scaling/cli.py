@@ -26,7 +26,7 @@ _WORSE = 1
 _UNDECIDED = 2
 """Exit status of `compare` if some comparisons have too few epochs."""
 _FILE_WIDTH = 140
-"""Characters in a line of `watch` if the output is not a terminal."""
+"""Number of characters in a line of `watch` if the output is not a terminal."""
 
 
 @click.group(cls=UserErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +37,7 @@ def main() -> None:
 @main.command()
 @runs_argument
 @folder_option(
-    Path("scaling-report"), "Folder to write the page (HTML), the table (CSV, JSON, Markdown) and plots (PNG, SVG) to."
+    Path("scaling-report"), "Folder for the page (HTML), the table (CSV, JSON, Markdown) and the plots (PNG, SVG)."
 )
 @nodes_option("--forecast")
 @at_workers_option
@@ -59,8 +59,8 @@ def report(
 
     The report is a page with plots, and the table and all plots as files.
 
-    RUN is the log of a training run, or a folder. A folder with a run.jsonl is one run. Of any other folder, all logs
-    in it and below it are read. Runs with the same number of workers are repeats: their epochs are pooled.
+    RUN is the log of a training run, or a folder. In a folder with a run.jsonl, the command reads only this file,
+    otherwise every log below the folder. Runs with the same number of workers are repeats: their epochs are pooled.
     """
     from scaling.report import forecast_text, make_report, table_text, write_report
 
@@ -80,10 +80,11 @@ def report(
     "--target-efficiency",
     type=float,
     metavar="FRACTION",
-    help="Also print the largest size with at least this parallel efficiency, such as 0.9.  [default: not printed]",
+    help="Also print the largest size with at least this parallel efficiency, a fraction such as 0.9.  [default: not "
+    "printed]",
 )
 @model_option
-@folder_option(None, "Folder to write the report with the forecast to.  [default: not written]")
+@folder_option(None, "Folder for a report with the forecast.  [default: no report]")
 @reading(without=("nodes", "baseline_from"))
 def forecast(
     runs: tuple[Path, ...],
@@ -96,7 +97,7 @@ def forecast(
 ) -> None:
     """Forecast other numbers of nodes or workers.
 
-    Fits a model to the scaling curve of the runs. Give --nodes, --at-workers or both.
+    Fit a model to the scaling curve of the runs, and print its forecast. Give --nodes, --at-workers or both.
     """
     from scaling.models import plan as make_plan
     from scaling.report import forecast_text, make_report, write_report
@@ -115,18 +116,20 @@ def forecast(
 
 @main.command()
 @runs_argument
-@click.option("--target-epoch", type=float, metavar="SECONDS", help="Time per epoch to reach.  [default: none]")
+@click.option(
+    "--target-epoch", type=float, metavar="SECONDS", help="Time per epoch to reach, in seconds.  [default: none]"
+)
 @click.option(
     "--target-efficiency",
     type=float,
     metavar="FRACTION",
-    help="Parallel efficiency to keep, such as 0.9.  [default: none]",
+    help="Parallel efficiency to keep, as a fraction such as 0.9.  [default: none]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="NODES",
-    help="Largest number of nodes to consider (of workers, if the runs do not record nodes).  [default: 32 times the "
+    help="Largest number of nodes to consider, or of workers if the runs do not record nodes.  [default: 32 times the "
     "largest run, but at least 1024]",
 )
 @model_option
@@ -141,7 +144,7 @@ def plan(
 ) -> None:
     """Print how many nodes a target needs.
 
-    Fits a model to the scaling curve of the runs. The target is a time per epoch to reach (--target-epoch), a parallel
+    Fit a model to the scaling curve of the runs. The target is a time per epoch to reach (--target-epoch), a parallel
     efficiency to keep (--target-efficiency), or both.
     """
     from scaling.models import plan as make_plan
@@ -162,14 +165,14 @@ def plan(
     default=0.01,
     show_default=True,
     metavar="FRACTION",
-    help="Smallest relative loss that counts as worse.",
+    help="Smallest relative loss that counts as worse, as a fraction.",
 )
 @reading(without=("baseline_from",))
 def compare(a: Path, b: Path, threshold: float, options: StudyOptions) -> None:
     """Check whether study B is worse than A.
 
-    B is worse if it is slower than A or scales worse, beyond the noise of both. A and B are each one log, or one folder
-    with all runs of a study. The command compares events/s at every number of workers that both have, and the
+    B is worse if it is slower than A or scales worse, by more than the noise of both. A and B are each one log, or one
+    folder with all runs of a study. The command compares events/s at every number of workers that both have, and the
     efficiency relative to the smallest of these numbers or to --baseline.
 
     Exit status: 1 if B is worse in at least one comparison; otherwise 2 if a comparison has too few epochs; otherwise
@@ -192,13 +195,13 @@ def compare(a: Path, b: Path, threshold: float, options: StudyOptions) -> None:
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Seconds between two looks at the files.",
+    help="Seconds between two reads of the files.",
 )
 def watch(folder: Path, once: bool, every: float) -> None:
     """Show the progress of running trainings.
 
-    Shows the runs below the folder DIR until all have ended: epochs, events/s, efficiency so far and the slowest rank.
-    A terminal gets a table, any other output a line for each epoch.
+    Show the runs below the folder DIR until all have ended: epochs, events/s, current efficiency and the slowest rank.
+    On a terminal this is a table, otherwise a line for each epoch.
 
     Exit status: 1 if a run did not complete; with --once, if a run is not complete yet; otherwise 0.
     """
@@ -225,9 +228,14 @@ def watch(folder: Path, once: bool, every: float) -> None:
     type=click.Choice(["extra-p"]),
     default="extra-p",
     show_default=True,
-    help="Format to write. extra-p is the JSON Lines format of Extra-P: one line for each epoch, with seconds.",
+    help="Format to write. extra-p: JSON Lines of Extra-P, with one line and the seconds for each epoch.",
 )
-@click.option("--extra-p", "kind", flag_value="extra-p", help="Same as --format extra-p.")
+@click.option(
+    "--extra-p",
+    "kind",
+    flag_value="extra-p",
+    help="Same as --format extra-p, the default.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
@@ -236,7 +244,7 @@ def watch(folder: Path, once: bool, every: float) -> None:
 )
 @reading(without=("baseline", "baseline_from"))
 def export(runs: tuple[Path, ...], kind: str, out: Path, options: StudyOptions) -> None:
-    """Write the epochs for another program."""
+    """Write the times of the epochs in the format of another program."""
     from scaling.models import extrap_lines
     from scaling.report.files import write_text
     from scaling.study import read_study

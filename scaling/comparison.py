@@ -1,4 +1,4 @@
-"""The command `compare`: read two studies, refuse those that cannot be compared, and report the result as text."""
+"""The command `compare`: read two studies, check that they can be compared, and report the result as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Comparison:
     """Result of comparing study B with study A."""
 
     text: str
-    """Table, conclusion and notes, to be printed."""
+    """Table, conclusion and notes, as text to print."""
     worse: bool
     """Whether B is worse in at least one comparison."""
     decided: bool
@@ -49,7 +49,7 @@ def compare_studies(a: Path, b: Path, options: StudyOptions, threshold: float) -
             f"the settings of A and B differ:\n{differences_text(differences)}\n"
             "Compare studies of the same training, or compare these anyway with --allow-different"
         )
-    # Another seed than that of A's points, so that the draws of A and B are independent.
+    # Use another seed than for the points of A, so that the draws of A and B are independent.
     others = metrics.points(second.epochs, seed=2)
     table = compare_points(first.points, others, threshold, options.baseline, options.mode)
     counts = count_verdicts(table)
@@ -64,7 +64,7 @@ def compare_studies(a: Path, b: Path, options: StudyOptions, threshold: float) -
 
 
 def _conclusion(table: pd.DataFrame, threshold: float) -> list[str]:
-    """Return the answer in sentences, with the limits of its validity."""
+    """Return the conclusion in sentences, with the limits of its validity."""
     worse, unknown = (table[table["verdict"] == name] for name in (WORSE, UNKNOWN))
     sentences = []
     if len(worse):

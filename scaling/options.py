@@ -1,6 +1,6 @@
 """Command-line options that several commands share.
 
-`reading` adds those for reading runs, and turns them into `study.StudyOptions`.
+`reading` adds the options for reading runs to a command, and makes `study.StudyOptions` from their values.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 _LARGEST = 2**24
-"""Largest number of nodes or workers in a list: above any machine, and the limit of `models.terms`."""
+"""Largest number of nodes or workers in a list. It is above any machine, and the limit of `models.terms`."""
 
 
 class Numbers(click.ParamType):
-    """A list of numbers such as 256,512,1024. The value is sorted and without duplicates."""
+    """Type of an option with a list of numbers such as 256,512,1024. The value is sorted and without duplicates."""
 
     name = "numbers"
 
@@ -47,7 +47,7 @@ class Numbers(click.ParamType):
 
 
 class _Column(click.ParamType):
-    """A quantity and the column that holds it, such as `seconds=average_train_time`."""
+    """Type of an option with a quantity and its column, such as `seconds=average_train_time`."""
 
     name = "column"
 
@@ -56,7 +56,11 @@ class _Column(click.ParamType):
             return value
         quantity, equals, column = str(value).partition("=")
         if not (quantity and equals and column):
-            self.fail(f"{value!r}; expected NAME=COLUMN such as seconds=average_train_time", param, ctx)
+            self.fail(
+                f"{value!r} has no name or no column; expected NAME=COLUMN such as seconds=average_train_time",
+                param,
+                ctx,
+            )
         return quantity, column
 
 
@@ -77,7 +81,7 @@ at_workers_option = click.option(
 
 
 def nodes_option(option: str) -> Callable[..., Any]:
-    """Return the option, called `option`, for the numbers of nodes to forecast."""
+    """Return an option with the name `option` for the numbers of nodes to forecast."""
     return click.option(
         option,
         type=Numbers(),
@@ -103,7 +107,7 @@ def reading(without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Call
 
     Args:
         without: fields of `StudyOptions` or `Hints` whose option the command does not offer. Some would have no effect
-            there. Others have another meaning there, such as --nodes of `forecast`.
+            in this command. Others have another meaning in it, such as --nodes of `forecast`.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -139,7 +143,8 @@ _STUDY = {
         metavar="N",
         default=1,
         show_default=True,
-        help="Epochs to skip at the start of each run, or after its last resume: they include start-up work.",
+        help="Number of epochs to skip at the start of each run, or after its last resume, because they include "
+        "start-up work.",
     ),
     "baseline": _number(
         "--baseline",
@@ -158,8 +163,8 @@ _STUDY = {
         type=click.Choice(MODES),
         default=MODES[0],
         show_default=True,
-        help="Kind of scaling, by what all runs have in common: batch per worker and data set (fixed-local); global "
-        "batch and data set (strong); batch and events per worker (weak).",
+        help="Kind of scaling, by the quantities that are equal in all runs: batch per worker and data set "
+        "(fixed-local); global batch and data set (strong); batch and events per worker (weak).",
     ),
     "allow_different": click.option(
         "--allow-different",
@@ -174,7 +179,7 @@ _STUDY = {
         "[default: one curve]",
     ),
 }
-"""Options by the field of `StudyOptions` that each sets, in the order of --help."""
+"""Options in the order of --help. The keys are the fields of `StudyOptions` that they set."""
 
 _HINTS = {
     "columns": click.option(
@@ -190,7 +195,7 @@ _HINTS = {
     "workers": _number(
         "--workers",
         "workers",
-        "Workers of each run. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
+        "Number of workers of each run. Ignored for run.jsonl, which records it.  [default: from the log or its path]",
     ),
     "batch_size": _number(
         "--batch",
@@ -201,13 +206,13 @@ _HINTS = {
     "train_events": _number(
         "--train-events",
         "train_events",
-        "Events in the training data. Ignored for run.jsonl, which records them.  [default: from the log]",
+        "Number of events in the training data. Ignored for run.jsonl, which records it.  [default: from the log]",
         "EVENTS",
     ),
     "cores_per_node": _number(
         "--cores-per-node",
         "cores_per_node",
-        "Physical cores of each node, to compute core-hours.  [default: from the log]",
+        "Number of physical cores of each node, to compute core-hours.  [default: from the log]",
     ),
     "name_pattern": click.option(
         "--name-pattern",
@@ -218,7 +223,7 @@ _HINTS = {
     "nodes": _number(
         "--nodes",
         "nodes",
-        "Nodes of each run. Ignored for run.jsonl, which records them.  [default: from the log or its path]",
+        "Number of nodes of each run. Ignored for run.jsonl, which records it.  [default: from the log or its path]",
     ),
 }
-"""Options by the field of `Hints` that each sets, in the order of --help."""
+"""Options in the order of --help. The keys are the fields of `Hints` that they set."""

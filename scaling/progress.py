@@ -1,4 +1,4 @@
-"""The state of a running training, and how `watch` shows it: as a row of a table or as a line of text."""
+"""The state of a running training, and its form in `watch`: a row of a table or a line of text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rich.table import Table
 __all__ = ["State", "state_line", "state_table"]
 
 _WIDE = 118
-"""Width of a terminal that has space for all columns, in characters."""
+"""Smallest width of a terminal for all columns, in characters."""
 _OPTIONAL = ("epochs", "slowest rank")
-"""Columns to omit on a narrower terminal."""
+"""Columns that are left out on a narrower terminal."""
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_BARS = 12
 _COLUMNS: Mapping[str, str] = {
@@ -32,7 +32,7 @@ _COLUMNS: Mapping[str, str] = {
     "slowest rank": "left",
     "left": "right",
 }
-"""Heads of the columns, with their alignment."""
+"""Headings of the columns, with their alignment."""
 _COLOURS = {"complete": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "unreadable": "red"}
 
 
@@ -45,7 +45,7 @@ class State:
     workers: int | None = None
     """Number of ranks. None if the run has not begun."""
     status: str = "waiting"
-    """waiting, running, complete, interrupted, failed or unreadable."""
+    """Status: waiting, running, complete, interrupted, failed or unreadable."""
     epochs: int = 0
     """Number of finished epochs."""
     total_epochs: int | None = None
@@ -53,12 +53,12 @@ class State:
     seconds: float = math.nan
     """Seconds of the last epoch."""
     events_per_second: float = math.nan
-    """Median over the epochs after the last resume, without the first one if there are others. Epochs before the resume
-    may have run on other workers."""
+    """Events per second: median over the epochs after the last resume, without the first of them if there are others.
+    Epochs before the resume may have run on other workers."""
     efficiency: float = math.nan
-    """Parallel efficiency so far, relative to the median of the smallest runs below the watched folder."""
+    """Current parallel efficiency, relative to the median of the smallest runs below the watched folder."""
     slowest: str = ""
-    """Slowest rank of the last epoch: its ratio to the median, number and host."""
+    """Slowest rank of the last epoch, as text: ratio of its time to the median, number and host."""
     history: Sequence[float] = ()
     """Seconds of the epochs after the last resume that were trained without an interruption."""
     message: str = ""
@@ -66,12 +66,12 @@ class State:
 
     @property
     def settled(self) -> bool:
-        """Whether the run has ended for good. An interrupted run may continue."""
+        """True if the run has ended and cannot continue. An interrupted run may continue."""
         return self.status in ("complete", "failed", "unreadable")
 
     @property
     def left(self) -> float:
-        """Estimated seconds to the end, or not-a-number."""
+        """Estimated seconds until the end, or not-a-number."""
         if self.total_epochs is None or not self.history or self.settled:
             return math.nan
         return (self.total_epochs - self.epochs) * statistics.median(self.history[1:] or self.history)
@@ -109,7 +109,7 @@ def state_table(states: Sequence[State], width: int) -> Table:
 
 
 def _cells(state: State) -> Mapping[str, str]:
-    """Return the cells of a row, by the heads of `_COLUMNS`."""
+    """Return the cells of a row, by the headings in `_COLUMNS`."""
     total = f"/{state.total_epochs}" if state.total_epochs else ""
     return {
         "run": escape(state.name),
@@ -139,7 +139,7 @@ def _duration(seconds: float) -> str:
 
 
 def _bars(history: Sequence[float]) -> str:
-    """Return the seconds of the last epochs as bars. The longest epoch has a full bar."""
+    """Return the seconds of the last epochs as bar characters. The longest epoch has a full bar."""
     last = history[-_MOST_BARS:]
     longest = max(last, default=0.0)
     return "".join(_BARS[min(7, int(8 * value / longest))] for value in last) if longest > 0 else ""

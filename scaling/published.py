@@ -34,7 +34,7 @@ class Published:
     name: str
     source: str
     unit: str
-    """What the study counts as a worker: `workers` or `GPUs`."""
+    """Unit of the sizes in this study: `workers` or `GPUs`."""
     baseline: int
     """Number of workers that the efficiency refers to."""
     points: Sequence[PublishedPoint]

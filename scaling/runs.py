@@ -1,7 +1,7 @@
 """The data of one run, in the same form for every log format.
 
-`parsers` fill these classes, and `metrics` compute from them. A count that a log does not give is None, a time that it
-does not give is not-a-number.
+`parsers` fill these classes, and `metrics` compute from them. If a log does not give a count, the count is None; if it
+does not give a time, the time is not-a-number.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scaling.records import Run, StepTimes
 __all__ = ["MAY_DIFFER", "MODES", "EpochTimes", "RunLog"]
 
 MODES = ("fixed-local", "strong", "weak")
-"""Kinds of scaling, by what stays the same as workers are added: the batch per worker and the data set (fixed-local);
-the global batch and the data set (strong); the batch and the events per worker (weak)."""
+"""Kinds of scaling, by the quantities that do not change with the number of workers: the batch per worker and the data
+set (fixed-local); the global batch and the data set (strong); the batch and the events per worker (weak)."""
 
 MAY_DIFFER = frozenset(
     {
@@ -35,7 +35,7 @@ class EpochTimes:
     epoch: int
     """Number of the epoch, from 1 in every format."""
     seconds: float
-    """Seconds of training. Includes validation and checkpoint if the log does not separate them; a note says so."""
+    """Seconds of training. They include validation and checkpoint if the log does not separate them; a note says so."""
     events: int | None = None
     """Events processed by all ranks."""
     steps: int | None = None
@@ -46,10 +46,10 @@ class EpochTimes:
     communication_seconds: float = math.nan
     """Seconds of the gradient exchange, including the wait for slower ranks, mean over ranks; part of `seconds`."""
     negotiation_seconds: float = math.nan
-    """Seconds in which tensors waited until every rank had them. Only timelines give it. In a timeline this time and
+    """Seconds in which tensors waited until every rank had them. Only timelines give this time. In a timeline, it and
     the exchange overlap with computing."""
     slowest_ratio: float = math.nan
-    """Computing time of the slowest rank over the median of all ranks."""
+    """Computing time of the slowest rank divided by the median of all ranks."""
     step_seconds: StepTimes | None = None
     rank_step_seconds: Sequence[float] = ()
     """Mean computing seconds of a step on each rank, in rank order."""
@@ -70,25 +70,25 @@ class RunLog:
     """Number of ranks, replicas or GPUs. Speed-up and efficiency refer to it."""
     nodes: int | None = None
     cores_per_node: int | None = None
-    """Physical cores, used for core-hours."""
+    """Number of physical cores of each node, used for core-hours."""
     batch_size: int | None = None
     """Events per worker and step."""
     global_batch_size: int | None = None
     """Events per step over all workers."""
     train_events: int | None = None
-    """Events in the training data."""
+    """Number of events in the training data."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings that must be equal in compared runs, as text. Parsers omit the settings in `MAY_DIFFER` and those with a
     field here (batch sizes, events). `data files` holds the name and number of events of every file, without folders.
     `communicator` is the library of the gradient exchange; it is ignored for a single worker."""
     epochs: Sequence[EpochTimes] = ()
     status: str = "unknown"
-    """complete, interrupted, failed, or unknown if the log does not say."""
+    """Status: complete, interrupted, failed, or unknown if the log does not give it."""
     summary: bool = False
-    """True if each entry of `epochs` stands for a whole run, such as a row of a table. It then has no start-up epoch to
-    skip."""
+    """True if each entry of `epochs` stands for a whole run, such as a row of a table. There is then no start-up epoch
+    to skip."""
     resumed_epochs: int = 0
-    """Epochs before the last resume. They are not used."""
+    """Number of epochs before the last resume. They are not used."""
     notes: Sequence[str] = ()
     """Sentences for the reader of the report, for example about lines that were skipped."""
     record: Run | None = None

@@ -1,6 +1,6 @@
 """A scaling study: runs read from logs, with the tables and fits computed from them.
 
-Connects `parsers`, `metrics` and `models`. Every command that reads runs begins with `read_study`.
+The module connects `parsers`, `metrics` and `models`. Every command that reads runs begins with `read_study`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scaling.runs import RunLog
 __all__ = ["Study", "StudyOptions", "differences_text", "fits_of", "forecast_sizes", "forecast_tables", "read_study"]
 
 _DRAWN_SIZES = 40
-"""Sizes of a forecast curve in a plot."""
+"""Number of sizes of a forecast curve in a plot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class StudyOptions:
     series: Sequence[str] = ()
     """Settings that separate the curves: each combination of their values is one curve."""
     hints: Hints = field(default_factory=Hints)
-    """Facts from the user that the logs lack."""
+    """Facts from the user that are missing in the logs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,7 @@ def read_study(paths: Sequence[Path], options: StudyOptions) -> Study:
 
     Raises:
         RecordError: a log cannot be read, no run has an epoch, the runs of one curve differ in more than the number of
-            workers and the options do not allow it, or no run has the size of the baseline.
+            workers and the options do not allow this, or no run has the size of the baseline.
     """
     runs = read_runs(paths, options.hints)
     differences = metrics.differences(runs, options.mode, options.series)
@@ -132,7 +132,7 @@ def fits_of(curve: pd.DataFrame, model: str | None = None) -> dict[str, models.F
 
 
 def forecast_sizes(curve: pd.DataFrame, fit: models.Fit, nodes: Sequence[int], workers: Sequence[int]) -> list[int]:
-    """Return the numbers of workers to forecast, sorted: those of full `nodes`, and `workers`.
+    """Return the numbers of workers to forecast, sorted: the workers on full `nodes`, and `workers`.
 
     Raises:
         RecordError: `nodes` is not empty, but some runs do not record their nodes.
@@ -150,7 +150,7 @@ def forecast_tables(
 ) -> dict[str, pd.DataFrame]:
     """Return a forecast of each series with enough sizes for a smooth line in a plot.
 
-    The sizes reach from the smallest measured one of the series to its largest one or to the largest of `sizes`.
+    The sizes go from the smallest measured size of the series to its largest one, or to the largest of `sizes`.
     """
     tables = {}
     for series, part in curve.groupby("series"):

@@ -1,7 +1,7 @@
-"""Follow running trainings: read their records again and again, and show the states.
+"""Follow running trainings: read their records repeatedly, and show their states.
 
-A terminal gets a table that is kept up to date. Any other output gets a line for each epoch, as is usual in a log.
-Points of a study in `study.json` that have not begun are shown as waiting.
+A terminal shows a table that is updated. Any other output gets a line for each epoch, as in a log. Points of a study in
+`study.json` that have not begun are shown as waiting.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["look", "watch"]
 
 
 class _Reader:
-    """Reads the runs below a folder. Reads a file again only if it has changed."""
+    """Reader of the runs below a folder. It reads a file again only if the file has changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,14 +59,14 @@ def watch(
     every: float = 2.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Show the runs below `folder` until all have ended, or once.
+    """Show the runs below `folder`, either once or until all have ended.
 
     Args:
         folder: folder of a study or of a run.
-        console: where to show them.
+        console: console for the output.
         once: whether to show the current state and return.
-        every: seconds between two looks at the files.
-        sleep: waits between two looks. Tests replace it.
+        every: seconds between two reads of the files.
+        sleep: function that waits between two reads. Tests replace it.
 
     Returns:
         Whether all runs are complete.
@@ -93,7 +93,7 @@ def watch(
 def _follow_on_terminal(
     reader: _Reader, states: Sequence[State], console: Console, every: float, sleep: Callable[[float], None]
 ) -> Sequence[State]:
-    """Keep a table up to date until all runs have ended. Returns their last states."""
+    """Show and update a table until all runs have ended. Return their last states."""
     with Live(state_table(states, console.width), console=console, refresh_per_second=4) as live:
         while not _ended(states):
             sleep(every)
@@ -105,7 +105,7 @@ def _follow_on_terminal(
 def _follow_in_lines(
     reader: _Reader, states: Sequence[State], console: Console, every: float, sleep: Callable[[float], None]
 ) -> Sequence[State]:
-    """Print a line for each change until all runs have ended. Returns their last states."""
+    """Print a line for each change until all runs have ended. Return their last states."""
     printed: dict[str, tuple[str, int]] = {}
     while True:
         for state in states:
@@ -181,5 +181,5 @@ def _points(folder: Path) -> list[str]:
 
 
 def _ended(states: Sequence[State]) -> bool:
-    """Return whether there are runs and all have ended for good."""
+    """Return True if there is at least one run, and all runs have ended and cannot continue."""
     return bool(states) and all(state.settled for state in states)

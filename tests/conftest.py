@@ -15,11 +15,11 @@ from tests.support.runs import arguments
 
 TESTS = Path(__file__).parent
 MARKED_FOLDERS = ("mpi", "cluster")
-"""Folders whose tests all get the marker of the same name; these tests must not run beside others."""
+"""Folders whose tests all get the marker of the same name. These tests must not run in parallel with other tests."""
 EVENTS = 24
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Shells ignore SIGINT in background processes, and xdist in its workers. Commands that tests start inherit that.
+    # Shells ignore SIGINT in background processes, and xdist ignores it in its workers. Commands of tests inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def mpirun() -> str:
-    """Path of this environment's mpirun, or else of the one on PATH."""
+    """Path of this environment's mpirun, or else of the mpirun on PATH."""
     path = shutil.which("mpirun", path=mpi_environment()["PATH"])
     if path is None:
         pytest.skip("no mpirun on PATH and none in this environment; make one with 'make env'")
@@ -48,7 +48,7 @@ def launch(mpirun: str) -> Launch:
 
 @pytest.fixture(scope="session")
 def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of two small files of simulated showers; tests must not change it."""
+    """Folder of two small files of simulated showers. Tests must not change it."""
     from gan.data.writing import write_showers
     from gan.simulation.gflash import simulate
 
@@ -62,7 +62,7 @@ def shower_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def two_ranks(launch: Launch, shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Folder and output of two deterministic epochs on 2 ranks: the run that others are compared with."""
+    """Folder and output of two deterministic epochs on 2 ranks, for comparison with other runs."""
     out = tmp_path_factory.mktemp("two")
     done = launch(2, *arguments(shower_files, out, "--epochs", 2, "--batch-size", 2, "--deterministic"))
     assert done.returncode == 0, done.stdout + done.stderr

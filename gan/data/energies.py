@@ -20,10 +20,10 @@ __all__ = [
 LOWEST_ENERGY = 1.0
 """Lowest energy of a new event in GeV. The fits of the parametrised simulation do not hold below it."""
 ENERGY_LIMIT = 1000.0
-"""Highest energy of any event in GeV. A larger number in a file is in another unit, such as MeV."""
+"""Highest energy of any event in GeV. A larger number in a file is probably in another unit, such as MeV."""
 
 ENERGY_STREAM, SHOWER_STREAM = range(2)
-"""Purposes of an event's random streams: the primary energy, and the simulated shower."""
+"""Numbers of an event's two random streams: one for the primary energy, one for the simulated shower."""
 
 
 def check_energy_range(low: float, high: float) -> None:
@@ -44,7 +44,7 @@ def draw_energies(
 ) -> npt.NDArray[np.float64]:
     """Return random primary energies in GeV, (count,), uniform in [energy_min, energy_max).
 
-    Each energy follows from the seed and the number of its event alone, not from the other events of the call.
+    The energy of an event depends only on the seed and the number of the event, not on the other events of the call.
 
     Args:
         count: number of events.

@@ -1,7 +1,7 @@
 """Choose the events of each batch and read them ahead of the training.
 
-This covers the split into training and validation, the random order of an epoch, and the part of each rank. `showers`
-reads the events from files.
+The module splits the events into training and validation, draws the random order of an epoch, and gives each rank its
+part. `showers` reads the events from files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gan.errors import InputError
 __all__ = ["Feeder", "Part", "Split", "split_events"]
 
 READ_AHEAD = 4
-"""Batches that are read ahead, so that one slow read does not stop the training. A batch of 8 takes 0.5 MB."""
+"""Number of batches to read ahead, so that one slow read does not stop the training. A batch of 8 takes 0.5 MB."""
 
 Batches = Sequence[np.ndarray] | np.ndarray
 """Event numbers of each batch."""
@@ -44,7 +44,7 @@ def split_events(total: int, *, events: int | None, validation_fraction: float, 
 
     Args:
         total: number of events in all files.
-        events: number of events to use, training and validation together. None: all.
+        events: number of events to use, training and validation together. None means all.
         validation_fraction: fraction of these events that is held out.
         seed: seed of both choices.
 
@@ -87,12 +87,12 @@ class Part:
 
     @property
     def steps(self) -> int:
-        """Steps per epoch. The rest of the events is less than one global batch."""
+        """Number of steps per epoch. The events that are left over are fewer than one global batch."""
         return len(self.train) // (self.batch_size * self.size)
 
     @property
     def left_out(self) -> int:
-        """Number of events that an epoch does not use. Each epoch leaves out other ones."""
+        """Number of events that an epoch does not use. Each epoch leaves out different events."""
         return len(self.train) - self.steps * self.batch_size * self.size
 
     def check(self) -> None:
@@ -114,14 +114,14 @@ class Part:
 class Feeder:
     """Read batches ahead in a background thread, and measure how long the training waits for them.
 
-    The thread spends nearly all of its time in system calls and zlib (see `reading`), where it does not hold the GIL.
+    The thread spends nearly all of its time in system calls and zlib (see `reading`), which release the GIL.
     """
 
     def __init__(self, showers: ShowerSet) -> None:
         self._showers = showers
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeder")
         self._expected: dict[bytes, _Read] = {}
-        """Reads of the first batches of a later `feed`, by the bytes of their event numbers."""
+        """Started reads of the first batches of a later `feed`, by the bytes of their event numbers."""
         self.waited = 0.0
         """Seconds that the training has waited for batches since the last `reset`."""
 
@@ -138,11 +138,11 @@ class Feeder:
 
         Args:
             batches: event numbers of each batch.
-            then: batches of a later `feed`, such as the next epoch. Their first ones are read ahead when all of
-                `batches` are read, so that the next epoch does not begin with waiting.
+            then: batches of a later `feed`, such as the next epoch. When all of `batches` are read, the first of these
+                are read ahead, so that the next epoch starts without waiting.
 
         Raises:
-            InputError: a batch cannot be read. The error comes in place of this batch.
+            InputError: a batch cannot be read. The error is raised in place of this batch.
         """
         waiting = deque(map(self._read, batches[:READ_AHEAD]))
         try:

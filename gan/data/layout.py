@@ -41,14 +41,14 @@ SHAPE = (25, 25, 25)
 EVENTS_PER_FILE = 10_000
 """Default number of events in one file, as in CERN's data."""
 FILE_NAME = "EleEscan_{k}_{n}.h5"
-"""File name, with the number `k` of the production and the number `n` of the file in it, both from 1."""
+"""Pattern of a file name, with the number `k` of the production and the number `n` of the file in it, both from 1."""
 CELL_CUT = 1e-6
 """Smallest signal of a cell in GeV. Smaller values are read as 0."""
 ELECTRON = 11
-"""PDG id of the electron: column 0 of `target` in the files of this project."""
+"""PDG id of the electron: the value of column 0 of `target` in the files of this project."""
 
 UNREADABLE = (OSError, RuntimeError, KeyError)
-"""Exceptions that h5py raises for a file that is not HDF5, truncated or damaged."""
+"""Exceptions that h5py raises for a file that is truncated, damaged, or not HDF5."""
 
 _ADVICE = "Use files in the fixed-angle layout of 3DGAN, see docs/physics.md."
 
@@ -80,7 +80,7 @@ def check_file(path: Path) -> ShowerFile:
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open a file for reading, without a lock: many ranks read it, and some cluster file systems have no locks."""
+    """Open a file for reading without a lock: many ranks read it, and some file systems have no locks."""
     return h5py.File(path, "r", locking=False)
 
 

@@ -1,4 +1,4 @@
-"""Common steps of commands that write a data set of shower files: check options, plan files, prepare the folder.
+"""Common steps of the commands that write shower files: check options, plan files, prepare the folder.
 
 `gan.simulation.production` and `gan.generation.production` compute the showers. `writing` writes one file.
 """
@@ -50,7 +50,7 @@ def plan_files(folder: Path, events: int, events_per_file: int) -> dict[Path, ra
 
 
 def prepare_folder(folder: Path, files: Container[Path], *, overwrite: bool | None = None) -> None:
-    """Create the output folder, and check that no shower file in it would be lost or mixed with the new ones.
+    """Create the output folder, and check that its old shower files are neither lost nor mixed with the new ones.
 
     Args:
         folder: value of `--out`.
@@ -58,8 +58,8 @@ def prepare_folder(folder: Path, files: Container[Path], *, overwrite: bool | No
         overwrite: value of `--overwrite`; None for a command without this option.
 
     Raises:
-        InputError: the folder cannot be created, or it holds shower files that may not be replaced or that would stay
-            beside the new ones.
+        InputError: the folder cannot be created, or it holds shower files that must not be replaced, or that the new
+            files would not replace.
     """
     make_folder(folder)
     present = sorted(folder.glob(FILE_NAME.format(k="*", n="*")))
@@ -69,7 +69,7 @@ def prepare_folder(folder: Path, files: Container[Path], *, overwrite: bool | No
             f"{present[0]} exists already ({count(len(present), 'such file')} in the folder); expected a folder "
             f"without shower files. Give another --out, or {way_out}."
         )
-    # A training would read the files of two productions in one folder as one data set.
+    # If one folder held the files of two productions, a training would read them as one data set.
     others = [path for path in present if path not in files]
     if others:
         raise InputError(
@@ -90,7 +90,7 @@ def make_folder(folder: Path) -> None:
 
 
 def provenance(command: str, method: str) -> dict[str, str]:
-    """Return the attributes that all files of this project begin with: the command, the method and the version.
+    """Return the first attributes of all files of this project: the command, the method and the version.
 
     Args:
         command: subcommand of `python -m gan`.

@@ -1,17 +1,18 @@
 """Read single events from one HDF5 file at random: find the bytes of each event and decode them.
 
 A training reads events in random order, 8 at a time. HDF5 reads them under h5py's lock. But if the bytes of an event
-are contiguous, HDF5 is only needed once, to find their places. After that, a read is one `pread` and, for compressed
-events, one call of zlib. Both release the GIL.
+are contiguous, HDF5 is needed only once, to find the position of the bytes. After that, a read is one `pread` and, for
+compressed events, one call of zlib. Both release the GIL.
 
-This module caches nothing: the kernel's page cache is enough. All workers of a node share it, and they read different
-events of an epoch, so no byte is cached twice. The cache takes 5 kB per event of the files of this project, and the
-kernel frees it when memory is short. A batch of 8 takes 1.6 ms of one core, 0.8 ms of it in zlib. Sharing decoded
-events between the workers of a node would save those 0.8 ms, a thousandth of a step, for twelve times the memory.
+This module caches nothing, because the kernel's page cache is enough. All workers of a node share this cache, and they
+read different events of an epoch, so no byte is cached twice. The cache takes 5 kB per event of the files of this
+project, and the kernel frees it when memory is short. A batch of 8 takes 1.6 ms of one core, 0.8 ms of it in zlib.
+Sharing decoded events between the workers of a node would save those 0.8 ms, a thousandth of a step, for twelve times
+the memory.
 
-Direct reads work for two kinds of files: uncompressed, contiguous or in chunks of whole events; and compressed with
-gzip, with or without the shuffle filter, in chunks of one event. HDF5 reads all other files. If a chunk spans many
-events, HDF5 decodes all of them to read one, so `unpacking` rewrites such files.
+Direct reads work for two kinds of files: uncompressed files, contiguous or in chunks of whole events; and files with
+gzip compression, with or without the shuffle filter, in chunks of one event. HDF5 reads all other files. If a chunk
+spans many events, HDF5 decodes all of them to read one, so `unpacking` rewrites such files.
 
 `layout` checks files, and `feeding` chooses the events of a batch.
 """
@@ -44,7 +45,7 @@ Rows = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where the bytes of each event lie in a file, and how they are encoded."""
+    """Position and encoding of the bytes of each event in a file."""
 
     offsets: npt.NDArray[np.int64]
     """Position of each event in the file, in bytes, (events,)."""
@@ -59,10 +60,10 @@ class Places:
 
     @classmethod
     def of(cls, cells: h5py.Dataset) -> Places | None:
-        """Look up the places in a data set of shape (events, 25, 25, 25, ...). Return None if only HDF5 can read it."""
+        """Find the positions in a data set of shape (events, 25, 25, 25, ...). Return None if only HDF5 can read it."""
         create = cells.id.get_create_plist()
         filters = tuple(create.get_filter(number)[0] for number in range(create.get_nfilters()))
-        # In some versions of HDF5 a user block shifts all places by its length. Others do not list chunks.
+        # In some versions of HDF5 a user block shifts all positions by its length. Other versions do not list chunks.
         if filters not in _FILTERS or cells.file.userblock_size or not hasattr(cells.id, "chunk_iter"):
             return None
         if cells.id.get_type().get_size() != cells.dtype.itemsize:
@@ -107,7 +108,7 @@ class Places:
 
 
 class EventFile:
-    """Events of one file. The first read opens the file, and so does the first read after `close`."""
+    """Events of one file. The first read opens the file. The first read after `close` opens it again."""
 
     def __init__(self, file: ShowerFile) -> None:
         self.file = file
@@ -115,7 +116,7 @@ class EventFile:
         self.source = file.path
         """The file that is read: `file.path`, or a copy of it."""
         self.decoded = 1
-        """Number of events that are decoded to read one. It is known once the file was opened."""
+        """Number of events that HDF5 decodes to read one. It is known after the file was opened for the first time."""
         self._stamp: tuple[int, ...] = ()
         self._targets: Rows = np.empty(0)
         self._places: Places | None = None
@@ -123,7 +124,7 @@ class EventFile:
         self._through: h5py.Dataset | None = None
 
     def energies(self, rows: slice) -> Rows:
-        """Return primary energies in GeV, (rows,), in the type of the file and unchecked.
+        """Return primary energies in GeV, (rows,), in the type of the file. They are not checked.
 
         Raises:
             InputError: the file cannot be read.
@@ -145,13 +146,13 @@ class EventFile:
                     into[place] = self._places.read(self._descriptor, row).reshape(SHAPE)
 
     def use(self, source: Path) -> None:
-        """From now on, read from `source`, another file with the same events."""
+        """Read from `source` from now on: another file with the same events."""
         if source != self.source:
             self.close()
             self.source, self._stamp = source, ()
 
     def open(self) -> None:
-        """Open the file. If it is new or has changed, look up where its events lie.
+        """Open the file. If it is new or has changed, find the positions of its events.
 
         Raises:
             InputError: the file cannot be read, or its number of events has changed.
@@ -194,7 +195,7 @@ class EventFile:
                 os.close(descriptor)
 
     def _look_up(self) -> None:
-        """Read all energies (0.2 MB for 10,000 events) and look up the places. Keep HDF5 open if only HDF5 can read."""
+        """Read all energies (0.2 MB for 10,000 events) and find the positions. Without positions, keep HDF5 open."""
         handle = open_file(self.source)
         try:
             cells, target = data_sets(handle, self.file.path)

@@ -23,7 +23,7 @@ from gan.errors import InputError
 __all__ = ["repack_file", "repack_files"]
 
 EVENTS_AT_ONCE = 512
-"""Events that are decoded together, or one chunk if it holds more. 512 events take 32 MB in float32."""
+"""Number of events to decode together, or one chunk if it holds more. 512 events take 32 MB in float32."""
 
 
 def repack_files(
@@ -34,7 +34,7 @@ def repack_files(
     Args:
         files: the files to read.
         out: folder of the new files; created if it does not exist.
-        overwrite: replace files in `out` that have these names, unless they are files to read.
+        overwrite: whether to replace files in `out` that have these names. The files to read are never replaced.
         report: called with the number of events written since the last call.
 
     Raises:
@@ -65,8 +65,8 @@ def repack_files(
 def repack_file(source: Path, target: Path, report: Callable[[int], None] | None = None) -> int:
     """Rewrite the events of one file: one event per chunk, float32, compressed with gzip. Return their number.
 
-    This decodes every chunk once. Data sets other than `ECAL` and further columns of `target` are not copied. The new
-    file appears when it is complete.
+    Every chunk is decoded once. Data sets other than `ECAL` and further columns of `target` are not copied. The new
+    file gets its name when it is complete.
 
     Args:
         source: the file to read.
@@ -85,7 +85,7 @@ def repack_file(source: Path, target: Path, report: Callable[[int], None] | None
             with ShowerWriter(target, len(cells), dict(handle.attrs)) as writer:
                 for begin in range(0, len(cells), piece):
                     rows = slice(begin, begin + piece)
-                    # Values that are not finite are copied: whoever reads them later reports them.
+                    # Copy values that are not finite, too. The program that reads the new file reports them.
                     with np.errstate(over="ignore"):
                         packed = pack(cells[rows].reshape(-1, *SHAPE).astype(np.float32))
                     ids_and_energies = labels[rows, :2]

@@ -1,4 +1,4 @@
-"""Find HDF5 files of showers and read any of their events, as one set.
+"""Find HDF5 files of showers, and read any of their events as one set.
 
 `layout` checks files, `reading` reads events from one file, and `feeding` chooses the events of each rank.
 """
@@ -26,7 +26,7 @@ from gan.errors import InputError
 __all__ = ["ShowerSet", "open_showers"]
 
 OPEN_FILES = 64
-"""Most files that a set keeps open. The usual limit of a process is 1024."""
+"""Largest number of files that a set keeps open. The usual limit of a process is 1024."""
 
 Cells = npt.NDArray[np.float32]
 
@@ -51,8 +51,8 @@ def open_showers(patterns: Sequence[str | os.PathLike[str]]) -> ShowerSet:
 class ShowerSet:
     """Events of several files, numbered from 0 in the order of the files.
 
-    A read opens the files that it needs. The `OPEN_FILES` that were used last stay open until `close`; a later read
-    opens them again. Several threads may use a set: their reads run one after the other.
+    A read opens the files that it needs. The last `OPEN_FILES` of them stay open until `close`. A later read opens them
+    again. Several threads may use a set: their reads run one after the other.
     """
 
     def __init__(self, files: Sequence[ShowerFile]) -> None:
@@ -69,13 +69,13 @@ class ShowerSet:
         return int(self._starts[-1])
 
     def prepare(self, tell: Callable[[str], None] | None = None, warn: Callable[[str], None] | None = None) -> None:
-        """Make later reads fast: look up where events lie, and unpack files with large chunks once per node.
+        """Make later reads fast: find the positions of events, and unpack files with large chunks once per node.
 
         All workers of a node call this at about the same time and share the unpacking. Reads also work without it.
 
         Args:
-            tell: called with messages for the user that are the same on every node.
-            warn: called with messages about this node; `tell` by default.
+            tell: function that prints a message for the user. These messages are the same on every node.
+            warn: function that prints a message about this node; `tell` by default.
 
         Raises:
             InputError: a file cannot be read.
@@ -93,7 +93,7 @@ class ShowerSet:
     def read(self, events: npt.ArrayLike) -> tuple[Cells, npt.NDArray[np.float32]]:
         """Return the cells (n, 25, 25, 25) and energies (n,), both float32 in GeV, of events in the given order.
 
-        This reads only these events, and the other events of their chunks.
+        Only these events are read, together with the other events of their chunks.
 
         Args:
             events: numbers of the events, (n,). A number may occur twice.
@@ -151,7 +151,7 @@ class ShowerSet:
         self.close()
 
     def _opened(self, reader: EventFile) -> EventFile:
-        """Open a file. If too many are open, close the one that was unused for the longest time."""
+        """Open a file. If too many files are open, close the one that was unused for the longest time."""
         reader.open()
         self._open[reader] = None
         self._open.move_to_end(reader)
@@ -199,7 +199,7 @@ class ShowerSet:
 def _expand(pattern: str) -> list[str]:
     """Return the files that match a path or a glob. Raise InputError if there are none."""
     path = os.path.expanduser(pattern)
-    # The name of an existing file may contain characters that have a meaning in globs.
+    # Check for a file first: its name may contain characters that have a meaning in globs.
     matches = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
     files = [name for name in matches if not os.path.isdir(name)]
     if not files and matches:

@@ -2,13 +2,13 @@
 
 HDF5 decodes a whole chunk to read one event in it, and `repacking` shows what this costs if a chunk holds many events.
 A cache of decoded chunks would not help: an epoch is a random order of all events, so a rank needs a chunk again only
-after it has used all others. A rank has no events of its own either: it gets other ones in every epoch. So the workers
-decode each chunk once, in order, and write its events to a file as `writing` does: 5 kB per event, 1 GB for 200,000.
+after it has used all others. And every rank gets different events in every epoch. So the workers decode each chunk
+once, in order, and write its events to a file as `writing` does: 5 kB per event, 1 GB for 200,000 events.
 
-The copies lie on the node's own disk. This is the simplest memory that workers share: the page cache holds the parts in
-use, and the rest is read again. `python -m gan repack` writes such files permanently.
+The copies are on the node's own disk. This is the simplest memory that workers share: the page cache holds the parts in
+use, and the kernel reads other parts again from the disk. `python -m gan repack` writes such files permanently.
 
-`reading` looks up where events lie, and `showers` uses the copies.
+`reading` finds the positions of events, and `showers` uses the copies.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ EVENT_BYTES = 16_000
 
 
 class Copies:
-    """Unpacked copies on this node. The workers of the node make them together, and the last one to close removes them.
+    """Unpacked copies on this node. All its workers make them, and the last worker that calls `close` removes them.
 
-    The copies lie in the folder for temporary files (TMPDIR), in a folder for this user and node. The name of a copy
-    follows from the path, size and modification time of its file, so the next run can use the copies of a killed run.
+    The copies are in a folder for this user and node, inside the folder for temporary files (TMPDIR). The name of a
+    copy follows from the path, size and modification time of its file, so the next run can use the copies of a killed
+    run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +58,7 @@ class Copies:
         """Folder of the copies."""
         self.paths: dict[Path, Path] = {}
         """Path of the copy by the path of the original file."""
-        # Nobody removes this file: a worker that starts while the last one removes the copies must lock the same file.
+        # Never remove this file: a worker that starts while the last one removes the copies must lock the same file.
         self._in_use = os.open(folder / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._in_use, fcntl.LOCK_SH)
 
@@ -65,12 +66,12 @@ class Copies:
     def of(
         cls, decoded: Mapping[ShowerFile, int], tell: Callable[[str], None], warn: Callable[[str], None]
     ) -> Copies | None:
-        """Copy the files whose chunks hold many events. Return None if there are none, or no place for copies.
+        """Copy the files whose chunks hold many events. Return None if there are no such files, or if this fails.
 
         Args:
             decoded: for each file, the number of events that HDF5 decodes to read one.
-            tell: called with messages for the user that are the same on every node.
-            warn: called with messages about this node.
+            tell: function that prints a message for the user. These messages are the same on every node.
+            warn: function that prints a message about this node.
 
         Raises:
             InputError: a file cannot be read.
@@ -142,14 +143,15 @@ class Copies:
                 try:
                     repack_file(file.path, copy)
                 except WriteError as error:
-                    # The caller warns about an OSError and goes on: the file can be read without a copy.
+                    # The caller prints an OSError as a warning and continues, because the file can be read without a
+                    # copy.
                     raise OSError(str(error)) from error
             self.paths[file.path] = copy
 
 
 @contextmanager
 def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock of a file. Yield False if another process holds it and `wait` is False.
+    """Hold the lock of a file, and yield True. Yield False if another process holds the lock and `wait` is False.
 
     The kernel releases the lock of a process that ends.
     """

@@ -26,22 +26,22 @@ _COMPRESSION_LEVEL = 1
 
 
 class WriteError(InputError):
-    """A file cannot be written: for example, the disk is full or the folder is read-only."""
+    """A file cannot be written, for example because the disk is full or the folder is read-only."""
 
 
 class ShowerWriter:
     """Write a file of known length batch by batch: `with ShowerWriter(path, events, attributes) as writer`.
 
-    The file appears under its name when the block ends without an error. Until then, and after an error, an older file
-    of that name stays.
+    The file gets its name when the block ends without an error. Until then, and after an error, an older file of that
+    name stays.
 
     `ECAL` has one event per chunk, compressed with gzip at level 1. A simulated shower then takes 5 kB instead of
     63 kB: the page cache of a node holds a whole data set, and `gan.data.reading` reads events without HDF5. The
-    checksum of gzip shows damage. (With the shuffle filter an event takes 8 kB and longer to decode.)
+    checksum of gzip shows damage. (With the shuffle filter an event takes 8 kB, and decoding takes longer.)
 
     Raises:
         WriteError: the file cannot be written.
-        ValueError: fewer or more events than announced were written.
+        ValueError: the number of written events is not `events`.
     """
 
     def __init__(self, path: str | os.PathLike[str], events: int, attributes: Mapping[str, Any]) -> None:
@@ -114,7 +114,7 @@ class ShowerWriter:
             raise ValueError(f"{self._written} of {len(self._targets)} events were appended to {self.path}")
         self._file.create_dataset(TARGET, data=self._targets)
         self._file.close()
-        # Sync before the rename: a file of that name is whole even after a crash of the node.
+        # Sync before the rename, so that a file of that name is complete even after a crash of the node.
         with self._beside.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(self._beside, self.path)
@@ -123,7 +123,7 @@ class ShowerWriter:
         """Close and remove an unfinished file. Do nothing after a success."""
         if self._file is None:
             return
-        # Closing fails as well if the disk is full.
+        # If the disk is full, closing fails too.
         with suppress(OSError, RuntimeError):
             self._file.close()
         self._beside.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def pack(cells: npt.ArrayLike) -> list[bytes]:
 def write_showers(
     path: str | os.PathLike[str], cells: npt.ArrayLike, energies: npt.ArrayLike, attributes: Mapping[str, Any]
 ) -> None:
-    """Write a whole file at once.
+    """Write a complete file in one call.
 
     Args:
         path: the file. Its folder must exist.

@@ -1,7 +1,7 @@
-"""Computes showers with a trained generator: loads its weights, draws noise, and runs batch after batch.
+"""Compute showers with a trained generator: load its weights, draw noise, and run one batch after another.
 
-A shower depends only on the seed and the number of its event. Batch size and streams do not change which showers are
-made, but their sums may round differently. `production` decides which events are generated and writes them to files.
+A shower depends only on the seed and the number of its event. Batch size and streams do not change the showers, except
+for the rounding of sums. `production` decides which events are generated, and writes them to files.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ class GeneratorWeights:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all values, hexadecimal."""
+        """SHA-256 of all values, as hexadecimal text."""
         return hashlib.sha256(b"".join(array.tobytes() for array in self.arrays)).hexdigest()
 
     @property
     def architecture(self) -> Architecture:
-        """The architecture of the training.
+        """Architecture of the trained network.
 
         Raises:
-            InputError: this version does not know it.
+            InputError: this version does not know the architecture.
         """
         model = str(self.settings.get("model"))
         if model not in ARCHITECTURES:
             raise InputError(
-                f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}. "
-                "Another version wrote it: use that version"
+                f"{self.path} is of the architecture {model!r}; expected one of {', '.join(ARCHITECTURES)}: use the "
+                "version that wrote it"
             )
         return ARCHITECTURES[model]
 
@@ -83,7 +83,9 @@ def read_generator(path: Path) -> GeneratorWeights:
     arrays = checkpoint.group(GENERATOR)
     settings = checkpoint.about.get("settings")
     if not isinstance(settings, Mapping):
-        raise InputError(f"{path} holds no settings of a training; expected a checkpoint that a training wrote")
+        raise InputError(
+            f"{path} holds no settings of a training; expected a checkpoint that a training wrote: use another file"
+        )
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputError(f"{path}: {name} holds numbers that are not finite; use a checkpoint of an earlier epoch")
@@ -104,7 +106,7 @@ def build_generator(weights: GeneratorWeights, precision: str) -> keras.Model:
         precision: `fp32` or `bf16`.
 
     Raises:
-        InputError: the weights are of an unknown architecture, or do not fit it.
+        InputError: the weights belong to an unknown architecture, or do not match their architecture.
     """
     architecture, filters = weights.architecture, str(weights.settings.get("filters"))
     network = architecture.build_generator(
@@ -128,32 +130,32 @@ class Batch:
     """Showers of consecutive events, ready for writing."""
 
     energies: Energies
-    """Primary energies, GeV, (n,)."""
+    """Primary energies in GeV, (n,)."""
     packed: list[bytes]
     """Compressed cells of each event, see `data.writing.pack`."""
     sampling_fractions: npt.NDArray[np.floating[Any]]
-    """Visible over primary energy of each event, (n,)."""
+    """Visible energy divided by primary energy of each event, (n,)."""
     seconds: float
-    """Seconds in the network."""
+    """Computing time of the network in seconds."""
 
 
 class Showers:
-    """Computes showers. With several streams it computes several batches at the same time."""
+    """Computation of showers. With several streams, several batches are computed at the same time."""
 
     def __init__(self, generator: keras.Model, latent: Latent, *, batch_size: int, seed: int, streams: int = 1) -> None:
         """Prepare the generation.
 
         Args:
             generator: the network, see `build_generator`.
-            latent: its input, from the architecture.
-            batch_size: events of one call of the network.
+            latent: input of the network, from the architecture.
+            batch_size: events per call of the network.
             seed: seed of the noise.
-            streams: batches that are computed at the same time.
+            streams: number of batches that are computed at the same time.
         """
         self._generator, self._latent = generator, latent
         self._batch, self._seed, self._streams = batch_size, seed, streams
         self._network = Semaphore(streams)
-        # Only one shape: another shape would be compiled again and could round differently.
+        # Use a single shape: another shape would be compiled again and could round differently.
         self._compiled = tf.function(
             self._compute,
             input_signature=[tf.TensorSpec((), tf.uint64), tf.TensorSpec((batch_size,), tf.float32)],
@@ -165,7 +167,7 @@ class Showers:
         self._compiled(np.uint64(0), np.ones(self._batch, np.float32))
 
     def cells(self, first: int, energies: Energies) -> tuple[npt.NDArray[np.float32], float]:
-        """Return cells in GeV, float32 (n, X, Y, Z), and the seconds in the network.
+        """Return cells in GeV, float32 (n, X, Y, Z), and the computing time of the network in seconds.
 
         Args:
             first: number of the first event.
@@ -189,7 +191,7 @@ class Showers:
             InputError: a cell is not finite.
         """
         waiting: deque[Future[Batch]] = deque()
-        # One thread more than streams: it compresses while the others compute. zlib releases the GIL.
+        # Start one thread more than streams: it compresses while the others compute. zlib releases the GIL.
         with ThreadPoolExecutor(self._streams + 1, thread_name_prefix="stream") as pool:
             try:
                 for span in spans:
@@ -216,7 +218,7 @@ class Showers:
     def _compute(self, first: tf.Tensor, energies: tf.Tensor) -> tf.Tensor:
         """Draw the noise and run the network.
 
-        The noise of event n begins at count n * size / 4 of the Philox counter, in whichever batch the event is.
+        In every batch, the noise of event n begins at count n * size / 4 of the Philox counter.
         """
         noise = tf.raw_ops.StatelessRandomNormalV2(
             shape=[self._batch, self._latent.size],

@@ -1,6 +1,6 @@
-"""Generates showers and writes them to files: chooses the energies, plans the files, and records their origin.
+"""Generate showers and write them to files: choose the energies, plan the files, and record their origin.
 
-`network` computes the showers. It is imported late, because it loads TensorFlow.
+`network` computes the showers. It is imported inside functions, because it loads TensorFlow.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ __all__ = ["HIGHEST_ENERGY", "LOWEST_ENERGY", "GenerationRequest", "Summary", "g
 Energies = npt.NDArray[np.float64]
 
 LOWEST_ENERGY, HIGHEST_ENERGY = (ENERGY_UNIT * limit for limit in DEFAULT.latent.energies)
-"""GeV. Range of the energies that the training draws for generated showers."""
+"""Range in GeV of the energies that the training draws for generated showers."""
 MOST_STREAMS = 4
-"""Limit of the default. On 48 cores 1, 2 and 4 streams take 1.25, 0.93 and 0.85 ms per shower, more gain nothing."""
+"""Largest default number of streams. On 48 cores, 1, 2 and 4 streams take 1.25, 0.93 and 0.85 ms per shower. More
+streams have no effect."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,22 +57,22 @@ class GenerationRequest:
     out: Path
     """Folder for the files."""
     events: int | None = None
-    """Number of showers. None: as many as `energies_from` has energies, or one full file."""
+    """Number of showers. None means one for each energy in `energies_from`, or else one full file."""
     energy_min: float = LOWEST_ENERGY
-    """Lowest primary energy, GeV."""
+    """Lowest primary energy in GeV."""
     energy_max: float = HIGHEST_ENERGY
-    """Highest primary energy, GeV. Energies are drawn uniformly."""
+    """Highest primary energy in GeV. Energies are drawn uniformly."""
     energies_from: Path | None = None
     """File with the primary energies to use, in order: showers (HDF5), or text with one energy in GeV per line."""
     precision: str | None = None
-    """`fp32` or `bf16`. None: the precision of the training."""
+    """`fp32` or `bf16`. None means the precision of the training."""
     batch_size: int = 128
     """Showers per call of the network."""
     seed: int = 1
     threads: int = 1
     """Number of threads that compute."""
     streams: int | None = None
-    """Batches that are computed at the same time. None: one per thread, at most MOST_STREAMS."""
+    """Number of batches that are computed at the same time. None means one per thread, at most MOST_STREAMS."""
     events_per_file: int = EVENTS_PER_FILE
     """Showers per file. The last file may hold fewer."""
 
@@ -97,21 +98,21 @@ class Summary:
     events: int
     """Number of showers."""
     seconds: float
-    """Seconds of generating and writing, without loading and compiling."""
+    """Seconds to generate and write the showers, without loading and compiling."""
     generator_seconds: float
-    """Seconds in the network, divided by the number of streams."""
+    """Computing time of the network in seconds, divided by the number of streams."""
     sampling_fraction: float
     """Mean sampling fraction of the showers."""
     geant4_sampling_fraction: float
     """Mean sampling fraction of the Geant4 fit at the same energies."""
     checkpoint: Path
-    """Checkpoint that was used."""
+    """Path of the checkpoint."""
     precision: str
-    """Precision that was used."""
+    """Precision of the network: `fp32` or `bf16`."""
 
     @property
     def milliseconds_per_shower(self) -> float:
-        """Milliseconds in the network per shower."""
+        """Computing time of the network per shower in milliseconds."""
         return 1e3 * self.generator_seconds / self.events
 
 
@@ -120,7 +121,7 @@ def generate(request: GenerationRequest, report: Callable[[int], None] = lambda 
 
     Args:
         request: what to generate.
-        report: called with the number of showers after each batch.
+        report: function that gets the number of new showers after each batch.
 
     Raises:
         InputError: there is no usable checkpoint or energy, the folder holds showers already, a cell is not finite, or
@@ -130,7 +131,7 @@ def generate(request: GenerationRequest, report: Callable[[int], None] = lambda 
         from gan.generation.network import Showers, build_generator, read_generator
 
     weights = read_generator(find_checkpoint(request.source))
-    # `bf16-full` differs from `bf16` only in the updates of the weights, which the training has done.
+    # `bf16-full` differs from `bf16` only in the updates of the weights, and there are no updates here.
     precision = request.precision or str(weights.settings.get("precision", "fp32")).removesuffix("-full")
     energies = _energies(request)
     files = plan_files(request.out, len(energies), request.events_per_file)
@@ -171,7 +172,7 @@ def generate(request: GenerationRequest, report: Callable[[int], None] = lambda 
 
 
 def _energies(request: GenerationRequest) -> Energies:
-    """Return the primary energies of all events, GeV, (n,)."""
+    """Return the primary energies of all events in GeV, (n,)."""
     if request.energies_from is None:
         return draw_energies(
             EVENTS_PER_FILE if request.events is None else request.events,
@@ -181,12 +182,15 @@ def _energies(request: GenerationRequest) -> Energies:
     energies = _energies_in(path)
     wanted = len(energies) if request.events is None else request.events
     if not 1 <= wanted <= len(energies):
-        raise InputError(f"--energies-from {path} holds {len(energies)} energies; expected at least {max(wanted, 1)}")
+        raise InputError(
+            f"--energies-from {path} holds {len(energies)} energies; expected at least {max(wanted, 1)}: "
+            "reduce --events, or use another file"
+        )
     outside = (energies < LOWEST_POSSIBLE) | (energies > ENERGY_LIMIT) | ~np.isfinite(energies)
     if outside[:wanted].any():
         raise InputError(
             f"--energies-from {path}: energy {int(np.argmax(outside))} (from 0) is {energies[np.argmax(outside)]:g}; "
-            f"expected GeV, {LOWEST_POSSIBLE:g} to {ENERGY_LIMIT:g}"
+            f"expected GeV, {LOWEST_POSSIBLE:g} to {ENERGY_LIMIT:g}: correct the file"
         )
     return energies[:wanted]
 
@@ -202,7 +206,7 @@ def _energies_in(path: Path) -> Energies:
             raise
         raise InputError(
             f"--energies-from {path} cannot be read ({error}); expected a file of showers, or a text file "
-            "with an energy in GeV a line"
+            "with one energy in GeV per line: use another file"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""What the project needs to know of a network: the fields of `Architecture`. Every network is one such object.
+"""The class `Architecture`: everything that the project needs to know about a network. Each network is one object.
 
-The module loads neither TensorFlow nor Keras: the launcher lists the architectures on the command line.
+The module loads neither TensorFlow nor Keras, because the launcher reads the architectures for its options.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class FilterSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossTerm:
-    """One output of the discriminator and how it is compared with its target."""
+    """One output of the discriminator, with its target and its error function."""
 
     name: str
     """Name of the output. It is also the name of this part of the loss."""
     target: str
-    """What the output should be. `label`: 1 for a real shower, 0 for a generated one. `energy`: the primary energy in
+    """Name of the target value. `label`: 1 for a real shower, 0 for a generated one. `energy`: the primary energy in
     `latent.ENERGY_UNIT`. `visible_energy`: the sum of all cells in GeV."""
     error: str
-    """A function of `keras.losses`, such as `binary_crossentropy`."""
+    """Name of a function in `keras.losses`, such as `binary_crossentropy`."""
     weight: float
     """Factor of this term in the total loss."""
 
@@ -56,7 +56,7 @@ class Recipe:
 
 
 class BuildGenerator(Protocol):
-    """Builds a generator."""
+    """Type of a function that builds a generator."""
 
     def __call__(self, filters: int, dtype: Any, norm: BatchNorm) -> keras.Model:
         """Return a model from latent vectors (n, latent size) to cells in GeV, float32 (n, X, Y, Z, 1).
@@ -69,7 +69,7 @@ class BuildGenerator(Protocol):
 
 
 class BuildDiscriminator(Protocol):
-    """Builds a discriminator."""
+    """Type of a function that builds a discriminator."""
 
     def __call__(self, filters: int, dtype: Any, norm: BatchNorm, masks: Masks) -> keras.Model:
         """Return a model from cells in GeV, float32 (n, X, Y, Z, 1), to one output (n, 1) for each loss term, in order.
@@ -84,24 +84,24 @@ class BuildDiscriminator(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """A generator and a discriminator with all that is special to them.
+    """A generator and a discriminator, with all their specific properties.
 
-    To add a network, write a module beside `conv3d` that defines one, and add it to `registry.ARCHITECTURES`.
+    To add a network, write a module next to `conv3d` that makes such an object, and add it to `registry.ARCHITECTURES`.
     """
 
     name: str
-    """Value of `--model`, and of `model` in records and checkpoints."""
+    """Name of the architecture: the value of `--model`, and of `model` in records and checkpoints."""
     title: str
-    """One line for people."""
+    """Description of the network in one line, for users."""
     cells: tuple[int, int, int]
-    """Cells of a shower along x, y and depth. The training data must have this shape."""
+    """Number of cells of a shower along x, y and depth. The training data must have this shape."""
     latent: Latent
     filters: Mapping[str, FilterSet]
     """Filter sets by the value of `--filters`."""
     dropout: float
     """Fraction of the discriminator's cells that dropout sets to zero."""
     label_flip: float
-    """Probability that the discriminator is shown the wrong label."""
+    """Probability that a label is flipped, so that the discriminator gets the wrong one."""
     losses: Sequence[LossTerm]
     """Terms of the loss of both networks, in the order of the discriminator's outputs."""
     recipe: Recipe
@@ -109,14 +109,15 @@ class Architecture:
     build_discriminator: BuildDiscriminator
 
     def filter_set(self, name: str) -> FilterSet:
-        """Return the filter set of a name.
+        """Return the filter set with this name.
 
         Raises:
-            InputError: this architecture has no set of this name.
+            InputError: this architecture has no set with this name.
         """
         if name not in self.filters:
             raise InputError(
-                f"--filters is {name!r}; expected one of {', '.join(self.filters)} for --model {self.name}"
+                f"--filters is {name!r}; expected one of {', '.join(self.filters)} for --model {self.name}: change one "
+                "of the two options"
             )
         return self.filters[name]
 

@@ -1,4 +1,4 @@
-"""The Conv3D 3DGAN for showers of 25 x 25 x 25 cells ("EcalEnergyGan" of the public 3DGAN code).
+"""The 3DGAN network with 3-D convolutions for showers of 25 x 25 x 25 cells ("EcalEnergyGan" in the public 3DGAN code).
 
 Sources: Carminati et al., "Three dimensional Generative Adversarial Networks for fast simulation" (J. Phys. Conf. Ser.
 1085, 2018) for the layers, losses and weights; the talk by Carminati et al. (2019) for the filter set `16`.
@@ -86,7 +86,7 @@ CONV3D = Architecture(
     title="3DGAN with three-dimensional convolutions, 25 x 25 x 25 cells",
     cells=CELLS,
     latent=LATENT,
-    # `original`: as published. `16`: multiples of 16, which oneDNN computes best.
+    # `original`: as published. `16`: multiples of 16, which are fastest with oneDNN.
     filters={"16": FilterSet(16, 16), "original": FilterSet(6, 8)},
     dropout=0.2,
     label_flip=0.05,

@@ -1,6 +1,6 @@
-"""The input of a generator: random noise, scaled by the primary energy of the shower that it shall make.
+"""The input of a generator: random noise, scaled by the primary energy of the shower to generate.
 
-The arithmetic is plain, so that NumPy arrays and TensorFlow tensors both work.
+The module uses only operators, so that it works with NumPy arrays and with TensorFlow tensors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["ENERGY_UNIT", "Latent"]
 
 ENERGY_UNIT = 100.0
-"""GeV. All networks receive and return primary energies in this unit."""
+"""Unit of primary energies in GeV. All networks receive and return primary energies in this unit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +19,7 @@ class Latent:
     """The latent vector of an architecture."""
 
     size: int
-    """Numbers in the vector of one event."""
+    """Number of values in the vector of one event."""
     energies: tuple[float, float]
     """Lowest and highest primary energy that the training draws for generated showers, in ENERGY_UNIT."""
 

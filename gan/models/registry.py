@@ -1,4 +1,4 @@
-"""All architectures by name. A new network needs its module and one line here."""
+"""All architectures by name. A new network needs one module and one line here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {each.name: each for each in (CONV3D
 
 
 def architecture(name: str) -> Architecture:
-    """Return the architecture of a name.
+    """Return the architecture with this name.
 
     Raises:
         InputError: there is no such architecture.
     """
     if name not in ARCHITECTURES:
-        raise InputError(f"--model is {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+        raise InputError(f"--model is {name!r}; expected one of {', '.join(ARCHITECTURES)}: change --model")
     return ARCHITECTURES[name]

@@ -1,1 +1,1 @@
-"""TensorFlow operations of the networks: convolutions, what follows a convolution, random numbers."""
+"""TensorFlow operations of the networks: convolutions, the operations after a convolution, random numbers."""

@@ -1,7 +1,7 @@
-"""Bias, LeakyReLU, batch normalization and dropout after a convolution; each chain is one loop over the cells.
+"""Bias, LeakyReLU, batch normalization and dropout after a convolution, as one loop over the cells.
 
-Cells are (batch, x, y, depth, channels) in the format of the layers. The chains compute in float32 and round only their
-result. Variables and moving averages are in `blocks`.
+Cells are (batch, x, y, depth, channels) in the format of the layers. All functions compute in float32 and round only
+their result. Variables and moving averages are in `blocks`.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def scaled(
 
     Args:
         scale: float32 (channels,), from the moving statistics of a batch normalization.
-        shift: as `scale`.
+        shift: float32 (channels,), like `scale`.
 
-    The other arguments are those of `activated`.
+    The other arguments are the same as for `activated`.
     """
     return _dropped(_leaky(cells, bias, slope) * scale + shift, seeds, rate, cells.dtype)
 
@@ -84,7 +84,7 @@ def normalized_by(
         gamma: scale of the normalized cells, float32 (channels,).
         beta: shift of the normalized cells, float32 (channels,).
 
-    The other arguments are those of `activated`.
+    The other arguments are the same as for `activated`.
 
     Returns:
         The cells, and the mean and variance of every channel, float32 (channels,) each.

@@ -23,13 +23,13 @@ __all__ = ["BatchNorm", "ConvolutionBlock", "Masks", "frozen"]
 TensorMean = Callable[[tf.Tensor], tf.Tensor]
 
 MOMENTUM = 0.99
-"""Weight of the old value in moving averages; Keras' default."""
+"""Weight of the old value in moving averages. This is Keras' default."""
 
 
 class Masks:
-    """Source of dropout masks for all blocks of a network while a step is traced.
+    """Dropout masks for all blocks of a network while a step is traced.
 
-    Blocks drop nothing outside `drawn`.
+    Outside the `with` block of `drawn`, nothing is dropped.
 
     Args:
         rate: probability that a cell is dropped.
@@ -41,7 +41,7 @@ class Masks:
 
     @contextmanager
     def drawn(self, draws: Draws, use: str) -> Iterator[None]:
-        """Take the masks from these draws; `use` names the update and makes its masks differ from other updates'."""
+        """Take the masks from these draws. `use` is the name of the update: other updates get other masks."""
         self._current = (draws, use)
         try:
             yield
@@ -57,7 +57,7 @@ class Masks:
 
 
 def nothing_dropped() -> tuple[float, tf.Tensor]:
-    """Return what `Masks.of` returns for a layer without dropout."""
+    """Return the result of `Masks.of` for a layer without dropout."""
     return 0.0, tf.zeros((1, 2), tf.uint32)
 
 
@@ -80,7 +80,7 @@ class BatchNorm:
         return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
 
     def _average(self, local: tf.Tensor) -> tf.Tensor:
-        # The mean over ranks is its own adjoint: the gradient of the average is the average of the gradients.
+        # The gradient of an average over ranks is the average of the gradients over ranks.
         @tf.custom_gradient
         def average(values: tf.Tensor) -> tuple[tf.Tensor, TensorMean]:
             assert self._mean_over_ranks is not None
@@ -92,8 +92,8 @@ class BatchNorm:
 class ConvolutionBlock(keras.layers.Layer):
     """Upsampling, zero padding and convolution, then bias, LeakyReLU, batch normalization and dropout.
 
-    Variables have the names, shapes and order of Keras' own layers. All are float32. The kernel is not cast to the
-    compute format as a whole, since taps that meet the same cell are added before.
+    Variables have the names, shapes and order of Keras' own layers. All are float32. The block does not cast the kernel
+    to the compute format, because taps that meet the same cell are added before.
 
     Args:
         filters: number of output channels.

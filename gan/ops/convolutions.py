@@ -1,10 +1,10 @@
 """Three-dimensional convolutions of few channels, rewritten to suit vector and matrix units.
 
 The networks have 1 to 64 channels, while a vector unit multiplies 16 numbers at a time and a matrix unit 32 by 16.
-Three rewritings use these units better. Each changes only the order of the sums:
+Three other forms of a convolution use these units better. Each form changes only the order of the sums:
 
-- Folded: neighbours in depth become channels, for example 8 output channels become 16. A kernel of 5 taps in depth then
-  has 6, and one of them is 0.
+- Folded: neighbours in depth become channels, for example 8 output channels become 16. A kernel with 5 taps in depth
+  then has 6 taps, and one of them is 0.
 - Upsampled: the copies of a cell are multiplied once, by the sum of the kernel's taps that meet them. There is one such
   kernel per position among the copies (its phase, as in sub-pixel convolution, Shi et al., CVPR 2016).
 - Unfolded: the gradient of a single input channel is the sum of the gradients of its shifted copies.
@@ -35,7 +35,7 @@ Gradients = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def same(kernel: Sequence[int]) -> Padding:
-    """Return the padding that keeps the shape; an odd zero comes after the cells."""
+    """Return the padding that keeps the shape. If the number of zeros is odd, the extra zero is after the cells."""
     return [((size - 1) // 2, size // 2) for size in kernel]
 
 
@@ -72,9 +72,10 @@ def convolve(cells: tf.Tensor, kernel: tf.Tensor, padding: Padding, arithmetic: 
 def convolve_upsampled(
     cells: tf.Tensor, kernel: tf.Tensor, factors: Sequence[int], padding: Padding, arithmetic: Arithmetic
 ) -> tf.Tensor:
-    """Repeat every cell `factors` times along x, y and depth, pad and convolve, with fewer products than that takes.
+    """Repeat every cell `factors` times along x, y and depth, pad and convolve.
 
-    Returns what `convolve` of the repeated cells returns. The other arguments are those of `convolve`.
+    The result is equal to `convolve` of the repeated cells, with fewer products. The other arguments are the same as
+    for `convolve`.
     """
     axes = [
         _Upsampled(length, taps, factor, *around)
@@ -102,7 +103,7 @@ def convolve_upsampled(
 
 @fused
 def _interleaved(places: tf.Tensor, *, factors: tuple[int, ...], lengths: tuple[int, ...]) -> tf.Tensor:
-    """Turn cells whose phases are channels, (batch, x, y, depth, phases * out), into single cells, cut to `lengths`."""
+    """Turn phases in channels, (batch, x, y, depth, phases * out), into separate cells, and cut them to `lengths`."""
     outputs = places.shape[4] // math.prod(factors)
     phases = tf.reshape(places, [-1, *places.shape[1:4], *factors, outputs])
     whole = tf.transpose(phases, [0, 1, 4, 2, 5, 3, 6, 7])
@@ -111,7 +112,7 @@ def _interleaved(places: tf.Tensor, *, factors: tuple[int, ...], lengths: tuple[
 
 
 def _factor(kernel: tf.Tensor, arithmetic: Arithmetic) -> int:
-    """Return how many neighbours in depth make enough channels to fill the multiplier."""
+    """Return the number of neighbours in depth whose channels together fill the multiplier."""
     inputs, outputs = kernel.shape[3:]
     rows, columns = arithmetic.multiplier
     return max(math.ceil(rows / inputs), math.ceil(columns / outputs))
@@ -147,7 +148,7 @@ def _single_channel_gradient(
 
 @fused
 def _overlapped(copies: tf.Tensor, *, y: int, depth: int) -> tf.Tensor:
-    """Shift copies (batch, x, y, depth, shifts) in y and depth and add them up, as one channel."""
+    """Shift the copies (batch, x, y, depth, shifts) in y and depth, and add them up to one channel."""
     apart = tf.reshape(copies, [*copies.shape[:4], y, depth])
     rows = [tf.pad(apart[:, :, :, :, n], _shift(2, n, y)) for n in range(y)]
     cells = [tf.pad(copy, _shift(3, n, depth)) for n, copy in enumerate(tf.split(tf.add_n(rows), depth, axis=4))]
@@ -160,13 +161,13 @@ def _shift(axis: int, number: int, size: int) -> list[tuple[int, int]]:
 
 
 def _input_shape(upstream: tf.Tensor, kernel: tf.Tensor) -> list[int]:
-    """Return the input shape of a convolution without padding whose result has the shape of `upstream`."""
+    """Return the shape of the cells that a convolution without padding turns into the shape of `upstream`."""
     lengths = (n + size - 1 for n, size in zip(upstream.shape[1:4], kernel.shape[:3], strict=True))
     return [upstream.shape[0], *lengths, kernel.shape[3]]
 
 
 def _cut(padded: tf.Tensor, padding: Padding) -> tf.Tensor:
-    """Remove the padding."""
+    """Return padded cells without their padding."""
     lengths = (n - sum(zeros) for n, zeros in zip(padded.shape[1:4], padding, strict=True))
     return tf.slice(padded, [0, *(before for before, _ in padding), 0], [-1, *lengths, -1])
 
@@ -176,11 +177,11 @@ class _Fold:
     """A convolution with groups of `factor` neighbours in depth as channels."""
 
     shape: tuple[int, ...]
-    """Shape of the kernel."""
+    """Shape of the kernel: x, y, depth, in, out."""
     depth: int
     """Depth of the cells with their padding."""
     factor: int
-    """Cells per group."""
+    """Number of cells per group."""
 
     @property
     def outputs(self) -> int:
@@ -193,7 +194,7 @@ class _Fold:
 
     @property
     def taps(self) -> int:
-        """Groups of cells that a group of results depends on."""
+        """Number of groups of cells that a group of results depends on."""
         return 1 + math.ceil((self.shape[2] - 1) / self.factor)
 
     @property
@@ -209,7 +210,7 @@ class _Fold:
         return tf.reshape(padded, [-1, *padded.shape[1:3], groups, self.factor * cells.shape[4]])
 
     def folded(self, results: tf.Tensor) -> tf.Tensor:
-        """Group results, the inverse of `flat`; missing results are 0."""
+        """Group results: the inverse of `flat`. Missing results in the last group are 0."""
         missing = self.output_groups * self.factor - self.outputs
         whole = tf.pad(results, [(0, 0), (0, 0), (0, 0), (0, missing), (0, 0)]) if missing else results
         return tf.reshape(whole, [-1, *whole.shape[1:3], self.output_groups, self.factor * self.shape[4]])
@@ -220,13 +221,13 @@ class _Fold:
         return tf.reshape(results, [-1, *results.shape[1:3], depth, self.shape[4]])[:, :, :, : self.outputs]
 
     def kernel(self, kernel: tf.Tensor) -> tf.Tensor:
-        """Lay out the kernel's taps for groups."""
+        """Return the kernel for groups of cells, in the shape `kernel_shape`."""
         if self.factor == 1:
             return kernel
         return tf.reshape(tf.einsum("xydio,dgsr->xygsiro", kernel, tf.constant(self._places())), self.kernel_shape)
 
     def kernel_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Return the gradient of the kernel from the gradient of its layout for groups."""
+        """Return the gradient of the kernel from the gradient of the kernel for groups."""
         if self.factor == 1:
             return gradient
         x, y, _, inputs, outputs = self.shape
@@ -234,7 +235,7 @@ class _Fold:
         return tf.einsum("xygsiro,dgsr->xydio", apart, tf.constant(self._places()))
 
     def _places(self) -> np.ndarray:
-        """Return 1 if result r of a group meets cell s of group g through tap d, else 0; (d, g, s, r)."""
+        """Return an array (d, g, s, r): 1 if result r of a group meets cell s of group g through tap d, else 0."""
         tap, group, cell, result = np.ogrid[: self.shape[2], : self.taps, : self.factor, : self.factor]
         return (group * self.factor + cell - result == tap).astype(np.float32)
 
@@ -248,15 +249,15 @@ class _Upsampled:
     """
 
     cells: int
-    """Cells before they are repeated."""
+    """Number of cells along the axis before they are repeated."""
     kernel: int
-    """Taps over repeated cells."""
+    """Number of taps of the kernel along the axis, for repeated cells."""
     factor: int
-    """Copies of each cell."""
+    """Number of copies of each cell."""
     before: int
-    """Zeros before the repeated cells."""
+    """Number of zeros before the repeated cells."""
     after: int
-    """Zeros after the repeated cells."""
+    """Number of zeros after the repeated cells."""
 
     @property
     def outputs(self) -> int:
@@ -265,12 +266,12 @@ class _Upsampled:
 
     @property
     def size(self) -> int:
-        """Taps over cells that are not repeated."""
+        """Number of taps of the equivalent kernel for cells that are not repeated."""
         return self._reach(self.factor - 1, self.kernel - 1) - self._reach(0, 0) + 1
 
     @property
     def taps(self) -> np.ndarray:
-        """1 if tap t of result r meets cell l, else 0; (t, l, r)."""
+        """Array (t, l, r): 1 if tap t of result r meets cell l, else 0."""
         falls = np.zeros((self.kernel, self.size, self.factor), np.float32)
         for tap, result in np.ndindex(self.kernel, self.factor):
             falls[tap, self._reach(result, tap) - self._reach(0, 0), result] = 1.0
@@ -278,7 +279,7 @@ class _Upsampled:
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Zeros before and after the cells. The results may not depend on the last cells; this does no harm."""
+        """Number of zeros before and after the cells. Results may ignore the last cells, which does no harm."""
         before = -self._reach(0, 0)
         needed = math.ceil(self.outputs / self.factor) + self.size - 1
         return before, max(0, needed - before - self.cells)

@@ -1,8 +1,8 @@
 """Random numbers of a training step, computed from counters instead of a state.
 
-Every number is a function of the seed, a purpose ("real/flip"), the position in the training (epoch and step) and the
-index of the event in the global batch. So a checkpoint needs no random state, and one rank with a batch of 16 draws the
-same numbers as two ranks with 8 each: a rank starts its counter at its own part of the global batch.
+Every number is a function of the seed, a purpose (such as "real/flip"), the position in the training (epoch and step)
+and the index of the event in the global batch. So a checkpoint needs no random state, and one rank with a batch of 16
+draws the same numbers as two ranks with 8 each: a rank starts its counter at its own part of the global batch.
 
 The generator is TensorFlow's Philox 4x32-10 (Salmon et al., SC'11), which makes four numbers per count.
 """
@@ -34,9 +34,9 @@ class Draws:
 
     seed: int
     first: int
-    """Index of the rank's first event in the global batch."""
+    """Index of this rank's first event in the global batch."""
     batch: int
-    """Events of the rank."""
+    """Number of events in this rank's batch."""
     position: tf.Tensor
     """Position of the step, uint64 scalar; see the function `position`."""
 
@@ -68,7 +68,7 @@ class Draws:
     def _source(self, purpose: str, per_event: int) -> dict[str, object]:
         """Return key and counter of the generator.
 
-        The key holds the purpose and the seed. The counter's high word is the position, its low word counts events.
+        The key holds the purpose and the seed. The counter's high word is the position, and its low word counts events.
         """
         key = (zlib.crc32(purpose.encode()) << 32) | self.seed
         first_count = self.first * (per_event // NUMBERS_PER_COUNT)
@@ -80,11 +80,11 @@ class Draws:
 
 
 def keep(seeds: tf.Tensor, shape: Sequence[int], rate: float) -> tf.Tensor:
-    """Return a dropout mask, bool (batch, *shape): False, with probability `rate`, for cells to drop.
+    """Return a dropout mask, bool (batch, *shape). A cell is False, which means dropped, with probability `rate`.
 
     Philox for every cell would cost as much as a small convolution. So Philox draws two words per event and layer, and
     a hash mixes them with the index of each cell: the two multiplications and three shifts of "lowbias32", the best
-    32-bit mixer of Wellons' search (2018). A mask needs no memory, since loops over cells recompute it.
+    32-bit mixer of Wellons' search (2018). A mask is never stored, because every loop over the cells computes it again.
 
     Args:
         seeds: uint32 (batch, 2), from `Draws.words`.
@@ -104,5 +104,5 @@ def _xor_shifted(words: tf.Tensor, bits: int) -> tf.Tensor:
 
 
 def _padded(count: int) -> int:
-    """Return how many numbers to draw per event so that every event starts at a whole count."""
+    """Return the number of random numbers to draw per event, so that every event starts at a whole count."""
     return NUMBERS_PER_COUNT * math.ceil(count / NUMBERS_PER_COUNT)

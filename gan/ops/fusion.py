@@ -1,8 +1,8 @@
 """Compile chains of cheap operations into one loop over the cells.
 
-TensorFlow runs one loop per operation. The operations between convolutions (bias, LeakyReLU, batch normalization,
-dropout) are bound by memory, and a fused loop reads and writes the cells once. Convolutions are not fused: XLA's are
-ten times slower than oneDNN's.
+TensorFlow runs one loop per operation. Memory limits the speed of the operations between convolutions (bias, LeakyReLU,
+batch normalization, dropout), and a fused loop reads and writes the cells only once. Convolutions are not fused,
+because XLA's convolutions are ten times slower than oneDNN's.
 """
 
 from __future__ import annotations

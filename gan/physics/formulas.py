@@ -20,8 +20,8 @@ Float64s = npt.NDArray[np.float64]
 def geant4_ecal(energy: Any) -> Any:
     """Return GEANT4's mean visible energy in GeV for primary energies in units of 100 GeV.
 
-    A fit by the authors of 3DGAN for the CLIC calorimeter, valid from 0.02 to 5 (2 to 500 GeV). It uses plain
-    arithmetic only, so it takes a float, a NumPy array or a TensorFlow tensor of any shape and returns the same type.
+    The formula is a fit by the authors of 3DGAN for the CLIC calorimeter, valid from 0.02 to 5 (2 to 500 GeV). It uses
+    operators only, so it takes a float, a NumPy array or a TensorFlow tensor of any shape, and returns the same type.
     """
     percent = 2.21 + energy * (-0.28 + energy * (0.11 + energy * (-0.023 + energy * 0.0018)))
     return energy * percent
@@ -31,8 +31,8 @@ def sampling_fraction(cells: Array, energies: Array) -> Array:
     """Return visible energy / primary energy of every event, shape (n,).
 
     Args:
-        cells: (n, X, Y, Z), GeV.
-        energies: primary energies, GeV, (n,) or a shape that broadcasts to it.
+        cells: energy in each cell in GeV, (n, X, Y, Z).
+        energies: primary energies in GeV, (n,) or a shape that broadcasts to it.
     """
     return cells.sum(axis=(1, 2, 3), dtype=np.float64) / energies
 
@@ -64,10 +64,10 @@ def moments(profile: Array) -> tuple[Float64s, Float64s]:
 
 
 def profile_error(mc: Sequence[Array], gan: Sequence[Array]) -> float:
-    """Return the 3DGAN authors' profile error in one energy bin: |E_MC - E_GAN| / E_MC, averaged over cells, then axes.
+    """Return the 3DGAN authors' profile error of one energy bin: |E_MC - E_GAN| / E_MC, averaged over cells, then axes.
 
-    Cells without energy in the Monte Carlo have no relative error and do not count. An axis with no other cells makes
-    the result NaN.
+    Cells without energy in the Monte Carlo have no relative error and do not count. If an axis has only such cells, the
+    result is NaN.
 
     Args:
         mc: one profile per axis, summed over the simulated events of the bin.

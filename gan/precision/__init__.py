@@ -1,1 +1,1 @@
-"""Number formats of a training, and how convolutions multiply them."""
+"""Number formats of a training, and the arithmetic of convolutions in these formats."""

@@ -1,8 +1,8 @@
-"""How convolutions multiply and add numbers of a format on this processor.
+"""The arithmetic of convolutions: how this processor multiplies and adds numbers of a format.
 
-A processor without BF16 instructions would convert numbers inside every BF16 kernel, five times slower than FP32. On
-such a processor operands are rounded to BF16 and multiplied by FP32 kernels instead. The products are the same, since a
-product of two BF16 numbers is exact in FP32; both ways add in FP32, in different orders.
+A processor without BF16 instructions would convert numbers inside every BF16 kernel, which takes five times as long as
+FP32. On such a processor operands are rounded to BF16 and multiplied by FP32 kernels instead. The products are the
+same, because a product of two BF16 numbers is exact in FP32. Both ways add in FP32, but in different orders.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STRIDES = [1, 1, 1, 1, 1]
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """How convolutions without padding multiply and add.
+    """Arithmetic of convolutions without padding.
 
     Cells are (batch, x, y, depth, in), kernels float32 (x, y, depth, in, out), results (batch, x, y, depth, out).
     """
@@ -31,9 +31,9 @@ class Arithmetic:
     format: str = "float32"
     """Format of operands and results: float32 or bfloat16."""
     products: str = "float32"
-    """Format that the processor multiplies: `format`, or float32 for rounded operands."""
+    """Format of the numbers that the processor multiplies: `format`, or float32 for rounded operands."""
     multiplier: tuple[int, int] = (1, 16)
-    """Input and output channels that the processor multiplies at a time. A convolution with fewer wastes a part."""
+    """Input and output channels that the processor multiplies at a time. With fewer channels, a part is wasted."""
 
     @classmethod
     def of(cls, policy: Any) -> Arithmetic:

@@ -1,10 +1,10 @@
-"""Number formats of a training: their Keras policies, their weights, and whether this processor multiplies them.
+"""Number formats of a training: Keras policies, rounding of weights, and support by this processor.
 
 - `fp32`: everything in FP32.
 - `bf16`: mixed precision. Convolutions and matrix products take BF16 operands and accumulate in FP32. Variables, their
   updates, batch normalization, losses and the exchange between ranks stay in FP32.
-- `bf16-full`: as `bf16`, and the weights are rounded to BF16 after every update, as in a training without FP32 master
-  weights. For comparison only.
+- `bf16-full`: like `bf16`, but the weights are also rounded to BF16 after every update, as in a training without FP32
+  master weights. This format is for comparisons only.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def round_weights(variables: Sequence[Any], precision: str) -> None:
 def native_bf16(cpuinfo: str | None = None, environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the instruction set that multiplies BF16 on this processor, or None if BF16 must be emulated.
 
-    Only oneDNN uses these instructions. TensorFlow's own kernels round every single addition to BF16, so BF16 counts as
-    not native if the environment turns oneDNN off or excludes the instructions.
+    Only oneDNN uses these instructions. TensorFlow's own kernels round every single addition to BF16. So BF16 does not
+    count as native if the environment turns oneDNN off or excludes the instructions.
 
     Args:
         cpuinfo: text of /proc/cpuinfo; read from this machine by default.
@@ -66,7 +66,7 @@ def native_bf16(cpuinfo: str | None = None, environment: Mapping[str, str] = os.
 
 
 def describe(precision: str) -> dict[str, Any]:
-    """Return the requested precision and how this processor computes it, for the record of a run.
+    """Return the requested precision and its computation on this processor, for the record of a run.
 
     Returns:
         `requested`, `computed` (a description) and `native`: False if BF16 is emulated in FP32.

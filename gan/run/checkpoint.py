@@ -1,7 +1,8 @@
-"""Checkpoints: the whole state of a training in one file. The only module that knows the format and the file names.
+"""Checkpoints: the whole state of a training in one file. Only this module knows the format and the file names.
 
-A checkpoint is a NumPy archive of arrays with a JSON text that describes them. Checksums of the archive reveal damage.
-Random numbers are not part of it: they are functions of the seed and the position, see `ops.draws`.
+A checkpoint is a NumPy archive of arrays, with a JSON text that describes them. Checksums of the archive reveal damage.
+A checkpoint holds no state of random numbers, because these are functions of the seed and the position, see
+`ops.draws`.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Checkpoint:
     """The state after some epochs, and after some steps of the next epoch if the training was interrupted."""
 
     epochs: int
-    """Complete epochs."""
+    """Number of complete epochs."""
     steps: int = 0
-    """Complete steps of the next epoch."""
+    """Number of complete steps of the next epoch."""
     global_batch_size: int = 0
-    """Events of each of these steps."""
+    """Number of events per step."""
     losses: Sequence[float] = ()
-    """Sums of the losses over these steps, one for each update."""
+    """Sum of the losses over these steps, for each of the four updates in a step."""
     arrays: Mapping[str, np.ndarray]
     """Values by group and position, such as `generator/003`."""
     validation_errors: Sequence[float] = ()
@@ -53,12 +54,12 @@ class Checkpoint:
 
     @property
     def moment(self) -> tuple[int, int]:
-        """Epochs and steps. Checkpoints are ordered by them."""
+        """Position in the training: epochs and steps. Checkpoints are sorted by it."""
         return self.epochs, self.steps
 
     @property
     def name(self) -> str:
-        """File name without its ending."""
+        """File name without .npz."""
         return f"epoch-{self.epochs:04d}" + (f"-step-{self.steps:06d}" if self.steps else "")
 
     def group(self, name: str) -> dict[str, np.ndarray]:
@@ -67,7 +68,7 @@ class Checkpoint:
 
 
 def snapshot(groups: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
-    """Return the values of grouped variables by their names in a checkpoint."""
+    """Return the values of grouped variables. The keys are the names in a checkpoint."""
     return {
         f"{group}/{number:03d}": variable.numpy()
         for group, variables in groups.items()
@@ -79,7 +80,7 @@ def restore(groups: Mapping[str, Sequence[Any]], checkpoint: Checkpoint) -> None
     """Set grouped variables to the values of a checkpoint.
 
     Raises:
-        InputError: the checkpoint holds other variables, for example those of other filters or another optimizer.
+        InputError: the checkpoint holds other variables, for example of other filters or another optimizer.
     """
     for group, variables in groups.items():
         for number, variable in enumerate(variables):
@@ -95,17 +96,17 @@ def restore(groups: Mapping[str, Sequence[Any]], checkpoint: Checkpoint) -> None
 
 
 class Checkpoints:
-    """The checkpoints of one run: the newest few, and the best."""
+    """The checkpoints of one run: the newest ones and the best one."""
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
         self.folder = folder
         self._keep = keep
 
     def save(self, checkpoint: Checkpoint, *, best: bool) -> Path:
-        """Write a checkpoint, then remove the oldest ones. Returns its path.
+        """Write a checkpoint, remove the oldest ones, and return the path of the new one.
 
         Raises:
-            InputError: the file system refuses. Earlier checkpoints stay unchanged.
+            InputError: the file cannot be written. Earlier checkpoints stay unchanged.
         """
         path = self.folder / f"{checkpoint.name}.npz"
         try:
@@ -122,7 +123,8 @@ class Checkpoints:
             if old != path:
                 old.unlink(missing_ok=True)
         if checkpoint.steps:
-            # With another global batch size, numbers of steps cannot be compared: keep only the newest.
+            # Numbers of steps cannot be compared after a change of the global batch size, so keep only the newest
+            # checkpoint.
             for other in self.folder.glob(f"epoch-{checkpoint.epochs:04d}-step-*.npz"):
                 if other != path:
                     other.unlink(missing_ok=True)
@@ -140,14 +142,14 @@ class Checkpoints:
     def best(self) -> Path | None:
         """Return the checkpoint with the lowest validation error, else the newest after a complete epoch, else None.
 
-        Checkpoints within an epoch do not count: their BatchNorm statistics are those of rank 0 alone.
+        Checkpoints within an epoch do not count, because they have the BatchNorm statistics of rank 0 only.
         """
         whole = [path for path in self._paths() if "-step-" not in path.name]
         candidates = [self.folder / _BEST, *reversed(whole)]
         return next((path for path in candidates if path.is_file()), None)
 
     def _paths(self) -> list[Path]:
-        """Return all checkpoints, the oldest first, by epoch and step."""
+        """Return all checkpoints, sorted by epoch and step."""
         names = {path: _NAME.fullmatch(path.stem) for path in self.folder.glob("epoch-*.npz")}
         moments = {path: (int(match[1]), int(match[2] or 0)) for path, match in names.items() if match}
         return sorted(moments, key=lambda path: moments[path])
@@ -171,8 +173,7 @@ def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkp
         return Checkpoint(arrays=arrays, **about)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} is not a checkpoint, or is damaged ({error}); expected a file of checkpoints/*.npz in the --out "
-            "folder of a training: use another one"
+            f"{path} is not a checkpoint, or is damaged ({error}); expected a file checkpoints/*.npz of a training"
         ) from error
 
 

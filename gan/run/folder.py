@@ -25,7 +25,7 @@ MAY_DIFFER = {
     "learning_rate",
     "batch_size",
 }
-"""Settings that may change when a training continues. All others decide what is trained on which data."""
+"""Settings that may change when a training continues. All others define the networks, the data or the updates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
-        """Output of the ranks other than 0, one file each."""
+        """Folder for the output of the ranks other than 0, one file for each rank."""
         return self.path / "logs"
 
     def make(self) -> None:
@@ -64,15 +64,15 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise InputError(
-                f"--out {self.path} cannot be written ({error}); give a folder that you can write to"
+                f"--out {self.path} cannot be written ({error}); expected a folder that you can write to: change --out"
             ) from error
 
     def prepare(self, settings: TrainingSettings, files: Sequence[Mapping[str, Any]], *, resume: bool) -> None:
-        """Create the folder, or check that this training may continue in it. Call it on rank 0, before any writing.
+        """Create the folder, or check that this training may continue in it. Call this on rank 0, before any writing.
 
         Args:
             settings: settings of the training that is about to start.
-            files: its data files, `path` and `events` of each.
+            files: data files of the training, each with `path` and `events`.
             resume: False to move an earlier run into a folder `earlier-...`. Nothing is deleted.
 
         Raises:
@@ -86,7 +86,7 @@ class RunFolder:
             if resume and self.checkpoints.latest() is not None:
                 raise InputError(
                     f"--out {self.path} holds checkpoints but no {self.record.name}; expected both or none. "
-                    "Use another folder, or --no-resume to move them into a folder of their own"
+                    "Use another folder, or --no-resume to move them into a subfolder"
                 )
             if not resume:
                 self._set_aside()
@@ -97,12 +97,14 @@ class RunFolder:
         try:
             header = read_run(self.record).header
         except RecordError as error:
-            raise InputError(f"--out {self.path}: {error}. Use another folder, or --no-resume") from error
+            raise InputError(
+                f"--out {self.path}: {error}. Use another folder, or --no-resume to move that run into a subfolder"
+            ) from error
         differing = _differences(header, settings, files)
         if differing:
             raise InputError(
                 f"--out {self.path} belongs to another run: {'; '.join(differing)}. "
-                "Use another folder, or --no-resume to move that run into a folder of its own and start again"
+                "Use another folder, or --no-resume to move that run into a subfolder and start from the beginning"
             )
 
     def _set_aside(self) -> None:
@@ -120,7 +122,7 @@ class RunFolder:
 
 
 def _differences(header: Header, settings: TrainingSettings, files: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Describe what this training would change of the run that the header belongs to."""
+    """Describe the differences between this training and the run of the header."""
     now = settings.as_dict()
     differing = [
         f"--{name.replace('_', '-')} was {header.settings[name]}, is {value}"
@@ -137,7 +139,7 @@ def _differences(header: Header, settings: TrainingSettings, files: Sequence[Map
 
 
 def find_checkpoint(source: Path) -> Path:
-    """Return the checkpoint to use of a run: a checkpoint file itself, or the best one of a run's folder.
+    """Return the checkpoint for a path: a checkpoint file itself, or the best checkpoint in a folder.
 
     Args:
         source: a checkpoint file, a run's folder, or a folder of checkpoints.

@@ -1,7 +1,7 @@
-"""Keeps a second run out of an output folder while the first one is alive.
+"""Prevent a second run from using an output folder while the first run is alive.
 
-The lock is a hard link with a lifetime, from flufl.lock. So it works on file systems without locks and from any node,
-and the lock of a killed run expires.
+The lock is a hard link with a lifetime, made by flufl.lock. So it works on file systems without locks and from any
+node, and the lock of a killed run expires.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ __all__ = ["FolderLock"]
 LIFETIME = 60
 """Seconds after which a lock expires unless it is renewed."""
 RENEWAL = 10
-"""Seconds between two renewals. A waiting run sees within this time if the other run is alive."""
+"""Seconds between two renewals. Within this time, a waiting run finds out whether the other run is alive."""
 
 log = logging.getLogger("gan")
 
 
 class FolderLock:
-    """The lock of an output folder. Rank 0 holds it from before it reads the folder until the end of the run."""
+    """The lock of an output folder. Rank 0 takes it before it reads the folder, and keeps it until the run ends."""
 
     def __init__(self, folder: Path, lost: Callable[[str], None]) -> None:
         """Create the lock.
 
         Args:
             folder: the output folder.
-            lost: called with the reason if another run takes the lock, for example after this process was stopped.
+            lost: function that gets the reason if another run takes the lock, for example after this process was
+                suspended.
         """
         logging.getLogger("flufl.lock").setLevel(logging.CRITICAL)  # it logs every refusal as an error
         self._folder = folder
@@ -70,7 +71,7 @@ class FolderLock:
             self._lock.unlock(unconditionally=True)
 
     def _acquire(self) -> None:
-        """Take a free lock at once, or the lock of a dead run when it has expired. Refuse if the other run is alive."""
+        """Take a free lock, or the lock of a dead run after it has expired. Fail if the other run is alive."""
         seen = None
         while True:
             try:
@@ -101,7 +102,7 @@ class FolderLock:
             time.sleep(1)
 
     def _remove_unreadable(self) -> None:
-        """Remove an old lock that does not name its holder: a node died before the content was on disk."""
+        """Remove an old lock without the name of its holder: the node died before the content was on disk."""
         path = Path(self._lock.lockfile)
         with suppress(FileNotFoundError):  # the holder has just removed it
             if time.time() - path.stat().st_mtime > LIFETIME + 10:

@@ -1,13 +1,14 @@
 """Parametrised simulation of electron showers in the CLIC electromagnetic calorimeter, without Geant4.
 
-The formulas are those of Grindhammer and Peters (hep-ex/0001020), known as GFlash, for sampling calorimeters. Along the
-depth, the energy follows a Gamma profile whose shape differs from shower to shower. Around the axis, energy spots are
-drawn from a core and a tail. This module only computes; `gan.simulation.production` writes files and starts processes.
+The formulas come from Grindhammer and Peters (hep-ex/0001020) and are known as GFlash, for sampling calorimeters. Along
+the depth, the energy follows a Gamma profile whose shape differs from shower to shower. Around the axis, energy spots
+are drawn from a core and a tail. This module only computes; `gan.simulation.production` writes files and starts
+processes.
 
-Each event is computed alone, with random streams made from the seed and the number of the event. So an event does not
-change, not even in its last bit, if it is computed with other events, in another process or in another order. For this
-reason NumPy works on the layers and the thousands of spots of one event, never on several events. (A processor of
-another type may round a sine differently, and so move a spot to the next cell.)
+Each event is computed alone, with random streams made from the seed and the number of the event. So an event has the
+same bits if it is computed with other events, in another process or in another order. For this reason NumPy works on
+the layers and the thousands of spots of one event, never on several events. (A processor of another type may round a
+sine differently, and so move a spot to the next cell.)
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Detector:
     e_mip: float
     """e-hat: response to electrons over response to minimum ionising particles."""
     noise: float
-    """Factor c of the sampling noise c sqrt(E), in the square root of GeV. It also sets the number of spots."""
+    """Factor c of the sampling noise c sqrt(E), in the square root of GeV. The number of spots follows from it, too."""
     calibration: float
     """Factor on the visible fraction of all sections."""
     calibration_reason: str
@@ -157,7 +158,7 @@ def _shower(energy: float, rng: np.random.Generator, detector: Detector) -> npt.
     z = detector.atomic_number
     spots_per_layer = _layer_fractions(peak * (0.813 + 0.0019 * z), shape * (0.844 + 0.0026 * z), table)
     spots = rng.poisson(10.3 / detector.noise * energy**0.959 * spots_per_layer)
-    # A layer that has energy but no spot would lose the energy.
+    # Give every layer with energy at least one spot, otherwise its energy would be lost.
     spots = np.maximum(spots, 1)
 
     tau = table.centres / peak * (shape - 1) / shape * mean_shape / (mean_shape - 1)
@@ -172,7 +173,7 @@ def _shower(energy: float, rng: np.random.Generator, detector: Detector) -> npt.
 def _longitudinal_shape(energy: float, rng: np.random.Generator, detector: Detector) -> tuple[float, float, float]:
     """Draw the depth of the maximum T (in radiation lengths) and the shape alpha of a shower.
 
-    The third value is exp(mean of ln alpha).
+    The third returned value is exp(mean of ln alpha).
     """
     fs, e_mip = detector.sampling_frequency, detector.e_mip
     ln_y = math.log(energy / detector.critical_energy)

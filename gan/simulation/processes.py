@@ -1,8 +1,8 @@
 """Compute results in several processes, and yield them in order.
 
-Each process has a pipe of its own. If a process is killed while it sends a result, its pipe ends, so the main process
-notices. `ProcessPoolExecutor` has one pipe for all processes: the main process would wait forever for the rest of the
-result.
+Each process has a separate pipe. If a process is killed while it sends a result, its pipe ends, so the main process
+detects it. `ProcessPoolExecutor` has one pipe for all processes: the main process would wait forever for the rest of
+the result.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 TASKS_IN_PROCESS = 2
-"""Most tasks that a process has at a time: the one that it computes, and the next one."""
+"""Largest number of tasks that a process has at a time: the one that it computes, and the next one."""
 RESULTS_AHEAD = 4
-"""Most results per process that are computed before their turn. This limits the memory."""
+"""Largest number of results per process that may wait for earlier results. This limits the memory."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -44,13 +44,13 @@ def results_in_order(
     The processes end when the generator ends or is closed, after their current task.
 
     Args:
-        function: a function that can be pickled, and so can its arguments and results.
+        function: function to compute. The function, its arguments and its results must be picklable.
         arguments: arguments of the calls.
         processes: number of processes.
 
     Raises:
         ProcessKilled: a process was killed.
-        Exception: an exception of the function.
+        Exception: the function raised it.
     """
     tasks = enumerate(arguments)
     results: dict[int, Result] = {}
@@ -97,7 +97,8 @@ def _receive(pipe: Connection) -> Any:
 def _started(function: Callable[[Any], Any], processes: int) -> Iterator[Sequence[Connection]]:
     """Start processes that compute `function`, and yield a pipe to each of them. At the end, wait for the processes."""
     context = multiprocessing.get_context("spawn")
-    # The first process would start multiprocessing's resource tracker, and this unblocks SIGINT.
+    # Start multiprocessing's resource tracker now. Otherwise the first process would start it, and this unblocks
+    # SIGINT.
     resource_tracker.ensure_running()
     # All pipes are closed before the first join, because a process ends when its pipe is closed.
     with ExitStack() as joins, ExitStack() as pipes:
@@ -133,7 +134,10 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Block SIGINT (Ctrl-C) for a while. Processes started now inherit this, so Ctrl-C does not stop their imports."""
+    """Block SIGINT (Ctrl-C) inside the `with` block.
+
+    Processes that start there inherit this, so Ctrl-C does not stop their imports.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -143,7 +147,10 @@ def _interrupts_wait() -> Iterator[None]:
 
 @contextmanager
 def _one_thread_per_process() -> Iterator[None]:
-    """Give processes started now one thread each in NumPy's libraries, which read these variables when they load."""
+    """Give each process that starts in the `with` block one thread in NumPy's libraries.
+
+    The libraries read these variables when they are loaded.
+    """
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:

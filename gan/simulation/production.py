@@ -31,7 +31,7 @@ from gan.simulation.processes import ProcessKilled, results_in_order
 __all__ = ["SimulationRequest", "Summary", "write_files"]
 
 BLOCK = 64
-"""Events that a process computes at a time. This takes a tenth of a second, so the command reacts to Ctrl-C at once."""
+"""Events that a process computes at a time. This takes a tenth of a second, so the command reacts to Ctrl-C fast."""
 
 _LARGEST_SEED = 2**63 - 1
 
@@ -59,7 +59,7 @@ class SimulationRequest:
     processes: int = 1
     """Number of processes that simulate. It does not change the showers."""
     overwrite: bool = False
-    """Replace the shower files in the folder."""
+    """Whether to replace the shower files in the folder."""
 
     def __post_init__(self) -> None:
         check_counts({name: getattr(self, name) for name in ("events", "events_per_file", "processes")})
@@ -76,9 +76,9 @@ class Summary:
     events: int
     """Number of showers in all files."""
     seconds: float
-    """Wall time in seconds of simulating and writing."""
+    """Wall time of simulation and writing in seconds."""
     sampling_fraction: float
-    """Visible energy over primary energy, mean over the showers."""
+    """Visible energy divided by primary energy, mean over the showers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,15 @@ class _Block:
 
 
 def write_files(request: SimulationRequest, report: Callable[[int], None] = lambda events: None) -> Summary:
-    """Simulate showers and write all files. A file appears under its name when it is complete.
+    """Simulate showers and write all files. A file gets its name when it is complete.
 
     Args:
         request: the showers and files to make.
-        report: called with the number of events written since the last call.
+        report: function that gets the number of events written since its last call.
 
     Raises:
-        InputError: the folder cannot be created, holds shower files that may not be replaced or would stay beside the
-            new ones, or a process was killed.
+        InputError: the folder cannot be created, holds shower files that must not be replaced or that the new files
+            would not replace, or a process was killed.
         WriteError: a file cannot be written.
     """
     started = time.monotonic()
@@ -126,7 +126,7 @@ def write_files(request: SimulationRequest, report: Callable[[int], None] = lamb
 
 
 def _attributes(request: SimulationRequest, first_event: int) -> dict[str, Any]:
-    """Return the attributes of a file: all that is needed to simulate it again."""
+    """Return the attributes of a file: everything that is needed to simulate it again."""
     return {
         **provenance("simulate", "parametrised electron showers after Grindhammer and Peters, hep-ex/0001020 (GFlash)"),
         "seed": request.seed,
@@ -165,5 +165,5 @@ def _simulate_block(request: SimulationRequest, span: range) -> _Block:
         energy_max=request.energy_max,
     )
     cells = simulate(energies, seed=request.seed, first_event=span.start)
-    # Compress here, in parallel: the main process writes alone.
+    # Compress here, where processes run in parallel. Only the main process writes.
     return _Block(energies, pack(cells), float(sampling_fraction(cells, energies).sum()))

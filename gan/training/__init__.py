@@ -1,1 +1,1 @@
-"""A training: the step, the epochs, the validation, and what is recorded of them."""
+"""A training: the step, the epochs, the validation and the record of them."""

@@ -1,7 +1,7 @@
-"""Asks a training to stop with a checkpoint: on SIGUSR1 or SIGTERM, or shortly before the job ends.
+"""Requests to stop a training with a checkpoint: on SIGUSR1 or SIGTERM, or shortly before the job ends.
 
-Every rank listens for itself, and perhaps only one receives the signal. The training loop lets all ranks stop at the
-same step. The launcher supplies the end of the job.
+Every rank listens for signals, because perhaps only one rank receives the signal. The training loop then stops all
+ranks at the same step. The launcher supplies the end of the job.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from types import FrameType
 __all__ = ["SIGNALS", "Interruption"]
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
-"""Slurm sends the first if the job asks for a warning (--signal), the second on preemption and at the time limit."""
+"""Slurm sends SIGUSR1 if the job asks for a warning (--signal), and SIGTERM on preemption and at the time limit."""
 
 REPEATS_WITHIN = 5.0
-"""Seconds in which a second SIGTERM means the same as the first: Slurm and the MPI may both send one."""
+"""Seconds within which a second SIGTERM counts as the same request, because Slurm and the MPI may both send one."""
 
 
 class Interruption:
     """The reason why this rank should stop, if there is one."""
 
     def __init__(self, deadline: float | None = None, margin: float = 0.0) -> None:
-        """Create the state of a rank that nobody has asked to stop.
+        """Create the state of a rank without a request to stop.
 
         Args:
-            deadline: end of the job in seconds since 1970. None: no limit.
-            margin: seconds to leave before it.
+            deadline: end of the job in seconds since 1970. None means no limit.
+            margin: seconds to keep free before the deadline.
         """
         self._deadline = deadline
         self._margin = margin
@@ -40,7 +40,10 @@ class Interruption:
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
-        """Treat signals as requests to stop. A later second SIGTERM ends the process. Use it in the main thread."""
+        """Treat signals as requests to stop. Call this in the main thread.
+
+        A second SIGTERM, some seconds later, ends the process.
+        """
         before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield self
@@ -49,15 +52,15 @@ class Interruption:
                 signal.signal(number, handler)
 
     def ask(self, reason: str) -> None:
-        """Ask this rank to stop. If it was asked before, the first reason stays."""
+        """Ask this rank to stop. If there is an earlier request, its reason stays."""
         self._reason = self._reason or reason
 
     def reason(self, step_seconds: float = 0.0) -> str:
         """Return the reason to stop now, or an empty text.
 
         Args:
-            step_seconds: seconds of a step. Two steps are left free in addition to the margin: one in which the request
-                reaches all ranks, and one that may take longer than usual.
+            step_seconds: seconds of a step. The time of two steps is added to the margin: one step in which the request
+                reaches all ranks, and one step that may take longer than usual.
         """
         if self._reason:
             return self._reason

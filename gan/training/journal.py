@@ -1,6 +1,6 @@
-"""Writes the record, the log and the TensorBoard summaries of a training, on rank 0.
+"""Write the record, the log and the TensorBoard summaries of a training, on rank 0.
 
-The figures come from `measure`. `scaling.records` defines the fields of the record.
+The values come from `measure`. `scaling.records` defines the fields of the record.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["Journal", "now"]
 log = logging.getLogger("gan")
 
 SHOWN = 5
-"""Number of slow ranks that the console names. The record names all."""
+"""Number of slow ranks in a line on the console. The record contains all slow ranks."""
 
 
 class Journal:
-    """The record and the log, open while rank 0 trains. A training that fails ends its record with the reason."""
+    """The record and the log, open while rank 0 trains. If the training fails, the end record contains the reason."""
 
     def __init__(self, folder: RunFolder, epochs: int, *, tensorboard: bool = False) -> None:
         self._folder = folder
@@ -57,7 +57,7 @@ class Journal:
             self._handler.close()
 
     def already_complete(self) -> None:
-        """Log that no epoch is left. If the run was killed after its last checkpoint, write its end record now."""
+        """Log that no epoch is left to train. Write the end record if the run was killed after its last checkpoint."""
         self._done = self._epochs
         if not read_run(self._folder.record).complete:
             self._end("complete", "ended after the last checkpoint")
@@ -71,7 +71,7 @@ class Journal:
 
         Args:
             header: the header of this part of the run.
-            left_out: events that an epoch leaves out, fewer than one global batch.
+            left_out: number of events that an epoch leaves out, fewer than one global batch.
             full_rate: learning rate after the warm-up.
         """
         self._done, self._steps, settings = header.resumed_epochs, header.resumed_steps, header.settings
@@ -89,7 +89,7 @@ class Journal:
         self._open = True
 
     def epoch(self, record: Epoch) -> None:
-        """Write the record of an epoch, and log its line and the ranks that slow the others down."""
+        """Write the record of an epoch. Log its line, and the slow ranks for which the others wait."""
         self._writer.write(record)
         self._done, self._steps = record.epoch, 0
         discriminator = (record.losses["discriminator_real"] + record.losses["discriminator_fake"]) / 2
@@ -152,7 +152,7 @@ class Journal:
 
 
 def now() -> str:
-    """Return the time in UTC, ISO 8601, to the second."""
+    """Return the UTC time in ISO 8601 format, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

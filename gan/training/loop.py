@@ -1,6 +1,6 @@
-"""The training loop: from the first epoch, or from the last checkpoint, to the end. The same on one rank and on many.
+"""The training loop: from the first epoch or the last checkpoint to the end, on one rank or many.
 
-The launcher supplies the worker and the communicator: nothing here reads MPI variables. `step` computes a step,
+The launcher supplies the worker and the communicator, so this module reads no MPI variables. `step` computes a step,
 `data.feeding` reads the events, `state` saves and resumes, and `journal` writes the record and the log.
 """
 
@@ -36,7 +36,7 @@ __all__ = ["Training"]
 
 
 class Training:
-    """The training on one rank. All ranks create it and call `run` together."""
+    """The training on one rank. All ranks create it and call `run` at the same time."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Training:
         self._tensorboard = tensorboard
         self._longest_step = 0.0
         self._concluding = 0.0
-        """Seconds that the validation and the checkpoint of the last epoch took."""
+        """Seconds of the validation and the checkpoint of the last epoch."""
 
     @property
     def _first(self) -> bool:
@@ -83,14 +83,14 @@ class Training:
         Files with large chunks are first unpacked to the node's own disk. This takes minutes for gigabytes.
 
         Returns:
-            The end record on rank 0. None on other ranks, and if no epoch was left to train.
+            The end record on rank 0. None on other ranks, or if no epoch was left to train.
 
         Raises:
             InputError: a data file cannot be read.
-            TrainingDiverged: a loss is not finite. The last checkpoint is that of the epoch before.
-            RanksDiffer: ranks that must hold equal weights hold different ones.
+            TrainingDiverged: a loss is not finite. The last checkpoint is from the epoch before.
+            RanksDiffer: the ranks do not hold equal weights.
         """
-        # A rank whose node lacks space writes the warning to its own log: rank 0 does not know of it.
+        # A rank on a node without space writes the warning to its own log, because rank 0 does not know about it.
         agree(self.communicator, lambda: self._showers.prepare(print if self._first else None, warn=print))
         progress = self._state.resume(self._part.steps)
         journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
@@ -120,7 +120,7 @@ class Training:
     def _no_time_to_conclude(self, measure: EpochMeasure) -> bool:
         """Return True if a rank was asked to stop, or if the job may end before the validation does.
 
-        Never before the first step of this job: otherwise restarts make no progress.
+        Before the first step of this job, return False: otherwise restarts make no progress.
         """
         seconds = self._longest_step + self._concluding
         wants_stop = bool(measure.step_seconds) and bool(self._interruption.reason(seconds))
@@ -136,7 +136,7 @@ class Training:
         """Validate, save and summarize an epoch.
 
         Returns:
-            The epoch's record on rank 0, None on other ranks; and whether all ranks stop after this epoch.
+            The record of the epoch on rank 0 (None on other ranks), and whether all ranks stop after this epoch.
         """
         epoch = progress.epochs + 1
         began = time.perf_counter()
@@ -147,9 +147,10 @@ class Training:
         validated = time.perf_counter()
         measure.stopped = bool(self._interruption.reason(self._longest_step))
         measures = self.communicator.gather(measure)
-        # Save after the gather: a crash between the checkpoint and the line in the record would lose that line.
+        # Save after the gather, because a crash between the checkpoint and the line in the record would lose this line.
         self._state.save(progress)
-        # The other ranks wait here for rank 0's checkpoint, not in the first exchange of the next epoch.
+        # The other ranks wait here for rank 0's checkpoint. Otherwise they would wait in the first exchange of the next
+        # epoch.
         stop = self.communicator.broadcast(measures is not None and any(each.stopped for each in measures))
         saved = time.perf_counter()
         self._concluding = saved - began

@@ -1,4 +1,4 @@
-"""The loss of both networks, and the targets that it compares the discriminator's outputs with.
+"""The loss of both networks, and the targets of the discriminator's outputs.
 
 The terms and their weights belong to the architecture, see `models.architecture.LossTerm`.
 """
@@ -17,16 +17,16 @@ from gan.physics.formulas import geant4_ecal
 __all__ = ["flipped_labels", "judgement_loss", "targets"]
 
 Targets = Mapping[str, tf.Tensor]
-"""By the name that `LossTerm.target` uses, each (n, 1)."""
+"""Correct values of the discriminator's outputs, each (n, 1). The keys are the values of `LossTerm.target`."""
 
 
 def judgement_loss(terms: Sequence[LossTerm], outputs: Sequence[tf.Tensor], targets: Targets) -> tf.Tensor:
-    """Return the weighted loss and then each term without its weight: means over the batch, float32 (1 + terms,).
+    """Return the weighted loss and the terms without weights: means over the batch, float32 (1 + terms,).
 
     Args:
-        terms: the architecture's.
-        outputs: of the discriminator, one (n, 1) for each term.
-        targets: what the outputs should be.
+        terms: loss terms of the architecture.
+        outputs: outputs of the discriminator, one tensor (n, 1) for each term.
+        targets: result of the function `targets`.
     """
     parts = tf.stack(
         [
@@ -44,7 +44,7 @@ def targets(labels: tf.Tensor, energies: tf.Tensor, visible: tf.Tensor | None = 
     Args:
         labels: 1 for a real shower, 0 for a generated one, (n, 1).
         energies: primary energies in `latent.ENERGY_UNIT`, (n, 1).
-        visible: sum of the cells in GeV, (n, 1). By default the mean that Geant4 gives at these energies.
+        visible: sum of the cells in GeV, (n, 1). By default the mean of Geant4 at these energies.
     """
     return {
         "label": labels,
@@ -54,6 +54,6 @@ def targets(labels: tf.Tensor, energies: tf.Tensor, visible: tf.Tensor | None = 
 
 
 def flipped_labels(label: float, probability: float, draws: Draws, use: str) -> tf.Tensor:
-    """Return the label of every event, replaced by its opposite with a probability, float32 (batch, 1)."""
+    """Return the label of each event, flipped with the given probability, float32 (batch, 1)."""
     flip = draws.uniform(f"{use}/flip", 0.0, 1.0) < probability
     return tf.where(flip, 1.0 - label, label)

@@ -1,4 +1,4 @@
-"""The cost of an epoch: the measurements of each rank, and the epoch record made from those of all ranks."""
+"""The cost of an epoch: measurements on each rank, and the epoch record that combines all ranks."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from scaling.records import Epoch, StepTimes
 __all__ = ["SLOW", "EpochMeasure", "summarize"]
 
 SLOW = 1.2
-"""A rank that computes this many times longer than the median rank is reported: all others wait for it."""
+"""Smallest ratio of a rank's computing time to the median for which the rank is reported: all others wait for it."""
 
 
 @dataclass(slots=True)
 class EpochMeasure:
-    """Measurements of one epoch on one rank. Small, since rank 0 gathers them from all ranks."""
+    """Measurements of one epoch on one rank. They are small, because rank 0 gathers them from all ranks."""
 
     host: str
     seconds: float = 0.0
-    """Seconds of all steps."""
+    """Seconds of all steps together."""
     waited: float = 0.0
-    """Seconds without a batch to train on."""
+    """Seconds of waiting for batches."""
     exchanged: float = 0.0
     """Seconds in exchanges with other ranks, including the wait for them."""
     learning_rate: float = 0.0
     step_seconds: list[float] = field(default_factory=list)
     losses: np.ndarray = field(default_factory=lambda: np.zeros(len(LOSSES)))
-    """Sums over the steps of the means over ranks, including steps before an interruption."""
+    """Sum of the losses over the steps for each update, also before an interruption. A loss is a mean over ranks."""
     resumed_steps: int = 0
     """Steps of this epoch that an earlier job had completed."""
     stopped: bool = False
     """True if the training stops here, within the epoch or after it."""
 
     def add_step(self, seconds: float, exchanged: float, losses: np.ndarray) -> None:
-        """Add a step: its seconds, its seconds in exchanges, and its losses as `step.StepResult` has them."""
+        """Add a step: its seconds, its seconds in exchanges, and `StepResult.losses`."""
         self.step_seconds.append(seconds)
         self.exchanged += exchanged
         self.losses += losses[:, 0]
 
     def finish(self, *, seconds: float, waited: float, learning_rate: float) -> None:
-        """Add what is known at the end of the epoch."""
+        """Add the values that are known only at the end of the epoch."""
         self.seconds, self.waited, self.learning_rate = seconds, waited, learning_rate
 
     @property
     def longest_step(self) -> float:
-        """Seconds of the longest step, without the first one, which compiles in a process's first epoch."""
+        """Seconds of the longest step after the first one. The first step of a process includes the compilation."""
         return max(self.step_seconds[1:], default=0.0)
 
     @property
     def steps(self) -> int:
-        """Complete steps of the epoch, including those of earlier jobs."""
+        """Number of complete steps of the epoch, including steps in earlier jobs."""
         return self.resumed_steps + len(self.step_seconds)
 
     @property
     def computing(self) -> float:
-        """Seconds of this rank's own work: without waiting for events and without exchanges."""
+        """Seconds of computing on this rank, without waiting for events and without exchanges."""
         return self.seconds - self.waited - self.exchanged
 
 
@@ -78,7 +78,7 @@ def summarize(
         measures: measurements of all ranks, in rank order.
         epoch: number of the epoch, from 1.
         events: events that this job processed in the epoch.
-        validation: figures of `validation.Validation.evaluate`.
+        validation: result of `validation.Validation.evaluate`.
         validation_seconds: seconds of the validation.
         checkpoint_seconds: seconds of the checkpoint.
     """

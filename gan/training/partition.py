@@ -1,4 +1,4 @@
-"""The events of a training: which are held out, and which belong to each rank."""
+"""The division of the events: validation events, and the training events of each rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows the progress of a training on rank 0: lines in a log file and on the console, a bar on a terminal."""
+"""Show the progress of a training on rank 0: lines in a log file and on the console, a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 __all__ = ["EpochProgress", "log_to"]
 
 LINE_EVERY = 15.0
-"""Seconds between two lines if there is no terminal."""
+"""Seconds between two lines of progress if there is no terminal."""
 
 log = logging.getLogger("gan")
 
 
 def log_to(path: Path) -> logging.Handler:
-    """Log to the console and to a file. Return the handler of the file: the caller closes it."""
+    """Log to the console and to a file. Return the handler of the file, which the caller must close."""
     logging.captureWarnings(False)
     if not log.handlers:
         console = logging.StreamHandler(sys.stdout)
@@ -61,7 +61,7 @@ class EpochProgress:
         return self
 
     def step(self, discriminator: float, generator: float) -> None:
-        """Count a step. The losses are shown."""
+        """Count a step, and show its losses."""
         self._done += 1
         if self._bar is not None:
             self._bar.set_postfix(D=f"{discriminator:.3g}", G=f"{generator:.3g}", refresh=False)

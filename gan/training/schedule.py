@@ -1,4 +1,4 @@
-"""The learning rate of every step: warm-up, then constant, exponential or lower after plateaus. Pure functions."""
+"""The learning rate of every step: warm-up, then constant, exponential or lower after plateaus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan.settings import TrainingSettings
 __all__ = ["LearningRate", "scaling_factor"]
 
 PATIENCE = 3
-"""Epochs in a row without a lower validation error that make a plateau."""
+"""Number of consecutive epochs without a lower validation error that make a plateau."""
 
 
 def scaling_factor(lr_scaling: str, workers: int) -> float:
@@ -53,7 +53,7 @@ class LearningRate:
         Args:
             epoch: number of the epoch, from 0.
             step: number of the step within the epoch, from 0.
-            validation_errors: validation errors of the epochs before. Only the plateau schedule uses them.
+            validation_errors: validation errors of the earlier epochs. Only the plateau schedule uses them.
         """
         progress = epoch + step / self.steps_per_epoch
         if progress < self.warmup_epochs:
@@ -67,7 +67,7 @@ class LearningRate:
 
 
 def plateaus(errors: Sequence[float], patience: int = PATIENCE) -> int:
-    """Count the plateaus: how often `patience` epochs in a row brought no new lowest error."""
+    """Return the number of plateaus: times that `patience` consecutive epochs had no new lowest error."""
     count = waited = 0
     best = math.inf
     for error in errors:

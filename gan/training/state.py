@@ -1,7 +1,8 @@
-"""Saves the state of a training on all ranks to checkpoints, and restores it.
+"""Save the state of a training on all ranks to checkpoints, and restore it.
 
 Weights and optimizers are equal on all ranks after every step. BatchNorm's moving statistics are equal only after an
-epoch: within an epoch every rank collects its own. So a checkpoint within an epoch holds the statistics of all ranks.
+epoch, because within an epoch every rank collects its own statistics. So a checkpoint within an epoch holds the
+statistics of all ranks.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ EVERY_RANK = "moving_statistics/every_rank"
 
 @dataclass(slots=True)
 class Progress:
-    """Progress of a training, equal on all ranks."""
+    """Position of a training and its results up to now, equal on all ranks."""
 
     epochs: int = 0
-    """Complete epochs."""
+    """Number of complete epochs."""
     steps: int = 0
-    """Complete steps of the next epoch."""
+    """Number of complete steps of the next epoch."""
     losses: np.ndarray = field(default_factory=lambda: np.zeros(len(LOSSES)))
-    """Sums of the losses over these steps, one for each update of a step."""
+    """Sum of the losses over these steps, for each of the four updates in a step."""
     validation_errors: list[float] = field(default_factory=list)
     """Validation error of every complete epoch. NaN if no events are held out."""
 
@@ -42,7 +43,7 @@ class Progress:
 
 
 class State:
-    """Saves and resumes a training. All ranks call each method together."""
+    """Save and resume a training. All ranks must call each method together."""
 
     def __init__(
         self,

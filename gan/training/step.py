@@ -1,7 +1,7 @@
 """The compiled training step: two networks, their optimizers, and one exchange between ranks per network update.
 
-One call does with a batch what 3DGAN does: the discriminator learns from real showers, then from generated ones, then
-the generator takes two steps with new noise. `training.loop` calls the step for every batch of every epoch.
+As in the original 3DGAN, one call trains on one batch: the discriminator learns from real showers, then from generated
+ones, then the generator takes two steps with new noise. `training.loop` calls the step for every batch of every epoch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from gan.training.losses import flipped_labels, judgement_loss, targets
 __all__ = ["LOSSES", "Networks", "StepResult", "TrainingStep"]
 
 LOSSES = ("discriminator_real", "discriminator_fake", "generator_1", "generator_2")
-"""The four updates of a step, in their order."""
+"""Names of the four updates of a step, in their order."""
 
 Update = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Networks:
-    """Generator and discriminator of an architecture with their optimizers. All variables exist."""
+    """Generator and discriminator of an architecture with their optimizers, with all variables created."""
 
     def __init__(self, settings: TrainingSettings, communicator: Communicator) -> None:
         keras.utils.set_random_seed(settings.seed)
@@ -44,7 +44,7 @@ class Networks:
         self.masks = Masks(self.architecture.dropout)
         self.generator = self.architecture.build_generator(filters.generator, dtype, norm)
         self.discriminator = self.architecture.build_discriminator(filters.discriminator, dtype, norm, self.masks)
-        # Keep the lists: while a network is frozen, its own list of trainable variables is empty.
+        # Store these lists, because the list of trainable variables of a frozen network is empty.
         self.generator_variables = list(self.generator.trainable_variables)
         self.discriminator_variables = list(self.discriminator.trainable_variables)
         self.generator_optimizer = _optimizer(settings, self.generator_variables)
@@ -53,7 +53,7 @@ class Networks:
             round_weights(variables, settings.precision)
 
     def groups(self) -> dict[str, list[Any]]:
-        """Return the whole state of the training, by its names in a checkpoint."""
+        """Return all variables of the training. The keys are the names of the groups in a checkpoint."""
         return {
             "generator": list(self.generator.weights),
             "discriminator": list(self.discriminator.weights),
@@ -66,7 +66,7 @@ class Networks:
         return [variable for group in self.groups().values() for variable in group]
 
     def moving_statistics(self) -> list[Any]:
-        """Return the BatchNorm statistics. Every rank collects its own from its batches."""
+        """Return the moving statistics of BatchNorm. Every rank collects its own statistics from its batches."""
         return [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights]
 
     def parameters(self) -> dict[str, int]:
@@ -116,10 +116,10 @@ class TrainingStep:
 
         Args:
             cells: real showers in GeV, float32 (batch, X, Y, Z).
-            energies: their primary energies in GeV, float32 (batch,).
+            energies: primary energies of these showers in GeV, float32 (batch,).
             position: position of the step in the training, see `draws.position`.
             learning_rate: learning rate of both optimizers.
-            stop: True to ask all ranks to stop after this step. It travels with the gradients at no cost.
+            stop: True to ask all ranks to stop after this step. The request is part of the message with the gradients.
         """
         means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), np.float32(stop))
         losses, wishes = np.split(means.numpy(), [-1], axis=1)
@@ -137,7 +137,7 @@ class TrainingStep:
         real_ecal = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis]
         real_energy = energies[:, tf.newaxis] / ENERGY_UNIT
         latent, fake_energy = sample_latent(networks.architecture.latent, draws, "fake")
-        # In inference mode, as `predict` in the public training loop.
+        # Generate in inference mode, as `predict` does in the public training loop.
         fakes = networks.generator(latent, training=False)
 
         updates = [
@@ -149,8 +149,8 @@ class TrainingStep:
         losses: list[tf.Tensor] = []
         seconds: list[tf.Tensor] = []
         for update in updates:
-            # One after the other. Otherwise TensorFlow runs parts of the next update during an exchange, and their
-            # time counts as time of the exchange.
+            # Run the updates one after another. Otherwise TensorFlow runs parts of the next update during an exchange,
+            # and their time counts as time of the exchange.
             with tf.control_dependencies(seconds[-1:]):
                 loss, exchanged = update(stop)
             losses.append(loss)
@@ -210,7 +210,7 @@ class TrainingStep:
         return means, seconds
 
     def _exchange(self, tensors: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Average tensors over the ranks in one flat message. The losses travel with the gradients.
+        """Average tensors over the ranks in one flat message, which also contains the losses.
 
         So all ranks see the same losses, and a loss that is not finite stops them at the same step.
         """
@@ -227,7 +227,10 @@ class TrainingStep:
 
 
 def _clock_after(value: tf.Tensor) -> tf.Tensor:
-    """Return the time of a monotonic clock after `value` is computed, s. `tf.timestamp` refuses deterministic mode."""
+    """Return the time of a monotonic clock in seconds after `value` is computed.
+
+    `tf.timestamp` does not work in deterministic mode.
+    """
     with tf.control_dependencies([value]):
         return tf.numpy_function(time.perf_counter, [], tf.float64, stateful=True)
 

@@ -1,6 +1,6 @@
-"""Compares held-out showers with generated ones of the same energies: losses, profiles and sampling fraction.
+"""Compare held-out showers with generated showers of the same energies: losses, profiles and sampling fraction.
 
-Each rank evaluates its part of the held-out events. The sums over all ranks give the same figures on any number of
+Each rank evaluates its part of the held-out events. The sums over all ranks give the same results on any number of
 ranks.
 """
 
@@ -21,15 +21,15 @@ from gan.training.step import Networks
 __all__ = ["PROFILE_ERROR", "Validation"]
 
 PROFILE_ERROR = "profile_error"
-"""Name of the figure that decides which epoch is the best."""
+"""Name of the result that decides which epoch is the best."""
 BATCH = 32
 _LOSSES = ("discriminator_real", "discriminator_fake", "generator")
 _SUMS = 1 + len(_LOSSES) + 2
-"""Sums before the profiles: events, one for each loss, sampling fraction of real and of generated showers."""
+"""Number of sums before the profiles: events, each loss, sampling fractions of real and of generated showers."""
 
 
 class Validation:
-    """Evaluates the networks in inference mode. All ranks call it together."""
+    """Evaluation of the networks in inference mode. All ranks must call it together."""
 
     def __init__(self, networks: Networks, communicator: Communicator, seed: int) -> None:
         self._networks = networks
@@ -57,7 +57,7 @@ class Validation:
         sums = np.zeros(_SUMS + 2 * sum(self._architecture.cells))
         for numbers, (cells, energies) in zip(batches, feeder.feed(batches), strict=True):
             sums += self._sums(cells, energies, numbers)
-        # In float64 and in rank order, so that all ranks get the same bits.
+        # Add in float64 and in rank order, so that all ranks get the same bits.
         total = np.sum(self._communicator.allgather(sums), axis=0)
         return self._figures(total)
 
@@ -78,7 +78,8 @@ class Validation:
     def _noise(self, events: np.ndarray) -> np.ndarray:
         """Return the noise of each event, float32 (n, latent size).
 
-        It depends on the event alone, not on the rank or the epoch: so epochs are compared with the same noise.
+        The noise depends only on the event, not on the rank or the epoch. So all epochs are compared with the same
+        noise.
         """
         size = self._architecture.latent.size
         rows = [np.random.default_rng([self._seed, 2, event]).standard_normal(size) for event in events]

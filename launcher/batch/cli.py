@@ -38,7 +38,7 @@ __all__ = ["script", "submit"]
 )
 @click.option(
     "--all", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-    help="Write the scripts of all known machines to FOLDER, and ignore other options.  [default: print one script]",
+    help="Write the scripts of all known machines to FOLDER and ignore other options.  [default: print one script]",
 )  # fmt: skip
 def script(folder: Path | None, nodes: int | None, **options: Any) -> None:
     """Print the job script of a machine. The script reads data and output folder from its environment."""
@@ -54,8 +54,8 @@ def script(folder: Path | None, nodes: int | None, **options: Any) -> None:
             save_text(path, render(default_request(machine)), mode=0o755)
         except OSError as error:
             raise LaunchError(
-                f"{path} cannot be written ({error.strerror}); expected a folder that exists and can be written: "
-                "create it, or give another one"
+                f"{path} cannot be written ({error.strerror}); expected a folder that can be written: "
+                "choose another one with --all"
             ) from None
         click.echo(f"Wrote {path}")
 
@@ -65,7 +65,9 @@ def script(folder: Path | None, nodes: int | None, **options: Any) -> None:
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Number of nodes.")
 @data_option
 @click.option(
-    "--out", metavar="FOLDER", help="Run folder.  [default: 3dgan/NAME-TIME in $SCRATCH, or here without $SCRATCH]"
+    "--out",
+    metavar="FOLDER",
+    help="Run folder.  [default: 3dgan/NAME-TIME in $SCRATCH, or in the current folder without $SCRATCH]",
 )
 @click.option(
     "--chain", type=click.IntRange(1), default=1, show_default=True,

@@ -16,11 +16,11 @@ from launcher.machines import load_machine
 __all__ = ["PASS_ON", "data_option", "job_options", "make_request", "training_argument", "warn_about_missing_data"]
 
 PASS_ON = {"ignore_unknown_options": True}
-"""Unknown options go to the training's own parser, which checks them before the submission."""
+"""Settings of click that pass unknown options to the training's parser, which checks them before the submission."""
 
 
 class TimeLimit(click.ParamType):
-    """A time limit of a job, as seconds."""
+    """Type of the option `--time`. It converts the time limit of a job to seconds."""
 
     name = "HH:MM:SS"
 
@@ -53,7 +53,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--partition",
             metavar="NAME",
-            help="Slurm partition.  [default: first one of the machine that allows the job, or that of Slurm]",
+            help="Slurm partition.  [default: the first one of the machine that allows the job, else Slurm's default]",
         ),
         click.option(
             "--account", metavar="NAME", help="Slurm account to charge.  [default: your default account in Slurm]"
@@ -62,7 +62,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--stage-env",
             is_flag=True,
-            help="Copy the Python environment to the local disk of each node first.  [default: off]",
+            help="Copy the Python environment to the local disk of each node before the start.  [default: off]",
         ),
     )
     for option in reversed(options):
@@ -72,7 +72,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option `--data`."""
-    text = "HDF5 shower files: a pattern in quotes, or names of files.  [required]"
+    text = "HDF5 shower files: a pattern in quotes, or paths of files.  [required]"
     return click.option("--data", multiple=True, metavar="GLOB...", help=text)(command)
 
 
@@ -90,7 +90,9 @@ def make_request(options: dict[str, Any], nodes: int, training: TrainingCommand 
         LaunchError: the machine is unknown or does not allow such a job.
     """
     if not options["machine"]:
-        raise click.UsageError("Missing option '--machine'; expected a known machine, or a TOML file of one")
+        raise click.UsageError(
+            "Missing option '--machine'; expected the name of a known machine, or a path of a TOML file"
+        )
     # A script that the user keeps finds these folders through its environment.
     project, venv = own_folders() if training else ("", "")
     return JobRequest(

@@ -52,30 +52,30 @@ class JobRequest:
     stage_env: bool = False
     """True to copy the Python environment to the local disk of each node before the ranks start."""
     restarts: int = 0
-    """How often the job may requeue itself."""
+    """Largest number of times that the job requeues itself."""
     arguments: tuple[str, ...] = ()
     """Options of the training."""
     command: str = ""
-    """Shell command that the job runs instead of a training."""
+    """Shell command that the job runs instead of a training; empty for a training."""
 
     def __post_init__(self) -> None:
         if self.nodes < 1:
-            raise LaunchError(f"{self.nodes} nodes; expected at least 1")
+            raise LaunchError(f"{self.nodes} nodes; expected at least 1: change --nodes")
         if self.seconds < SHORTEST:
-            raise LaunchError(f"a time limit of {self.seconds} s; expected at least {SHORTEST} s")
+            raise LaunchError(f"a time limit of {self.seconds} s; expected at least {SHORTEST} s: change --time")
         if self.restarts and not self.machine.requeue:
             raise LaunchError(
                 f"{self.restarts} restarts; jobs on machine {self.machine.name} may not requeue themselves: "
-                "submit a chain of jobs instead"
+                "submit a chain of jobs instead with --chain"
             )
         self.machine.check_workers(self.workers)
         self.limits()
         for what, text in (("job name", self.name), ("partition", self.partition), ("account", self.account)):
             if text and not re.fullmatch(r"[\w.,:+@=-]+", text, re.ASCII):
-                raise LaunchError(f"{what} {text!r}; expected only letters, digits and . , : + @ = - _")
+                raise LaunchError(f"{what} {text!r}; expected only letters, digits and .,:+@=-_ : change it")
         for text in (self.out, self.log_folder, self.project, self.venv, *self.data, *self.arguments):
             if "\0" in text:
-                raise LaunchError(f"{text!r} holds a null character; expected text that a command line can hold")
+                raise LaunchError(f"{text!r} holds a null character; expected text without it: remove the character")
         if re.search(r"[\n\r\\]", self.log_folder):
             raise LaunchError(
                 f"log folder {self.log_folder!r}; Slurm cannot write a log there: "

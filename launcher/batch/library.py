@@ -1,4 +1,4 @@
-"""Find out which MPI library the ranks load. It decides how mpirun and srun are called.
+"""Find out which MPI library the ranks load. The options of mpirun and srun depend on it.
 
 A new process loads MPI through mpi4py: MPI can be initialized only once per process, and a missing library must not end
 the caller.
@@ -24,11 +24,7 @@ print(MPI.Get_library_version())
 
 
 def family_of(library: str) -> str | None:
-    """Return the family of an MPI library: open_mpi, intel_mpi or mpich; None if it is unknown.
-
-    Args:
-        library: text of MPI_Get_library_version.
-    """
+    """Return open_mpi, intel_mpi or mpich for the text of MPI_Get_library_version; None for any other library."""
     known = identify(library)
     return known.starter if known else None
 

@@ -16,21 +16,22 @@ __all__ = ["COMPLETE", "FAILED", "INTERRUPTED", "NODE_DIED", "TargetRun", "exit_
 COMPLETE = 0
 FAILED = 1
 INTERRUPTED = 75
-"""The training wrote a checkpoint, and the same command continues it. The number is EX_TEMPFAIL of sysexits.h."""
+"""Exit status of a training that the same command continues from its checkpoint. The number is EX_TEMPFAIL of
+sysexits.h."""
 NODE_DIED = 76
-"""A node stopped answering, and the ranks were ended."""
+"""Exit status if a node stopped answering and the launcher ended the ranks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetRun:
-    """The run that the ranks should complete. The default stands for a command without a record, such as `exec`."""
+    """The run that the ranks should complete. The default is for a command that writes no record, such as `exec`."""
 
     out: Path | None = None
     """Run folder; None for a command without a record."""
     epochs: int = 0
     """Epochs in total, including those before a resume."""
     resume: bool = True
-    """False if the training sets an earlier run aside and starts from the beginning."""
+    """False if the training moves an earlier run to a subfolder and starts from the beginning."""
 
     def record(self) -> Run | None:
         """Read the record of the run. Return None if there is no record or it cannot be read."""
@@ -62,7 +63,7 @@ class TargetRun:
 def exit_status(starter_status: int, target: TargetRun, size_before: int = 0) -> int:
     """Return the exit status of `launcher run`.
 
-    The record has precedence over the exit status of the starter, in both directions.
+    If the record and the exit status of the starter disagree, the record decides.
 
     Args:
         starter_status: exit status of the starter; negative if a signal ended it.

@@ -1,7 +1,7 @@
-"""`launcher run`: start the ranks from inside a Slurm job, and stay until they end.
+"""`launcher run`: start the ranks from inside a Slurm job, and wait until they end.
 
-It chooses the starter and its command, and decides what follows from the end of the ranks: exclude dead nodes, requeue
-an interrupted job. Outside a Slurm job it starts the ranks on this machine.
+It chooses the starter and builds its command. When the ranks have ended, it excludes dead nodes and requeues an
+interrupted job. Outside a Slurm job it starts the ranks on this machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RunSettings:
     target: TargetRun = field(default_factory=TargetRun)
     """Run that the ranks should complete."""
     machine: str | None = None
-    """Name of a known machine, or path of a TOML file; None to use the nodes as they are."""
+    """Name of a known machine, or path of a TOML file; None to take all facts from the nodes."""
     nodes: int | None = None
     """Number of nodes; None for all nodes of the job."""
     workers_per_node: int | None = None
@@ -49,9 +49,9 @@ class RunSettings:
     starter: str = "auto"
     """srun, ibrun, mpirun, or auto for the machine's starter or else the first one on PATH."""
     stage_env: bool = False
-    """True to copy the Python environment to the local disk of each node first."""
+    """True to copy the Python environment to the local disk of each node before the ranks start."""
     restarts: int = 0
-    """How often the job may requeue itself."""
+    """Largest number of times that the job requeues itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +63,7 @@ class Job:
     hosts: Sequence[str]
     """Host names of its nodes."""
     restarted: int = 0
-    """How often Slurm has restarted this job."""
+    """Number of times that Slurm has restarted this job."""
 
 
 def run(settings: RunSettings, environ: Mapping[str, str]) -> int:
@@ -192,11 +192,11 @@ def _command(
         return replace(command, environment={**command.environment, **pmi})
     command = STARTERS[family](topology, placement, nodes, launch)
     if family == "intel_mpi" and job.id is not None:
-        # By default it takes the number of ranks per node from Slurm and ignores its own option.
+        # By default Intel MPI takes the number of ranks per node from Slurm and ignores its own option.
         respect = {"I_MPI_JOB_RESPECT_PROCESS_PLACEMENT": "0"}
         command = replace(command, environment={**command.environment, **respect})
     if family == "open_mpi":
-        # Its daemons on other nodes pass only OMPI_* and PMIX_* to the ranks.
+        # The daemons of Open MPI on other nodes pass only OMPI_* and PMIX_* to the ranks.
         words = [word for name in exports for word in ("-x", name)]
         command = replace(command, argv=(command.argv[0], *words, *command.argv[1:]))
     return command
@@ -214,14 +214,14 @@ def _rank_variables(job: Job, monitor: Monitor, environ: Mapping[str, str]) -> d
 
 
 def _end_ranks(job: Job) -> None:
-    """End the ranks of the job. They survive the end of srun."""
+    """End the ranks of the job. The end of srun does not end them."""
     if job.id is not None:
         with _errors_as_warnings():
             Slurm().end_steps(job.id)
 
 
 def _exclude_and_requeue(result: int, settings: RunSettings, job: Job, dead: Sequence[str]) -> None:
-    """After an interruption, exclude dead nodes from the jobs that follow, and requeue this job if it may restart."""
+    """After an interruption, exclude dead nodes from dependent jobs, and requeue this job if it may restart."""
     if job.id is None or result not in (INTERRUPTED, NODE_DIED):
         return
     slurm = Slurm()

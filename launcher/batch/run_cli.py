@@ -1,4 +1,4 @@
-"""The command `run`. It parses its options, and the arguments of the ranks to learn which run they should complete."""
+"""The command `run`. It parses its own options, and the arguments of the ranks to find their run folder and epochs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["run", "target_of"]
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @machine_option
-@click.option("--nodes", type=click.IntRange(1), default=None, help="Number of nodes.  [default: all of the job]")
+@click.option("--nodes", type=click.IntRange(1), default=None, help="Number of nodes.  [default: all nodes of the job]")
 @workers_option
 @click.option(
     "--starter",
@@ -29,27 +29,27 @@ __all__ = ["run", "target_of"]
 @click.option(
     "--stage-env",
     is_flag=True,
-    help="Copy the Python environment to the local disk of each node first.  [default: off]",
+    help="Copy the Python environment to the local disk of each node before the start.  [default: off]",
 )
 @click.option(
     "--restarts",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="How often the job may requeue itself after an interruption or the death of a node.",
+    help="Largest number of times that the job requeues itself after an interruption or the failure of a node.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(context: click.Context, arguments: tuple[str, ...], **options: object) -> None:
-    """Start the ranks from inside a job, and stay until they end.
+    """Start the ranks from inside a job, and wait until they end.
 
-    The ranks are started by the starter of the machine and bound as 'launcher plan' shows. ARGUMENTS are the arguments
-    of 'python -m launcher' on every rank: options of train, or another command such as exec.
+    The starter of the machine starts the ranks, bound as 'launcher plan' shows. ARGUMENTS are the arguments of 'python
+    -m launcher' on every rank: options of train, or another command such as exec.
 
     Exit status: 0 if the training is complete, 75 if it was interrupted and can continue, 76 if a node died. Otherwise
     the exit status of the starter, or 1.
     """
-    # Loads multiprocessing, which other commands do not need.
+    # This import loads multiprocessing, which other commands do not need.
     from launcher.batch.run import RunSettings
     from launcher.batch.run import run as run_job
 
@@ -60,7 +60,7 @@ def run(context: click.Context, arguments: tuple[str, ...], **options: object) -
 
 
 def target_of(arguments: Sequence[str], commands: Collection[str]) -> TargetRun:
-    """Return the training that `python -m launcher ARGUMENTS` runs; an empty target for other commands and dry runs.
+    """Return the run that `python -m launcher ARGUMENTS` completes; an empty target for other commands and dry runs.
 
     Args:
         arguments: the arguments of every rank.

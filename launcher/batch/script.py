@@ -1,8 +1,8 @@
-"""Render job scripts for Slurm, or for a shell on a single node. Pure: a request in, the text of its script out.
+"""Render job scripts for Slurm, or for a shell on a single node, without side effects.
 
-A script is short. It holds the options for Slurm, finds the project and its Python, exports the settings of the machine
-and becomes `launcher run`, which starts the ranks. Differences between machines come from their data files. Values from
-the user are quoted here and nowhere else.
+A script holds the options for Slurm, finds the project and its Python, and exports the settings of the machine. At its
+end it replaces itself with `launcher run`, which starts the ranks. Differences between machines come from their data
+files. Only this module quotes values from the user.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scaling.records.wording import count
 __all__ = ["render", "script_name"]
 
 WIDTH = 118
-"""Columns of a comment, without the leading `# `."""
+"""Number of columns of a comment, without the leading `# `."""
 
 
 def script_name(machine: Machine) -> str:
@@ -151,7 +151,7 @@ def _options(request: JobRequest) -> list[str]:
 
 
 def _places(request: JobRequest) -> str:
-    """Set the variables of the script: values of the request are fixed, others come from the environment."""
+    """Return lines that set the script's variables: fixed values from the request, others from the environment."""
     slurm = request.machine.batch == "slurm"
     lines = []
     if request.project:
@@ -196,7 +196,7 @@ def _exports(request: JobRequest) -> str:
 
 
 def _last(request: JobRequest) -> str:
-    """Return the last command. It replaces the shell, so that it receives the signals from Slurm."""
+    """Return the last command of the script. It replaces the shell, so that it receives the signals from Slurm."""
     if request.command:
         return f"exec {request.command}\n"
     run = ["exec python -m launcher run --machine", shlex.quote(request.machine.reference)]

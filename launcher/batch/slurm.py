@@ -1,8 +1,8 @@
 """Run Slurm's commands: sbatch, squeue, sacct, scontrol and scancel.
 
-Pure functions parse the output of the commands. The state of a job comes from squeue. For a job that the controller has
-forgotten it comes from the accounting (sacct), which not every site has. A job that neither knows has the state
-UNKNOWN; this is not an error.
+Pure functions parse the output of the commands. The state of a job comes from squeue. If the controller has forgotten
+the job, the state comes from the accounting (sacct), which not every site has. A job that both do not know has the
+state UNKNOWN; this is not an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FINISHED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
     | {"REVOKED", "TIMEOUT", UNKNOWN}
 )
-"""States of jobs that have ended. UNKNOWN is one of them: the controller knows every job that may still run."""
+"""States of jobs that have ended. UNKNOWN is one of them, because the controller knows every job that may run."""
 TIMEOUT = 120.0
 """Seconds to wait for a command. A busy controller may take a minute."""
 
@@ -44,7 +44,7 @@ class Slurm:
     """The Slurm of this machine."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        """Args: environ: environment of Slurm's commands; by default that of this process."""
+        """Args: environ: environment of Slurm's commands; by default the environment of this process."""
         source = os.environ if environ is None else environ
         # A user's own output formats for squeue and sacct would break the parsers.
         self._environ = {n: v for n, v in source.items() if not n.startswith(("SQUEUE_", "SACCT_"))}
@@ -89,7 +89,7 @@ class Slurm:
             self._run("scancel", "--signal=KILL", *steps)
 
     def requeue(self, job: int) -> None:
-        """Put a job back into the queue. A running job is ended, including the job of the caller."""
+        """Put a job back into the queue. Slurm ends a running job first, even the job of the caller."""
         self._run("scontrol", "requeue", str(job))
 
     def exclude(self, job: int, hosts: Iterable[str]) -> None:

@@ -24,15 +24,15 @@ from scaling.records.wording import count
 __all__ = ["Staging", "plan_staging", "staged_environment", "write_archive"]
 
 STAGES_WITHIN = 1800.0
-"""Seconds for each staging command. Gigabytes on many nodes take minutes."""
+"""Time limit of each staging command in seconds. Gigabytes on many nodes take minutes."""
 CLEANS_WITHIN = 300.0
-"""Seconds for the removal of the copy."""
+"""Time limit for the removal of the copy in seconds."""
 
 SYSTEM = Path("/usr")
 """Folder of the system's own Python, which every node has."""
 PACKAGES = ("launcher", "gan", "scaling")
 NOT_NEEDED = ("include", "share", "test", "idlelib", "ensurepip", "site-packages")
-"""Folders of the base interpreter that no rank opens."""
+"""Folders of the base interpreter that no rank needs, so they are not copied."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

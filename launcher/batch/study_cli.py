@@ -33,22 +33,23 @@ __all__ = ["study"]
 @click.option("--nodes", metavar="N,N,...", default="1,2,4,8", show_default=True, help="Numbers of nodes to compare.")
 @click.option(
     "--repeats", type=click.IntRange(1), default=1, show_default=True,
-    help="Runs per number of nodes. With one run, intervals in the report do not cover differences between runs.",
+    help="Number of runs per number of nodes. With one run, intervals in the report do not cover differences between "
+    "runs.",
 )  # fmt: skip
 @data_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder of the study.  [required]")
 @click.option(
     "--single-job",
     is_flag=True,
-    help="Run all points in turn in one job of the largest size.  [default: one job per point]",
+    help="Run all points one after another in one job of the largest size.  [default: one job per point]",
 )
 @click.option(
     "--wait", "waiting", is_flag=True,
-    help="Wait until the jobs have ended, then make the report here.  [default: a last job makes it]",
+    help="Wait until the jobs have ended, then make the report on this machine.  [default: a last job makes it]",
 )  # fmt: skip
 @click.option(
     "--poll", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS",
-    help="Time between two queries of Slurm with --wait.",
+    help="Seconds between two queries of Slurm with --wait.",
 )  # fmt: skip
 @click.option(
     "--dry-run",
@@ -57,7 +58,7 @@ __all__ = ["study"]
 )
 @click.option(
     "--status", "shown", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="Print how far the study in FOLDER is and end. Other options are ignored.  [default: submit the study]",
+    help="Print the progress of the study in FOLDER and exit. Other options are ignored.  [default: submit the study]",
 )  # fmt: skip
 @click.option("--run-points", "inside", type=click.Path(path_type=Path), hidden=True, help="Run points inside a job.")
 @training_argument
@@ -67,8 +68,8 @@ def study(
 ) -> None:  # fmt: skip
     """Run the same training on different numbers of nodes, and report how it scales.
 
-    Give the same command again to continue: points that are complete, or whose job is pending or running, are left
-    alone. Options that are not listed here are options of the training, for example --epochs 5.
+    Give the same command again to continue: points that are complete, or whose job is pending or running, get no new
+    job. Options that are not listed here are options of the training, for example --epochs 5.
     """
     slurm = Slurm()
     if shown:

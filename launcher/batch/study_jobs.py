@@ -1,7 +1,7 @@
 """Submit a scaling study: the same training on different numbers of nodes.
 
 Each point of the study is a job of its own, or one job runs all points in turn. The same command can be given again at
-any time: points that are complete, or whose job is pending or running, are left alone.
+any time: points that are complete, or whose job is pending or running, get no new job.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StudyJobs:
     report: JobRequest
     """Job that makes the report."""
     notes: Sequence[str] = ()
-    """For each point that is left alone, a line that says why."""
+    """One line for each point that gets no new job, with the reason."""
 
 
 def parse_nodes(text: str) -> tuple[int, ...]:
@@ -54,12 +54,12 @@ def parse_nodes(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"[1-9][0-9]{0,5}", part) for part in parts):
-        raise LaunchError(f"--nodes is {text!r}; expected numbers such as 1,2,4,8")
+        raise LaunchError(f"--nodes is {text!r}; expected numbers such as 1,2,4,8: correct it")
     return tuple(sorted({int(part) for part in parts}))
 
 
 def points_of(nodes: Sequence[int], repeats: int) -> list[StudyPoint]:
-    """Return the points of a study. Every size comes once before any repeat, so that an incomplete study has all sizes.
+    """Return the points of a study. All sizes come before any repeat, so that a study that ends early covers all sizes.
 
     Args:
         nodes: numbers of nodes.

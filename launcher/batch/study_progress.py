@@ -1,4 +1,4 @@
-"""Find out how far each point of a scaling study is: from the record of its run, and from Slurm."""
+"""Find the progress of each point of a scaling study, from the record of its run and from Slurm."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from scaling.records.studies import StudyFile, StudyPoint, read_study_file
 __all__ = ["PointProgress", "existing_study", "progress_table", "read_progress", "show_progress", "wait_for_jobs"]
 
 PATIENCE = 20
-"""Queries in a row that Slurm may leave unanswered before `wait_for_jobs` fails."""
+"""Number of consecutive queries without an answer from Slurm after which `wait_for_jobs` fails."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PointProgress:
-    """How far one point is."""
+    """Progress of one point."""
 
     point: StudyPoint
     """The point."""
@@ -67,7 +67,7 @@ def existing_study(folder: Path) -> StudyFile:
 
 
 def read_progress(study: StudyFile, slurm: Slurm | None) -> list[PointProgress]:
-    """Return the progress of all points, in order of their number of nodes, then of their repeat.
+    """Return the progress of all points, sorted by number of nodes, then by repeat.
 
     Args:
         study: the study.
@@ -143,7 +143,7 @@ def wait_for_jobs(
         sleep: function that waits.
 
     Raises:
-        LaunchError: Slurm leaves 20 queries in a row unanswered.
+        LaunchError: Slurm does not answer 20 consecutive queries.
     """
     study, printed, failures = existing_study(folder), "", 0
     while True:

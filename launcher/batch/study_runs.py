@@ -1,4 +1,4 @@
-"""Run the points of a scaling study in turn inside one job, and make the report of a study."""
+"""Run the points of a scaling study one after another inside one job, and make the report of a study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def run_points(folder: Path, names: Sequence[str], stage_env: bool, say: Say) -> int:
-    """Run points of a study in turn, and skip complete ones. If a point fails, the next one still runs.
+    """Run points of a study one after another. Skip complete points, and continue after a point that fails.
 
     Args:
         folder: folder of the study.
@@ -31,8 +31,8 @@ def run_points(folder: Path, names: Sequence[str], stage_env: bool, say: Say) ->
         say: function that prints a line.
 
     Returns:
-        The exit status: 0 if all points are complete, 75 if the job was asked to end, 76 if a node died, 1 if a point
-        failed.
+        The exit status: 0 if all points are complete, 75 if the job received a request to stop, 76 if a node died, 1 if
+        a point failed.
 
     Raises:
         LaunchError: the folder holds no study, or the study has no such point.
@@ -51,7 +51,7 @@ def run_points(folder: Path, names: Sequence[str], stage_env: bool, say: Say) ->
         if status == INTERRUPTED or (interrupted and name != names[-1]):
             return INTERRUPTED
         if status == NODE_DIED:
-            # With a node missing, the times of further points could not be compared.
+            # With one node less, the times of further points could not be compared.
             return NODE_DIED
         failed += [name] if status else []
     if failed:
@@ -68,7 +68,7 @@ def _run_command(study: StudyFile, point: StudyPoint, stage_env: bool) -> list[s
 
 
 def _run_forwarding_signals(command: Sequence[str]) -> tuple[int, bool]:
-    """Run a command and forward SIGUSR1 and SIGTERM to it. Return its exit status and whether a signal came."""
+    """Run a command and forward SIGUSR1 and SIGTERM to it. Return its exit status and whether a signal arrived."""
     received: list[int] = []
     child: list[subprocess.Popen[bytes]] = []
 
@@ -81,7 +81,7 @@ def _run_forwarding_signals(command: Sequence[str]) -> tuple[int, bool]:
     before = {number: signal.signal(number, forward) for number in numbers}
     try:
         child.append(subprocess.Popen(command))
-        # A signal that came before the process existed was not forwarded.
+        # A signal that arrived before the process existed was not forwarded.
         if received:
             child[0].send_signal(received[0])
         return child[0].wait(), bool(received)

@@ -1,7 +1,7 @@
-"""Submit a training to Slurm, after checking everything that can be checked before the job waits in a queue for hours.
+"""Submit a training to Slurm. Before that, check everything that can be checked, because a job may wait for hours.
 
-The training's own command parses its options here, so that a typing error is found before the submission. The options
-are then written out in full: option files are read now, and relative paths become absolute.
+The command `train` parses the options of the training here, so that a typing error is found before the submission. The
+job script gets all options in full: option files are read now, and relative paths become absolute.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 ELSEWHERE = ("data", "more_data", "out", "workers_per_node", "config")
-"""Options of the training that a job script passes separately."""
+"""Options of the training that are not in `TrainingCommand.arguments`: a job script passes them in another way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,13 +51,13 @@ class TrainingCommand:
     arguments: tuple[str, ...]
     """Options that the user gave, on the command line or in an option file, in a fixed order."""
     values: Mapping[str, Any]
-    """All options with their values, including defaults, as JSON values."""
+    """Values of all options, including defaults, as JSON values."""
     out: str = ""
     """Absolute path of the run folder; empty if the user gave none."""
     workers_per_node: int = 0
     """Ranks per node; 0 if the user gave no number."""
     starts_over: bool = False
-    """True if the training sets an earlier run aside instead of continuing it."""
+    """True if the training moves an earlier run to a subfolder instead of continuing it."""
 
 
 def parse_training(data: Sequence[str], arguments: Sequence[str]) -> TrainingCommand:
@@ -135,7 +135,7 @@ def default_out(name: str, environ: Mapping[str, str], now: datetime) -> str:
 
 
 def own_folders() -> tuple[str, str]:
-    """Return the folders of this project and of the Python environment of this process. The second may be empty."""
+    """Return the folders of this project and of this process's Python environment. The second one may be empty."""
     import launcher
 
     project = str(Path(launcher.__file__).resolve().parent.parent)
@@ -154,7 +154,7 @@ def check_batch_system(machine: Machine) -> None:
 
 
 def split_chain(request: JobRequest, chain: int) -> tuple[JobRequest, int]:
-    """Return the job to submit and how often to submit it, for a training that may take `chain` jobs.
+    """Return the job to submit and the number of times to submit it, for a training that may take `chain` jobs.
 
     If the machine allows it, one job requeues itself. Otherwise `chain` equal jobs follow each other.
     """
@@ -191,7 +191,7 @@ def submit_chain(request: JobRequest, chain: int, slurm: Slurm) -> list[int]:
 
 
 def make_log_folder(request: JobRequest) -> None:
-    """Make the folder for the log of a job. Slurm does not make it, and would lose the log.
+    """Make the folder for the log of a job. Slurm does not make it, and without the folder the log is lost.
 
     Raises:
         LaunchError: the folder cannot be made.

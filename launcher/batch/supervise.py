@@ -1,6 +1,6 @@
 """Supervise the starter (srun, ibrun or mpirun): forward stop requests to the ranks, and end the run if a node dies.
 
-`launcher.batch.run` builds the command of the starter and decides what follows from its end.
+`launcher.batch.run` builds the command of the starter, and decides what to do after its end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scaling.records.wording import count
 __all__ = ["StopRequests", "supervise", "wait_for_silent_nodes"]
 
 ENDS_WITHIN = 5.0
-"""Seconds that the starter gets to end its ranks after a node has died."""
+"""Time limit in seconds for the starter to end its ranks after a node has died."""
 
 
 class StopRequests:
@@ -32,7 +32,7 @@ class StopRequests:
     def listening(self) -> Iterator[StopRequests]:
         """Record the signals inside the `with` block. By default they would end the process.
 
-        The block must include staging and clean-up, so that a signal at such a time does not break a chain of jobs.
+        The block must include staging and clean-up: otherwise a signal at that time would break a chain of jobs.
         """
         before = {number: signal.signal(number, self._record) for number in SIGNALS}
         try:
@@ -63,10 +63,10 @@ def supervise(
         argv: command of the starter.
         environment: environment variables of the starter.
         monitor: heartbeat monitor of the run.
-        requests: stop requests; the ranks are asked to stop after the first one.
+        requests: stop requests. The first one is passed on to the ranks.
         end_ranks: function that ends the ranks which a killed starter leaves behind.
     """
-    # Slurm may signal the process group of this process. In a session of its own, the starter does not get this signal.
+    # Slurm may signal the process group of this process. In a separate session, the starter does not get this signal.
     child = subprocess.Popen(argv, env=dict(environment), start_new_session=True)
     announced = False
     try:
@@ -93,7 +93,7 @@ def supervise(
 def wait_for_silent_nodes(monitor: Monitor) -> list[str]:
     """Return the nodes that have died. Call this after the starter has failed: srun may notice a dead node first.
 
-    Wait until every node has either signed off or been silent for the limit of the heartbeat.
+    Wait until every node has either closed its connection or been silent for the limit of the heartbeat.
     """
     until = time.monotonic() + LIMIT + 5.0
     while monitor.present() and time.monotonic() < until:

@@ -12,7 +12,7 @@ from scaling.records.wording import count
 __all__ = ["Machine", "Node", "Partition"]
 
 DISTANCES = {"self": 10, "package": 12, "far": 21}
-"""Distances between NUMA domains that Linux usually reports: to itself, inside a package, to another package. The
+"""Usual distances between NUMA domains in Linux: to the domain itself, inside a package, to another package. The
 launcher uses only their order."""
 
 
@@ -21,7 +21,7 @@ class Node:
     """The shape of a machine's nodes. All NUMA domains have the same number of cores."""
 
     processor: str
-    """Number and names of the processors, for people."""
+    """Number and names of the processors, as text for users."""
     packages: int
     domains_per_package: int
     cores_per_domain: int
@@ -90,9 +90,9 @@ class Machine:
     """A machine, as its TOML file describes it."""
 
     name: str
-    """Name of the machine: that of its file without .toml."""
+    """Name of the machine: the name of its file without .toml."""
     title: str
-    """Name of the machine and its type of node, for people."""
+    """Name of the machine and its type of node, as text for users."""
     source: str
     """Source of the facts in the file, with its date."""
     launcher: str
@@ -100,9 +100,9 @@ class Machine:
     workers_per_node: int
     """Default number of workers on a node."""
     network: str = ""
-    """Type of the network, for people."""
+    """Type of the network, as text for users."""
     note: str = ""
-    """Warning about the description for users, for example about an assumption in it; without a full stop."""
+    """Warning for users about the description, for example an assumption in it; without a full stop."""
     node: Node | None = None
     """Shape of the nodes; None if the nodes of the site are not known in advance."""
     batch: str = "slurm"
@@ -110,7 +110,7 @@ class Machine:
     requeue: bool = False
     """Whether a job may put itself back into the queue. If not, the launcher chains jobs."""
     signal: bool = False
-    """Whether Slurm accepts --signal there. If not, a run only watches the clock."""
+    """Whether Slurm accepts --signal there. If not, a run stops by the clock only."""
     modules: tuple[str, ...] = ()
     """Modules that a job loads. MODULES in the environment overrides them."""
     options: tuple[str, ...] = ()
@@ -157,7 +157,7 @@ class Machine:
         limit = self.max_workers
         if workers_per_node < 1 or (limit and workers_per_node > limit):
             expected = f"1 to {limit}, the cores of a node of machine {self.name}" if limit else "at least 1"
-            raise LaunchError(f"{workers_per_node} workers on a node; expected {expected}")
+            raise LaunchError(f"{workers_per_node} workers on a node; expected {expected}: change this number")
 
     def partition_for(self, nodes: int, hours: float = 0.0, name: str = "") -> Partition | None:
         """Return the partition for a job.
@@ -176,7 +176,9 @@ class Machine:
         """
         job = count(nodes, "node") + (f" for {hours:g} hours" if hours else "")
         if self.batch == "none" and nodes > 1:
-            raise LaunchError(f"{job} on machine {self.name}, which has no batch system; expected at most 1 node")
+            raise LaunchError(
+                f"{job} on machine {self.name}, which has no batch system; expected 1 node: reduce --nodes"
+            )
         if not self.partitions:
             return None
         partitions = ", ".join(map(str, self.partitions))

@@ -28,7 +28,7 @@ TYPES = {
     ),
     "str": ("a text", lambda value: isinstance(value, str)),
 }
-"""Values that a file may give for a field, in words and as a test. The keys are the annotations of fields."""
+"""Allowed values of a field, in words and as a test. The keys are the types of fields, as text."""
 
 
 def machine_names() -> tuple[str, ...]:
@@ -78,10 +78,13 @@ def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
     partitions = data.pop("partitions", [])
     environment = data.pop("environment", {})
     if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
-        raise LaunchError(f"machine {where}: [environment] is {environment!r}; expected a text for every variable")
+        raise LaunchError(
+            f"machine {where}: [environment] is {environment!r}; expected a text for every variable: correct it"
+        )
     if bad := [variable for variable in environment if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable)]:
         raise LaunchError(
-            f"machine {where}: [environment] has a variable {bad[0]!r}; expected a name that a shell can export"
+            f"machine {where}: [environment] has a variable {bad[0]!r}; expected a name that a shell can export: "
+            "change it"
         )
     if not isinstance(partitions, list):
         raise LaunchError(f"machine {where}: partitions is {partitions!r}; expected tables: write [[partitions]]")
@@ -101,11 +104,12 @@ def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
         (machine.node.numbering if machine.node else NUMBERINGS[0], NUMBERINGS, "numbering"),
     ):
         if value not in allowed:
-            raise LaunchError(f"machine {where}: {key} is {value!r}; expected one of {', '.join(allowed)}")
+            raise LaunchError(f"machine {where}: {key} is {value!r}; expected one of {', '.join(allowed)}: correct it")
     for option in machine.options:
         if not re.fullmatch(r"-[ -~]+", option):
             raise LaunchError(
-                f"machine {where}: options holds {option!r}; expected options of sbatch such as '--exclusive'"
+                f"machine {where}: options holds {option!r}; expected options of sbatch such as '--exclusive': "
+                "correct it"
             )
     try:
         machine.check_workers(machine.workers_per_node)
@@ -127,7 +131,7 @@ def _build(kind: type[Description], table: Any, where: str, **known: Any) -> Des
         known: values of the fields that must not be in the table.
     """
     if not isinstance(table, dict):
-        raise LaunchError(f"{where}: expected a table, but it is {table!r}")
+        raise LaunchError(f"{where}: expected a table, but it is {table!r}: correct it")
     expected_fields = {field.name: field for field in fields(kind) if field.name not in known}  # type: ignore[arg-type]
     if unknown := sorted(set(table) - set(expected_fields)):
         known_keys = ", ".join(sorted(expected_fields))
@@ -140,6 +144,6 @@ def _build(kind: type[Description], table: Any, where: str, **known: Any) -> Des
             continue
         expected, is_right = TYPES[str(field.type)]
         if not is_right(table[name]):
-            raise LaunchError(f"{where}: {name} is {table[name]!r}; expected {expected}")
+            raise LaunchError(f"{where}: {name} is {table[name]!r}; expected {expected}: correct it")
         values[name] = tuple(table[name]) if isinstance(table[name], list) else table[name]
     return kind(**values, **known)

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python3 -m launcher.setup.bootstrap",
         description="Make the virtual environment of this project, or update it. "
-        "An option that is left out keeps its value from the last time.",
+        "A missing option keeps its value from the last time.",
     )
     options.add_argument("--venv", type=Path, default=Path(".venv"), help="folder of the environment (default: .venv)")
     options.add_argument(
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--horovod",
         choices=("yes", "no"),
-        help="yes: build Horovod; no: leave it out, ranks then communicate through mpi4py (default: yes)",
+        help="yes: build Horovod; no: leave it out, so that ranks communicate through mpi4py (default: yes)",
     )
     return options
 
@@ -66,7 +66,7 @@ def main() -> int:
         mpi=arguments.mpi,
         horovod=None if arguments.horovod is None else arguments.horovod == "yes",
     )
-    # SIGTERM must end the steps in order, or their compilers would keep running.
+    # SIGTERM must end the steps properly, or their compilers would keep running.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         environment.make(request)

@@ -21,7 +21,7 @@ from launcher.setup.steps import Steps
 __all__ = ["BuildTarget", "cached_wheel", "horovod_builder", "mpi4py_builder", "site_mpi_identity", "wheel_cache"]
 
 RECIPE = 1
-"""Version of the build. It increases when the build changes, so that older wheels are not used."""
+"""Version of the build. Increase it when the build changes, so that older wheels are not used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ def cached_wheel(cache: Path, key: str, build: Callable[[Path], None]) -> tuple[
         built = _whole_wheel(output)
         if built is None:
             raise SetupError(f"The build for {key} left no readable wheel; expected one: run the same command again.")
-        with contextlib.suppress(OSError):  # Another build was faster; its wheel is equal.
+        with contextlib.suppress(OSError):  # Another build finished first; its wheel is equal.
             output.rename(place)
     return place / built.name, False
 
@@ -96,7 +96,7 @@ def _whole_wheel(folder: Path) -> Path | None:
 
 
 def site_mpi_identity(mpicxx: str) -> str:
-    """Return a digest that identifies the MPI of a compiler wrapper: of its flags, its compiler and its version.
+    """Return a digest that identifies the MPI of a compiler wrapper. It covers flags, compiler and version.
 
     Raises:
         SetupError: the wrapper does not work.
@@ -140,8 +140,8 @@ def mpi4py_builder(steps: Steps, python: Path, requirement: str, environ: Mappin
             "--no-binary",
             "mpi4py",
         ]
-        # mpi4py is one large generated source that only passes arguments on. Optimization takes minutes and gains
-        # nothing.
+        # mpi4py is one large generated source that only passes arguments on. Optimization takes minutes and has no
+        # effect on speed.
         quick = {"CFLAGS": f"-O1 -g0 {environ.get('CFLAGS', '')}".strip()}
         steps.run([*argv, "--wheel-dir", str(output), requirement], env={**environ, **quick})
 
@@ -156,7 +156,7 @@ def horovod_builder(
     def build(output: Path) -> None:
         environment = horovod_build_environment(environ, len(os.sched_getaffinity(0)), mpi_in_venv=mpi_in_venv)
         pip = [str(python), "-m", "pip"]
-        # Without build isolation, because the build imports TensorFlow. Without cache for the same reason as mpi4py.
+        # No build isolation, because the build imports TensorFlow. No cache, for the same reason as for mpi4py.
         options = ["--no-cache-dir", "--no-build-isolation", "--no-deps"]
         with tempfile.TemporaryDirectory(prefix="horovod-") as scratch:
             download = ["download", *options, "--no-binary", "horovod", "--dest", scratch, requirement]
@@ -177,7 +177,9 @@ def unpack_without_xla(folder: Path) -> Path:
     """
     archive = next(folder.glob("horovod-*.tar.gz"), None)
     if archive is None:
-        raise SetupError("The package index gave no source archive of Horovod: check the index (PIP_INDEX_URL).")
+        raise SetupError(
+            "The package index gave no source archive of Horovod; expected one: check the index (PIP_INDEX_URL)."
+        )
     shutil.unpack_archive(archive, folder)
     source = folder / archive.name.removesuffix(".tar.gz")
     listing = source / "horovod" / "tensorflow" / "CMakeLists.txt"
@@ -191,7 +193,7 @@ def horovod_build_environment(environ: Mapping[str, str], cores: int, *, mpi_in_
 
     Args:
         environ: environment variables of this process.
-        cores: cores that the build may use.
+        cores: number of cores that the build may use.
         mpi_in_venv: True if the MPI is a Python package in the same environment.
     """
     kept = {name: value for name, value in environ.items() if not name.startswith("HOROVOD_")}

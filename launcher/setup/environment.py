@@ -1,7 +1,7 @@
 """Make the virtual environment: install the packages, build Horovod and try it on two ranks.
 
-For an environment that is up to date this takes a fraction of a second. An incomplete one is completed. Standard
-library only: nothing is installed yet.
+This takes a fraction of a second if the environment is up to date, and completes an incomplete one. The module uses the
+standard library only, because nothing is installed yet.
 """
 
 import configparser
@@ -32,7 +32,7 @@ __all__ = ["make"]
 STAMP = "bootstrap.json"
 """File in the environment that records its options and inputs, and whether it is complete."""
 TRIAL_SECONDS = 180.0
-"""Seconds for each trial of the finished environment."""
+"""Time limit of each trial of the finished environment in seconds."""
 
 
 def make(request: EnvironmentRequest) -> None:
@@ -77,7 +77,7 @@ def _communication(without_horovod: str) -> str:
 
 
 def _settle(request: EnvironmentRequest, stamp: dict) -> EnvironmentRequest:
-    """Replace options that are None by those of the existing environment, or by the defaults."""
+    """Replace options that are None with the options of the existing environment, or with the defaults."""
     before = stamp.get("options", {})
     mpi = request.mpi or before.get("mpi", "wheel")
     horovod = before.get("horovod", True) if request.horovod is None else request.horovod
@@ -85,7 +85,7 @@ def _settle(request: EnvironmentRequest, stamp: dict) -> EnvironmentRequest:
 
 
 def _inputs(request: EnvironmentRequest) -> dict[str, str]:
-    """Return everything that the environment depends on. A difference from the last time means that it is outdated."""
+    """Return everything that the environment depends on. The environment is outdated if any of it has changed."""
     options = configparser.ConfigParser()
     options.read(request.project / "setup.cfg")
     # The file also holds settings of tools, which do not change the environment.
@@ -110,14 +110,14 @@ def _read_stamp(venv: Path) -> dict:
 
 
 def _write_stamp(venv: Path, stamp: dict) -> None:
-    # Without scaling.records.saving, which needs a package that is not installed yet.
+    # Do not use scaling.records.saving: it needs a package that is not installed yet.
     beside = venv / f"{STAMP}.new"
     beside.write_text(json.dumps(stamp, indent=1) + "\n")
     os.replace(beside, venv / STAMP)
 
 
 def _clear_if_unfit(request: EnvironmentRequest, stamp: dict, inputs: dict[str, str]) -> None:
-    """Empty an environment that was made for another Python, MPI or choice of Horovod. Leave any other unchanged.
+    """Empty the environment if it was made for another Python, MPI or choice of Horovod, else leave it unchanged.
 
     Raises:
         SetupError: the folder was not made by this project.
@@ -125,7 +125,7 @@ def _clear_if_unfit(request: EnvironmentRequest, stamp: dict, inputs: dict[str, 
     venv = request.venv
     if not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
         return
-    # The stamp is the first file that the set-up writes, so a folder without it was made by somebody else.
+    # The stamp is the first file that the set-up writes, so another program made a folder without it.
     if not stamp:
         raise SetupError(
             f"{venv} exists and was not made by this project: move it away, or choose another folder (VENV=...)."
@@ -221,11 +221,11 @@ class _Making:
         self.steps.run([str(self.python), "-m", "launcher.probe", "horovod"], env=self.environ, timeout=TRIAL_SECONDS)
 
     def _trial(self) -> None:
-        """Run two ranks. With MPI=site a failure is only a warning, because a login node may refuse to start ranks."""
+        """Test two ranks. With MPI=site a failure is only a warning, because a login node may refuse to start ranks."""
         mpirun = shutil.which("mpirun", path=self.environ["PATH"])
         try:
             if mpirun is None:
-                raise SetupError("There is no mpirun on PATH: load the MPI module of the site.")
+                raise SetupError("There is no mpirun on PATH; expected the mpirun of the site: load its MPI module.")
             environ = self.environ | mpi_environment(os.getuid(), len(os.sched_getaffinity(0)))
             argv = [mpirun, "-np", "2", str(self.python), "-m", "launcher.probe", "allreduce"]
             output = self.steps.run(argv, env=environ, timeout=TRIAL_SECONDS)

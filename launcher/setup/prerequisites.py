@@ -53,7 +53,7 @@ class Host:
 
     @classmethod
     def look(cls, venv: Path, environ: Mapping[str, str]) -> "Host":
-        """Return the parts that this machine has."""
+        """Return which of the parts this machine has."""
         existing = next(folder for folder in (venv, *venv.parents) if folder.exists())
         return cls(
             ensurepip=importlib.util.find_spec("ensurepip") is not None,
@@ -74,7 +74,7 @@ def site_mpicxx(venv: Path, environ: Mapping[str, str]) -> str | None:
 
 
 def missing_message(request: EnvironmentRequest, host: Host) -> str:
-    """Return a message with everything that the system lacks and how to install it. Return an empty text if nothing."""
+    """Return a message with everything that the system lacks and how to install it; empty if nothing is missing."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     builds = request.horovod or request.mpi == "site"
     lacking = {

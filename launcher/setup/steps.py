@@ -26,9 +26,9 @@ PLAIN_INTERVAL = 15.0
 MOVING_INTERVAL = 0.2
 """Seconds between two updates of the line on a terminal."""
 SHOWN_ON_FAILURE = 8
-"""Lines from the end of the output in an error message."""
+"""Number of lines from the end of the output that an error message shows."""
 SHOWN_AFTER_ERROR = 5
-"""Lines from the first error of the output in an error message."""
+"""Number of lines from the first error on that an error message shows."""
 
 # Patterns in the output of a command, and advice for the user. The first match counts.
 _CAUSES = (
@@ -92,7 +92,7 @@ def newest(output: str) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class Steps:
-    """Number the steps and run their commands."""
+    """Numbered steps with progress lines, and the commands that they run."""
 
     log: Path
     """File for all output. An existing file is overwritten."""
@@ -127,7 +127,7 @@ class Steps:
 
         Args:
             argv: the command.
-            env: environment variables of the command; by default those of this process.
+            env: environment variables of the command; by default the variables of this process.
             timeout: seconds after which the command is ended; by default never.
 
         Raises:
@@ -138,7 +138,7 @@ class Steps:
             log.flush()
             start = log.tell()
             try:
-                # In a session of its own: an interruption or a timeout then also ends the compilers that pip started.
+                # Start a separate session: an interruption or a timeout then also ends the compilers that pip started.
                 process = subprocess.Popen(
                     argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )

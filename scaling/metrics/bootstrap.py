@@ -1,4 +1,4 @@
-"""The bootstrap: medians of resampled measurements. Resamples repeats first, then the epochs of each repeat.
+"""The bootstrap: medians of resampled measurements. It resamples repeats first, then the epochs of each repeat.
 
 Callers keep the draws, because the interval of a ratio of two sizes needs the draws of both.
 """
@@ -15,27 +15,26 @@ import scipy.stats
 __all__ = ["DRAWS", "FEWEST", "effective_size", "interval", "median_draws"]
 
 DRAWS = 1000
-"""Number of resamples of a point. With 1000, the limits of a nominal 95% interval are those
-of an interval between 94% and 96%."""
+"""Number of resamples of a point. With 1000, an interval of nominally 95% is in fact one of 94% to 96%."""
 FEWEST = 3
 """Smallest number of values that gives an interval."""
 _TAIL = 0.025
 """Probability outside a 95% interval on each side."""
 _CELLS = 4_000_000
-"""Number of values resampled at once. Limits the memory for long runs."""
+"""Number of values that are resampled together. It limits the memory for long runs."""
 
 
 def median_draws(repeats: Sequence[np.ndarray], seed: Sequence[int], draws: int = DRAWS) -> np.ndarray:
     """Return medians over all epochs of resampled repeats. Their quantiles are the limits of an interval.
 
-    Each draw takes as many repeats as there are, with replacement, and from each of them as many epochs as it has, with
-    replacement. Repeats are resampled too because the epochs of one repeat share a node allocation and are not
-    independent (Davison and Hinkley, Bootstrap Methods and their Application, section 3.8).
+    Each draw takes R of the R repeats, with replacement, and from each of them n of its n epochs, with replacement.
+    Repeats are resampled too, because the epochs of one repeat share a node allocation and are not independent (Davison
+    and Hinkley, Bootstrap Methods and their Application, section 3.8).
 
-    For few values the plain percentiles of such draws cover the median too seldom (76% for 3 epochs instead of 95%).
-    Therefore the distances from the median are stretched, on a logarithmic scale, by sqrt(n / (n - 1)) t(n - 1) / z.
-    An interval of a mean is too narrow by this factor if the variance is estimated from n values (Hesterberg, The
-    American Statistician 69, 2015). n is the effective number of values, see `effective_size`.
+    For few values the plain percentiles of such draws contain the median too seldom (76% for 3 epochs instead of 95%).
+    Therefore the distances from the median are stretched, on a logarithmic scale, by sqrt(n / (n - 1)) t(n - 1) / z. An
+    interval of a mean is too narrow by this factor if the variance is estimated from n values (Hesterberg, The American
+    Statistician 69, 2015). n is the effective number of values, see `effective_size`.
 
     Measured coverage of nominal 95% intervals, with 1500 samples of Gaussian epochs each: one run of 3 epochs 92%, of 4
     to 10 epochs 96% to 98%, of 24 epochs 95%. Repeats that differ by 1 to 3 times the spread of their epochs: 5 repeats
@@ -92,8 +91,9 @@ def effective_size(repeats: Sequence[np.ndarray]) -> float:
     """Return the number of independent values that carry as much information as the epochs of all repeats.
 
     For n values in repeats of m it is n / (1 + (m - 1) rho), with the correlation rho within a repeat from an analysis
-    of variance (Kish, Survey Sampling, 1965). It is n if repeats differ no more than epochs do, and the number of
-    repeats if they differ much more. One repeat counts as its n values, because it shows nothing about other repeats.
+    of variance (Kish, Survey Sampling, 1965). It is n if the differences between repeats are not larger than between
+    epochs, and the number of repeats if they are much larger. A single repeat counts as n values, because it shows
+    nothing about other repeats.
     """
     sizes = np.array([len(repeat) for repeat in repeats])
     total = int(sizes.sum())
@@ -106,7 +106,7 @@ def effective_size(repeats: Sequence[np.ndarray]) -> float:
     within = sum(float(((part - part.mean()) ** 2).sum()) for part in logarithms) / (total - len(repeats))
     typical = (total - float((sizes**2).sum()) / total) / (len(repeats) - 1)
     spread = between + (typical - 1) * within
-    # With equal times the spread is only rounding error.
+    # If all times are equal, the spread is only rounding error.
     correlation = min(1.0, max(0.0, (between - within) / spread)) if spread > 1e-24 else 0.0
     return total / (1 + (typical - 1) * correlation) if typical > 1 else float(total)
 

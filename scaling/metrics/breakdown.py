@@ -1,7 +1,7 @@
 """The parts of the time of an epoch, and the efficiencies defined by the POP project.
 
-Computed from three times that a run records for each epoch: the wait for input and the gradient exchange (both means
-over ranks), and the computing time of the slowest rank over that of the median rank.
+They follow from three values that a run records for each epoch: the wait for input and the gradient exchange (both
+means over ranks), and the computing time of the slowest rank divided by the median rank's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from scaling.runs import RunLog
 __all__ = ["PARTS", "breakdown"]
 
 PARTS = ("compute", "slower", "imbalance", "communication", "input")
-"""Fractions of an epoch: computing at the speed of the baseline, additional computing time compared with the baseline,
-waiting for slower ranks, transport of gradients, waiting for events. The known fractions sum to 1."""
+"""Fractions of an epoch: computing at the speed of the baseline, more computing time than the baseline, waiting for
+slower ranks, transport of gradients, waiting for events. The known fractions sum to 1."""
 
 
 def breakdown(
@@ -34,19 +34,21 @@ def breakdown(
 
     T is the time of an epoch, I the mean input wait of the ranks and X their mean exchange. The mean computing time is
     C = T - I - X. An input wait that the log does not give counts as computing. The slowest rank computes r times as
-    long as the median rank. The others wait for it in the exchange, for (r - 1) C but at most X. The rest of X is
+    long as the median rank. The other ranks wait for it in the exchange for (r - 1) C, but at most X. The rest of X is
     transport. If r is not known, all of X counts as communication, and imbalance, load balance and communication
-    efficiency are not-a-number. A single worker waits for nobody. Timelines are left out, because their exchange
-    overlaps with computing.
+    efficiency are not-a-number. A single worker does not wait. Timelines are left out, because their exchange overlaps
+    with computing.
 
     The efficiencies are those of the POP Standard Metrics for Parallel Performance Analysis: load balance is
     C / max C = 1 / r, communication efficiency is max C / T with max C = r C, and parallel efficiency is their product
-    C / T. Computation scaling is the computing time per event and worker at the baseline over that at this size.
-    The efficiency relative to the baseline equals the ratio of the parallel efficiencies times the computation scaling.
+    C / T. Computation scaling is the computing time per event and worker at the baseline, divided by the time at this
+    size. The efficiency relative to the baseline equals the ratio of the parallel efficiencies times the computation
+    scaling.
 
     Args:
         runs, skip_epochs, series: as for `epochs_table`.
-        baseline: number of workers of the baseline. A series without that size, or None, uses its smallest size.
+        baseline: number of workers of the baseline. A series without this size uses its smallest size, and so does
+            None.
         mode: one of `runs.MODES`. It defines the work of an epoch if the events are not known.
 
     Returns:
@@ -71,14 +73,14 @@ def breakdown(
     table = used.groupby(["series", "workers"])[list(means)].median()
     table.insert(0, "n", used.groupby(["series", "workers"]).size())
     table = table.reset_index()
-    # The medians of the fractions need not sum to 1. Computing is therefore the rest.
+    # The sum of the medians may differ from 1. Therefore the computing part is the rest.
     computing = 1 - table["input"] - table["communication"] - table["imbalance"].fillna(0)
     table["parallel_efficiency"] = computing
     table["communication_efficiency"] = table["parallel_efficiency"] / table["load_balance"]
     table["computation_scaling"] = 1.0
     for _, group in table.groupby("series"):
         base = group[group["workers"] == (baseline if baseline in set(group["workers"]) else group["workers"].min())]
-        # An epoch without computing time has no pace to compare.
+        # An epoch without computing time has no speed to compare.
         scaling = (base["pace"].iloc[0] / group["pace"]).where(group["pace"] > 0, 1.0)
         table.loc[group.index, "computation_scaling"] = scaling
     table["compute"] = computing * table["computation_scaling"].clip(upper=1)

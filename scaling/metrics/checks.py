@@ -1,4 +1,4 @@
-"""Find the reasons why runs cannot be compared, and write the notes that a reader of their curve needs."""
+"""Find the reasons why runs cannot be compared, and write the notes for the reader of a curve."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def differences(
 ) -> dict[str, dict[str, list[str]]]:
     """Find the settings that differ between runs of the same curve.
 
-    Compares all `settings` and the sizes that the mode keeps: batch_size (fixed-local, weak) or global_batch_size
-    (strong), and train_events (fixed-local, strong) or train_events per worker (weak, to three figures). In weak
-    scaling the limit of events and the data files may differ.
+    The function compares all `settings` and the sizes that the mode keeps constant: batch_size (fixed-local, weak) or
+    global_batch_size (strong), and train_events (fixed-local, strong) or train_events per worker (weak, to three
+    digits). In weak scaling the limit of events and the data files may differ.
 
     Args:
         runs: the runs of one or several curves.

@@ -28,11 +28,11 @@ def curve(
 
     With W events/s on N workers and W_b on the B workers of the baseline, speed-up is W / W_b and efficiency is
     speed-up / (N / B). If both epochs process the same events, the efficiency is T(B) B / (T(N) N). If the events grow
-    with the workers, it is T(B) / T(N). The ideal speed-up is N / B. The ideal time is that of an epoch with the same
-    events at the ideal speed-up. If the events of a point or its baseline are not known, each epoch counts as the work
-    that the mode defines.
+    with the workers, it is T(B) / T(N). The ideal speed-up is N / B. The ideal time is the time of an epoch with the
+    same events at the ideal speed-up. If the events of a point or its baseline are not known, each epoch counts as the
+    work that the mode defines.
 
-    The intervals use the bootstrap draws of both sizes and therefore include the uncertainty of the baseline. At the
+    The intervals use the bootstrap draws of both sizes, so they include the uncertainty of the baseline. At the
     baseline itself the speed-up is 1 by definition and has no interval, unless the baseline is from other runs.
 
     Args:
@@ -124,7 +124,7 @@ def _row(point: pd.Series, base: pd.Series, mode: str, own: bool, known: bool) -
 def _paired(base: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return ratios of independent draws.
 
-    One side is shifted by one: draws of the same size from two logs use the same seed and would cancel.
+    One side is shifted by one, because draws of the same size from two logs use the same seed and would cancel.
     """
     length = min(len(base), len(other))
     return base[:length] / np.roll(other[:length], 1)

@@ -30,10 +30,11 @@ _FIELDS = ("batch_size", "global_batch_size", "train_events", "format")
 def epochs_table(runs: Sequence[RunLog], skip_epochs: int = 1, series: Sequence[str] = ()) -> pd.DataFrame:
     """Return one row for each epoch of each run.
 
-    Uses only the epochs after the last resume of a run, because earlier ones may have run on other workers. The first
-    `skip_epochs` of them are marked as not `used`, because they include start-up work such as compilation. If no epoch
-    remains, the last one is used, and `notes` says so. An epoch that was interrupted and continued is left out, because
-    no part of the run measured it completely. An entry that stands for a whole run (`RunLog.summary`) is always used.
+    Only the epochs after the last resume of a run are used, because earlier epochs may have run on other workers. The
+    first `skip_epochs` of them are marked as not `used`, because they include start-up work such as compilation. If no
+    epoch remains, the last one is used, and `notes` says so. An epoch that was interrupted and continued is left out,
+    because no part of the run measured it completely. An entry that stands for a whole run (`RunLog.summary`) is always
+    used.
 
     Args:
         runs: the runs of a study.
@@ -100,17 +101,17 @@ def measured_epochs(run: RunLog) -> list[EpochTimes]:
 
 
 def has_time(epoch: EpochTimes) -> bool:
-    """Return whether an epoch has a time above 0 and, if its events are known, at least one event."""
+    """Return True if an epoch has a time above 0 and, if its events are known, at least one event."""
     return math.isfinite(epoch.seconds) and epoch.seconds > 0 and (epoch.events is None or epoch.events > 0)
 
 
 def events_known(table: pd.DataFrame) -> bool:
-    """Return whether every row of a table of epochs or points has its events. Otherwise rates are in epochs/s."""
+    """Return True if every row of a table of epochs or points has its events. Otherwise rates are in epochs/s."""
     return bool(table["events"].notna().all())
 
 
 def series_labels(runs: Sequence[RunLog], keys: Sequence[str]) -> list[str]:
-    """Return the name of the curve of each run, such as `precision bf16, filters 16`. It is empty without `keys`.
+    """Return the name of each run's curve, such as `precision bf16, filters 16`. The name is empty without `keys`.
 
     Args:
         runs: the runs of a study.
@@ -122,7 +123,9 @@ def series_labels(runs: Sequence[RunLog], keys: Sequence[str]) -> list[str]:
     known = {name for run in runs for name in run.settings} | set(_FIELDS)
     for key in keys:
         if key not in known:
-            raise RecordError(f"no run has the setting {key!r} for a series; expected one of {joined(sorted(known))}")
+            raise RecordError(
+                f"no run has the setting {key!r} for a series; expected one of {joined(sorted(known))}. Change --series"
+            )
     return [", ".join(f"{key} {run_value(run, key)}" for key in keys) for run in runs]
 
 

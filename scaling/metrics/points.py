@@ -69,7 +69,7 @@ def _point(series: str, workers: int, group: pd.DataFrame, draws: int, seed: int
     row["seconds_low"], row["seconds_high"] = interval(seconds_draws)
     cost_draws, rate = np.empty(0), math.nan
     if events_known(group):
-        # Invert after taking the median: then the rate is exactly events / seconds, also for an even number of epochs.
+        # Invert after the median, so that the rate is exactly events / seconds, even for an even number of epochs.
         cost = group["seconds"] / group["events"].astype(float)
         rate = 1 / cost.median()
         if group["events"].nunique() == 1:
@@ -87,7 +87,7 @@ def _point(series: str, workers: int, group: pd.DataFrame, draws: int, seed: int
 
 
 def _median(values: pd.Series) -> float:
-    """Return the median, or not-a-number if a value is missing: the median of the others would cover other epochs."""
+    """Return the median, or not-a-number if a value is missing, because the other values cover only some epochs."""
     return math.nan if values.isna().any() else float(values.median())
 
 

@@ -1,4 +1,4 @@
-"""Decide whether one study is slower or scales worse than another, beyond the noise of both."""
+"""Decide whether one study is slower or scales worse than another, by more than the noise of both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["BETTER", "SAME", "UNKNOWN", "WORSE", "compare_points", "count_verdic
 
 BETTER, SAME, UNKNOWN, WORSE = "better", "within the noise", "too few epochs", "worse"
 _TAIL = 0.025
-"""Largest probability that equal studies are called worse in any comparison."""
+"""Largest probability that one of two equal studies counts as worse in any comparison."""
 
 
 def compare_points(
@@ -29,9 +29,9 @@ def compare_points(
 ) -> pd.DataFrame:
     """Compare study B with study A at every number of workers that both have.
 
-    Compares events/s, and the efficiency relative to the smallest common size. The interval of each ratio comes from
-    the bootstrap draws of both studies. Each of m comparisons uses a tail of 2.5% / m (Bonferroni). Thus at most 2.5%
-    of pairs of equal studies are called worse in any comparison.
+    The function compares events/s, and the efficiency relative to the smallest common size. The interval of each ratio
+    comes from the bootstrap draws of both studies. Each of m comparisons uses a tail of 2.5% / m (Bonferroni). Thus in
+    at most 2.5% of pairs of equal studies, B counts as worse in any comparison.
 
     Args:
         a, b: results of `points` with different seeds, so that the draws are independent.

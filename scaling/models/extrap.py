@@ -16,8 +16,8 @@ def extrap_lines(table: pd.DataFrame) -> Iterator[str]:
     Each series becomes a metric, named after it if there are several. The value is in seconds per epoch.
 
     Args:
-        table: result of `metrics.epochs_table`, of which only `used` epochs count: Extra-P treats lines with equal `p`
-            as repeats. Or the result of `metrics.points` or `metrics.curve`, with one median for each size.
+        table: result of `metrics.epochs_table`, of which only `used` epochs count, because Extra-P treats lines with
+            equal `p` as repeats; or result of `metrics.points` or `metrics.curve`, with one median for each size.
     """
     rows = table[table["used"]] if "used" in table else table
     several = "series" in rows and rows["series"].nunique() > 1

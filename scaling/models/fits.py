@@ -24,8 +24,8 @@ class Fit:
     model: Model
     workload: Workload
     baseline: int
-    """Workers that speed-up and efficiency refer to. The time at the baseline is that of the model, even if the curve
-    has its baseline from other runs."""
+    """Workers that speed-up and efficiency refer to. The model gives the time at the baseline, even if the curve has
+    its baseline from other runs."""
     measured: np.ndarray
     """Workers of the fitted points, ascending."""
     residuals: np.ndarray
@@ -33,14 +33,14 @@ class Fit:
     weights: np.ndarray
     """Best weights of `model`."""
     members: Sequence[Member]
-    """Fitted models whose draws form the band: `model` first, then the others that predict about as well."""
+    """Fitted models whose draws form the band: `model` first, then others with about the same prediction error."""
     errors: Mapping[str, float] = field(default_factory=dict)
     """Relative prediction error in cross-validation of each model. Empty if models were not compared."""
 
     def parameters(self, level: float = 0.95) -> pd.DataFrame:
         """Return the parameters of the model with their intervals.
 
-        A lower limit of 0 means that the points do not show the effect. Not-a-number means that no measured size has
+        A lower limit of 0 means that the points do not prove the effect. Not-a-number means that no measured size has
         the effect, such as the exchange between nodes if all runs used one node.
 
         Args:
@@ -63,8 +63,9 @@ class Fit:
     def forecast(self, workers: Sequence[int], level: float = 0.95) -> pd.DataFrame:
         """Return time per epoch, speed-up and efficiency on other numbers of workers, with their intervals.
 
-        The intervals include the scatter of the points and, if models were compared, the choice between those that
-        predict about as well. They do not include effects that no measured size shows, such as a slower switch.
+        The intervals include the scatter of the points and, if models were compared, the choice between models with
+        about the same prediction error. They do not include effects that occur at no measured size, such as a slower
+        switch.
 
         Args:
             workers: numbers of workers.
@@ -129,13 +130,13 @@ def fit(curve: pd.DataFrame, model: str, draws: int = DRAWS, seed: int = 1, mess
         model: a key of `MODELS`.
         draws: number of draws for the intervals.
         seed: the same seed gives the same draws.
-        message_bytes: bytes of gradients in a step. With it the parameters include the bandwidth.
+        message_bytes: bytes of gradients in a step. If it is given, the parameters include the bandwidth.
 
     Raises:
         RecordError: the model is unknown, or the curve has fewer than two sizes or several series.
     """
     if model not in MODELS:
-        raise RecordError(f"model {model!r} is unknown; expected one of {', '.join(MODELS)}")
+        raise RecordError(f"model {model!r} is unknown; expected one of {', '.join(MODELS)}. Change --model")
     data = data_of(curve, message_bytes)
     weights = least_weights(MODELS[model], data)
     drawn = draw_weights(MODELS[model], data, weights, draws, seed)
@@ -146,8 +147,8 @@ def choose(curve: pd.DataFrame, draws: int = DRAWS, seed: int = 1, message_bytes
     """Fit all models to a curve, and choose the one that best predicts sizes outside its fit.
 
     `weights.choose_weights` explains the cross-validation. The band uses the draws of all models in proportion to
-    1 / error^2. It becomes wider if models that predict equally well diverge beyond the points. With only two sizes
-    models cannot be compared: the choice is then Amdahl's law, or Gustafson's law for weak scaling.
+    1 / error^2. The band becomes wider if models with equal prediction errors diverge outside the points. With only two
+    sizes models cannot be compared: the choice is then Amdahl's law, or Gustafson's law for weak scaling.
 
     Args:
         curve, draws, seed, message_bytes: as for `fit`.
@@ -161,7 +162,7 @@ def choose(curve: pd.DataFrame, draws: int = DRAWS, seed: int = 1, message_bytes
         return fit(curve, simplest, draws, seed, message_bytes)
     names = [simplest, *(name for name in MODELS if name not in ("amdahl", "gustafson"))]
     ranked = choose_weights(data, names, draws, seed)
-    # Limit the importance: on exact points one model may have no error, and the others are still possible.
+    # Limit the weight of a model: on exact points one model may have no error, but the others are still possible.
     importance = np.array([1 / max(member.error, 1e-4) ** 2 for member in ranked])
     counts = np.floor(draws * importance / importance.max()).astype(int)
     others = zip(ranked[1:], counts[1:], strict=True)

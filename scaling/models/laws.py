@@ -1,7 +1,7 @@
 """The models: seconds per event as a sum of known functions of the number of workers, with weights of 0 or more.
 
-Each law is linear in its weights, either in the time or in the rate. Therefore a fit is fast, unique and stable at the
-bounds. The usual parameters of a law are ratios of its weights.
+Each law is linear in its weights, either in the time or in the rate. Therefore a fit is fast, has one solution, and is
+stable at the bounds. The usual parameters of a law are ratios of its weights.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Workload:
     mode: str = "fixed-local"
     """One of `runs.MODES`."""
     batch: float | None = None
-    """Work of a step per worker; in strong scaling over all workers. None if the steps of an epoch are not known: one
-    step then stands for the whole epoch on one worker."""
+    """Work of a step per worker, or in strong scaling over all workers. None if the steps of an epoch are not known:
+    the whole epoch on one worker then counts as one step."""
     epoch: float = 1.0
     """Work of an epoch; in weak scaling per worker."""
     whole_steps: bool = False
-    """Whether an epoch drops the events that do not fill a global batch."""
+    """Whether an epoch leaves out the events that do not fill a global batch."""
     workers_per_node: float = 1.0
     nodes_known: bool = False
     """Whether the runs record their nodes. Otherwise each worker counts as a node."""
     message_bytes: float | None = None
-    """Bytes of gradients in a step. With it the transfer time gives the bandwidth."""
+    """Bytes of gradients in a step. If it is known, the bandwidth follows from the transfer time."""
 
     @classmethod
     def of(cls, curve: pd.DataFrame, message_bytes: float | None = None) -> Workload:
@@ -101,7 +101,7 @@ class Model:
     """Name in words, such as `Amdahl's law`."""
     terms: Callable[[np.ndarray, Workload], np.ndarray]
     """Function from workers, shape (n,), to columns, shape (n, k). Seconds per work are columns @ weights, or the
-    inverse of it if `of_rate`."""
+    inverse of this if `of_rate`."""
     parameters: Callable[[np.ndarray, Workload], Mapping[str, np.ndarray]]
     """Function from weights, shape (draws, k), to named parameters, each of shape (draws,). Parameters `*_seconds` are
     times, `bytes_per_second` is a bandwidth, and the others are ratios."""
@@ -159,11 +159,7 @@ def _usl_parameters(w: np.ndarray, workload: Workload) -> dict[str, np.ndarray]:
 
 
 def _training_terms(p: np.ndarray, workload: Workload, algorithm: str) -> np.ndarray:
-    """Return the columns of a training model.
-
-    The columns are the computing time of a step, its variation between ranks (times the expected maximum), messages,
-    volume, and a constant per epoch.
-    """
+    """Return columns for computing in a step, its spread (times expected maximum), messages, volume, epoch constant."""
     messages, volume = allreduce_terms(p, workload.workers_per_node, algorithm)
     step = workload.batch or workload.epoch
     if workload.mode == "strong":
@@ -213,7 +209,7 @@ MODELS: Mapping[str, Model] = {
         ),
     )
 }
-"""The models by name, those with few weights first.
+"""The models by name, sorted by number of weights.
 
 - Amdahl (AFIPS 1967): time = serial + parallel / p.
 - Gustafson (CACM 31, 1988): rate = serial + parallel p.

@@ -15,9 +15,9 @@ from scaling.records.wording import count
 __all__ = ["Plan", "plan"]
 
 _CHUNK = 1024
-"""Sizes evaluated at once: about 10 MB for 1,000 draws."""
+"""Number of sizes that are evaluated together. They take about 10 MB for 1,000 draws."""
 _MOST_WORKERS = 2**20
-"""Largest number of workers to consider: above the largest machines, and evaluated in a minute or two."""
+"""Largest number of workers to consider. It is above the largest machines. The evaluation takes a minute or two."""
 _TAILS = (0.025, 0.975)
 """Quantiles at the limits of a 95% interval."""
 
@@ -40,21 +40,21 @@ class Plan:
     largest_measured: int
     """Largest size of the runs."""
     target_epoch: float | None
-    """Seconds per epoch to reach, if this was a target."""
+    """Target for the seconds per epoch, or None."""
     needed: int | None
-    """Smallest size that reaches `target_epoch`."""
+    """Smallest size that reaches `target_epoch`, or None."""
     needed_optimistic: int | None
     needed_pessimistic: int | None
     target_efficiency: float | None
-    """Parallel efficiency to keep, if this was a target."""
+    """Target for the parallel efficiency, or None."""
     most: int | None
-    """Largest size for which all sizes from the baseline on keep `target_efficiency`."""
+    """Largest size up to which all sizes from the baseline on have at least `target_efficiency`, or None."""
     most_optimistic: int | None
     most_pessimistic: int | None
 
     @property
     def possible(self) -> bool:
-        """Whether one size reaches all targets."""
+        """True if one size reaches all targets."""
         if self.target_epoch is not None and self.needed is None:
             return False
         if self.target_efficiency is None:
@@ -106,10 +106,10 @@ def plan(
     target_efficiency: float | None = None,
     limit: int | None = None,
 ) -> Plan:
-    """Compute how many nodes reach an epoch of `target_epoch` seconds, and how many keep `target_efficiency`.
+    """Compute the numbers of nodes that reach an epoch of `target_epoch` seconds or keep `target_efficiency`.
 
-    Nodes are full: each has as many workers as the fullest node of the runs. All sizes up to `limit` are evaluated,
-    because the time need not decrease with every added node.
+    Each node has the largest number of workers on any node of the runs. All sizes up to `limit` are evaluated, because
+    the time may increase with an additional node.
 
     Args:
         fit: a fitted model.
@@ -124,16 +124,18 @@ def plan(
     if target_epoch is None and target_efficiency is None:
         raise RecordError("no target was given; expected --target-epoch SECONDS, --target-efficiency FRACTION or both")
     if target_epoch is not None and not 0 < target_epoch < math.inf:
-        raise RecordError(f"the target epoch is {target_epoch} s; expected a time above 0")
+        raise RecordError(f"the target epoch is {target_epoch} s; expected a time above 0. Change --target-epoch")
     if target_efficiency is not None and not 0 < target_efficiency <= 1:
-        raise RecordError(f"the target efficiency is {target_efficiency}; expected a fraction such as 0.9")
+        raise RecordError(
+            f"the target efficiency is {target_efficiency}; expected a fraction such as 0.9. Change --target-efficiency"
+        )
     per_unit = max(1, round(fit.workload.workers_per_node))
     # Round up, because the baseline or a point may use only a part of a node.
     largest = math.ceil(int(fit.measured.max()) / per_unit)
     unit = "nodes" if fit.workload.nodes_known else "workers"
     farthest = max(_MOST_WORKERS // per_unit, largest)
     if limit is not None and not 1 <= limit <= farthest:
-        raise RecordError(f"the limit is {limit} {unit}; expected 1 to {farthest}")
+        raise RecordError(f"the limit is {limit} {unit}; expected 1 to {farthest}. Change --limit")
     limit = limit or min(max(1024, 32 * largest), farthest)
     needed: list[int | None] = [None] * 3
     most: list[int | None] = [None] * 3
@@ -147,7 +149,7 @@ def plan(
         low, high = np.quantile(drawn, _TAILS, method="nearest")
         needed = [_within(value, limit) for value in (best, min(low, best), max(high, best))]
     if target_efficiency is not None:
-        # Ignore sizes below the baseline: their efficiency says nothing about large sizes.
+        # Ignore sizes below the baseline, because their efficiency does not matter for large sizes.
         least, kept = math.ceil(fit.baseline / per_unit), target_efficiency
 
         def fails(workers: np.ndarray) -> np.ndarray:

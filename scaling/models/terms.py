@@ -17,7 +17,7 @@ __all__ = ["ALGORITHMS", "MOST_RANKS", "allreduce_seconds", "allreduce_terms", "
 
 ALGORITHMS = ("ring", "tree")
 MOST_RANKS = 2**24
-"""Largest number of ranks for which `expected_maximum` is tabulated."""
+"""Largest number of ranks in the table of `expected_maximum`."""
 
 
 def expected_maximum(ranks: np.ndarray) -> np.ndarray:
@@ -25,7 +25,8 @@ def expected_maximum(ranks: np.ndarray) -> np.ndarray:
 
     A synchronous step takes as long as its slowest rank. If the computing times of the ranks are c (1 + sigma z) with
     independent standard normal z, the step takes c (1 + sigma E(p)) on average. E(1) = 0, E(2) = 1 / sqrt(pi), and E
-    grows like sqrt(2 ln p) (David and Nagaraja, Order Statistics, section 4.2). Interpolated with an error below 1e-6.
+    grows like sqrt(2 ln p) (David and Nagaraja, Order Statistics, section 4.2). The values are interpolated with an
+    error below 1e-6.
     """
     return np.asarray(_maximum_spline()(np.log2(np.asarray(ranks, dtype=float))))
 
@@ -45,7 +46,7 @@ def _maximum_spline() -> CubicSpline:
 
 
 def allreduce_terms(ranks: np.ndarray, workers_per_node: float, algorithm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of consecutive messages of an allreduce and the volume through the link of a node.
+    """Return the number of consecutive messages of an allreduce and the data volume through the link of a node.
 
     Ring: 2 (p - 1) messages, each with 1 / p of the buffer. Tree: Rabenseifner's algorithm, a reduce-scatter by
     recursive halving and an allgather by recursive doubling. It sends 2 ceil(log2 n) messages between n nodes, and
@@ -88,7 +89,7 @@ def allreduce_seconds(
 ) -> np.ndarray:
     """Return the seconds of an allreduce, in the shape of `ranks`.
 
-    In a tree the k ranks of a node first halve the buffer among themselves: (k - 1) / k of it each way, at
+    In a tree the k ranks of a node first divide the buffer among themselves: (k - 1) / k of it in each direction, at
     `memory_bandwidth`. A ring does this while it waits for the link. `tests.simgrid` compares the result with a
     simulation.
 

@@ -30,11 +30,11 @@ _ROBUST_SCATTER = 0.03
 _ROBUST_SIGMAS = 2.0
 """Residual above which a point with an interval counts as an outlier, in standard errors."""
 _DRAWN_TOLERANCE = 1e-5
-"""Tolerance of the fits to draws: far below the scatter of the draws, and reached in few steps."""
+"""Tolerance of the fits to draws. It is far below the scatter of the draws, and few steps reach it."""
 _Z95 = 1.959964
-"""Standard errors from the centre of a normal distribution to the limits of its 95% interval."""
+"""Half width of the 95% interval of a normal distribution, in standard errors."""
 _COMPARABLE = 1.05
-"""A model with fewer weights is preferred if its prediction error is at most this multiple of the smallest one."""
+"""A model with fewer weights is preferred if its prediction error is at most this multiple of the smallest error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +107,10 @@ def data_of(curve: pd.DataFrame, message_bytes: float | None = None) -> Data:
 def least_weights(model: Model, data: Data, terms: np.ndarray | None = None, tolerance: float = 1e-10) -> np.ndarray:
     """Return the weights >= 0 that minimize a robust sum of squares of relative residuals.
 
-    Minimizes sum rho((log cost - log model)^2 / s^2) with rho(z) = 2 (sqrt(1 + z) - 1), SciPy's `soft_l1`, by
-    Gauss-Newton steps of non-negative least squares. s is `_ROBUST_SIGMAS` times the standard error of a point, or
-    `_ROBUST_SCATTER` without intervals. The minimum equals that of `scipy.optimize.least_squares` with bounds, but
-    takes a hundredth of the time, so that hundreds of draws can be fitted.
+    The function minimizes sum rho((log cost - log model)^2 / s^2) with rho(z) = 2 (sqrt(1 + z) - 1), SciPy's `soft_l1`,
+    by Gauss-Newton steps of non-negative least squares. s is `_ROBUST_SIGMAS` times the standard error of a point, or
+    `_ROBUST_SCATTER` without intervals. The result is the same as from `scipy.optimize.least_squares` with bounds, but
+    it takes a hundredth of the time, so that hundreds of draws can be fitted.
 
     Args:
         model: the model to fit.
@@ -137,7 +137,7 @@ def least_weights(model: Model, data: Data, terms: np.ndarray | None = None, tol
         importance = (1 + (residual / sigma) ** 2) ** -0.25 / sigma
         jacobian = scaled / model_values[:, None]
         fresh = scipy.optimize.nnls(jacobian * importance[:, None], (1 + residual) * importance)[0]
-        # Halve a step that would bring the model close to 0 at any size.
+        # Halve a step that would make the model nearly 0 at any size.
         while (scaled @ fresh <= 0.1 * model_values).any():
             fresh = (fresh + weights) / 2
         change = np.abs(fresh - weights).max()
@@ -152,10 +152,10 @@ def least_weights(model: Model, data: Data, terms: np.ndarray | None = None, tol
 def draw_weights(model: Model, data: Data, weights: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Return weights fitted to points that are drawn around the model (a parametric bootstrap).
 
-    If the points have intervals, the scatter of the draws follows them. It is enlarged by the Birge ratio if the
-    residuals are larger than the intervals suggest. Without intervals the scatter is the standard deviation of the
-    residuals with n - k degrees of freedom, where k counts the weights above 0, times the ratio of the Student and
-    normal quantiles.
+    If the points have intervals, the scatter of the draws follows from them. If the residuals are larger than expected
+    from the intervals, the scatter is multiplied by the Birge ratio. Without intervals the scatter is the standard
+    deviation of the residuals with n - k degrees of freedom, where k counts the weights above 0, times the ratio of the
+    Student and normal quantiles.
 
     Args:
         model, data: the model and the points that it was fitted to.
@@ -188,7 +188,7 @@ def draw_weights(model: Model, data: Data, weights: np.ndarray, draws: int, seed
 
 
 def choose_weights(data: Data, names: Sequence[str], draws: int, seed: int) -> list[Member]:
-    """Fit several models and rank them by cross-validation. The chosen model is first, the others follow by error.
+    """Fit several models and rank them by cross-validation. The chosen model comes first, then the others by error.
 
     Each model predicts the larger sizes from the smaller ones (for every split with at least half of the sizes in the
     fit), and each size except the smallest from all others. The prediction error is the root mean square of the

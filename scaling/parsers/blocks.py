@@ -16,14 +16,14 @@ __all__ = ["BLOCK", "LONGEST_LINE", "Blocks", "line_around", "lines_at", "places
 
 BLOCK = 1 << 20
 """Bytes per block. A block fits into a processor's cache. The first blocks are smaller, because facts from the start of
-a log save work on the rest."""
+a log reduce the work on the rest."""
 LONGEST_LINE = 1 << 20
-"""Bytes of the longest line that is kept. Longer lines are left out."""
+"""Largest length of a line in bytes. Longer lines are left out."""
 
 # CSI sequences (colours, cursor), OSC sequences (titles, links) and two-byte escapes, as defined in ECMA-48.
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)?|[@-Z\\-_=>])")
 _INVISIBLE = b"\x00\x08"
-"""NULs, which a crashed file system may leave, and backspaces of progress bars."""
+"""Characters to remove: NULs, which a crashed file system may leave, and backspaces of progress bars."""
 
 
 def plain(text: bytes) -> bytes:
@@ -36,7 +36,7 @@ def plain(text: bytes) -> bytes:
 
 
 def places(marks: Iterable[bytes], block: bytes) -> set[tuple[int, int]]:
-    """Return begin and end of each line in `block` that contains one of `marks`. Other lines take no time."""
+    """Return begin and end of each line in `block` that contains one of `marks`. Other lines cost nearly no time."""
     lines: set[tuple[int, int]] = set()
     for mark in marks:
         at = block.find(mark)
@@ -128,7 +128,7 @@ def read_head(path: Path, size: int = 1 << 16) -> bytes:
         RecordError: the file is missing, not a regular file, empty, compressed, binary or in UTF-16.
     """
     try:
-        # A read from a pipe or a device may block or never end.
+        # Do not read a pipe or a device, because the read may block or never end.
         if not path.is_file():
             what = "not a regular file" if path.exists() else "no such file"
             raise RecordError(f"{path}: {what}; expected the log of a run or a folder of logs. Check the path")

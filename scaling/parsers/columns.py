@@ -47,12 +47,12 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
         for name in ("series", "precision", "dtype", "model", "filters", "optimizer", "machine", "system", "label")
     },
 }
-"""Usual names of columns by their meaning, in the form that `_plain` gives. A user may also give `setting.ANY`."""
+"""Usual names of columns by their meaning, in the form that `_plain` returns. A user may also give `setting.NAME`."""
 
 _LARGEST_JSON = 64 << 20
-"""Bytes of the largest JSON file that is read as a whole. Larger files can be JSON Lines."""
+"""Largest size in bytes of a JSON file that is read as a whole. Larger files must be JSON Lines."""
 _ROW = 1 << 16
-"""Longest first line of a CSV text in bytes. A text with a longer one is not read."""
+"""Largest length in bytes of the first line of a CSV text. A text with a longer first line is not read."""
 
 
 def columns_of(names: Sequence[str], given: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -60,7 +60,7 @@ def columns_of(names: Sequence[str], given: Mapping[str, str], path: Path) -> di
 
     Args:
         names: names of all columns of the table.
-        given: names of columns by their meaning, from the user. They take precedence over usual names.
+        given: names of columns by their meaning, from the user. They have priority over usual names.
         path: the file, for messages.
 
     Raises:
@@ -133,7 +133,7 @@ def csv_rows(
 
 
 def _fields(path: Path, delimiter: str, most: int) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield for each line the number of its fields, and at least the first `most` of them."""
+    """For each line, yield the number of its fields, and at least the first `most` fields."""
     lines = _text_lines(path)
     for line in lines:
         # Splitting is several times as fast as `csv`, but a quoted field may contain delimiters and newlines.
@@ -193,7 +193,7 @@ def number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
     try:
-        # Python accepts underscores in numbers; tables do not mean them.
+        # Python accepts underscores in numbers, but in a table such a text is not a number.
         result = float(value) if not isinstance(value, str) or "_" not in value else math.nan
     except (ValueError, OverflowError):
         return math.nan

@@ -1,4 +1,4 @@
-"""The interface of a reader, and limits that keep any file from using up the memory."""
+"""The interface of a reader, and limits so that no file can use too much memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scaling.runs import EpochTimes, RunLog
 __all__ = ["MOST_EPOCHS", "Format", "bounded", "epochs_in_order", "not_understood", "run_log"]
 
 MOST_EPOCHS = 100_000
-"""Most epochs or rows in a file. A file with more is not the log of a training, and no plot could show it."""
+"""Largest number of epochs or rows in a file. A file with more is not the log of a training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,16 +30,16 @@ class Format:
     """Test for formats with a fixed start: True if a file with these first bytes has this format. The bytes do not
     include a byte order mark."""
     occurs: Callable[[bytes], bool] | None = None
-    """Test for formats whose lines stand between other output: True if a block of whole lines contains such a line."""
+    """Test for formats with lines between other output: True if a block of whole lines contains such a line."""
     meant: Callable[[Path, Hints], None] | None = None
     """Check of files in folders, which may also contain settings and other tables: raise RecordError if a file of this
-    format is not a log. A file that the user gives is not checked."""
+    format is not a log. A file that the user names is not checked."""
     read: Callable[[Path, Hints], list[RunLog]]
     """Reader: return the runs in a file, or raise RecordError if there are none."""
 
 
 def bounded(path: Path, number: int) -> None:
-    """Raise RecordError if a file has more than `MOST_EPOCHS` epochs or rows. `number` is their number up to now."""
+    """Raise RecordError if a file has more than `MOST_EPOCHS` epochs or rows. `number` is the current number."""
     if number > MOST_EPOCHS:
         raise RecordError(
             f"{path}: more than {MOST_EPOCHS:,} epochs or rows; expected the log of a training. Leave the file out"
@@ -58,7 +58,7 @@ def not_understood(number: int, what: str) -> list[str]:
 
 
 def run_log(source: str, file_format: Format, facts: Facts, **rest: Any) -> RunLog:
-    """Return a run with these facts. `rest` holds the other fields of a RunLog.
+    """Return a run with these facts. `rest` contains the other fields of a RunLog.
 
     Raises:
         ValueError: the number of workers is not among the facts.

@@ -1,8 +1,8 @@
-"""Read logs of the public 3DGAN training scripts, in all forms that their lines have had over the years.
+"""Read logs of the public 3DGAN training scripts, in all known forms of their lines.
 
-All ranks write into one stream. A line may begin with the number of its rank, lines come in any order, and several may
-run together. So this module searches for records within lines, and `tally` adds them up. The time of an epoch is that
-of its slowest rank.
+All ranks write into one stream. A line may begin with the number of its rank, lines come in any order, and several
+messages may be on one line. So this module searches for records within lines, and `tally` adds them up. The time of an
+epoch is the time of its slowest rank.
 
 The scripts count epochs from 0 in some lines and from 1 in others (see `_RECORDERS`). The number of workers follows
 from the two batch sizes, from the line that every rank writes after its start, or from the ranks in the prefixes.
@@ -42,7 +42,7 @@ _FORMS = {
     "saving": rb"saving weights",
     "loss": rb"(generator|discriminator) \(train\) {0,40}\| ?(-?" + _X[1:-1] + rb"|nan|inf)",
 }
-# The lookahead for the first letters of all forms saves trying each form at every place.
+# The lookahead for the first letters of all forms is fast: otherwise each form is tried at every position.
 _RECORD = re.compile(
     rb"(?=[\[GTOIEpsgd])(?:"
     + rb"|".join(b"(?P<%s>%s)" % (name.encode(), form) for name, form in _FORMS.items())
@@ -64,7 +64,7 @@ _MARKS = (
 _HEADER = re.compile(rb"Epoch (\S{1,20} of \S{1,20})")
 _PROGRESS = b"processed "
 _DECISIVE = {"total", "progress", "tested", "zero", "taken", "took", "clock"}
-"""Forms that occur only in logs of 3DGAN."""
+"""Names of the forms that occur only in logs of 3DGAN."""
 _ALIKE_TO_READ = 5_000
 """Number of lines after which the reader skips headers and progress lines that only repeat known facts."""
 
@@ -104,7 +104,7 @@ def _seconds(values: list[bytes]) -> float:
     return ((sum(days) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-# Some lines count epochs from 0: they add 1 here. "took" counts from 0 in some scripts and from 1 in others.
+# Lines that count epochs from 0 get 1 added here. "took" counts from 0 in some scripts and from 1 in others.
 _RECORDERS = {
     "batch": lambda tally, rank, v: tally.batch(int(v[0]), int(v[1])),
     "total": lambda tally, rank, v: tally.total(int(float(v[0])), int(v[1])),

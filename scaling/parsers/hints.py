@@ -1,6 +1,6 @@
 """Complete the facts of a log from options and from the names of files and folders.
 
-A fact comes from the first of these sources that has it: an option, the user's name pattern, the log, a usual name.
+The first of these sources that has a fact is used: an option, the user's name pattern, the log, a usual name.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hints:
-    """Options for all files that are read. They do not replace the counts in a run.jsonl of this project.
+    """Options of the user for all files. They do not replace the counts in a run.jsonl of this project.
 
     Raises:
         RecordError: a count is not 1 or more, or the name pattern is not a regular expression with a named group.
@@ -141,7 +141,7 @@ def complete(facts: Facts, path: Path, hints: Hints, about: str) -> tuple[Facts,
 def user_facts(path: Path, hints: Hints) -> dict[str, Facts]:
     """Return the facts that the user gives about a file: from options, then from the name pattern.
 
-    The keys are phrases for messages.
+    The keys name the source in messages.
     """
     options = Facts.of({name: getattr(hints, name, None) for name in NUMBERS})
     return {"in the options": options, "in the match of --name-pattern": _from_pattern(hints.name_pattern, path)}
@@ -184,7 +184,8 @@ def _from_pattern(pattern: str | None, path: Path) -> Facts:
 
 
 # A number before a word is a count (8nodes, 1-gpu). After a word it is a count only if the word is a plural: gpu1 and
-# node3 name one of many. Single letters (n8, N8) may mean nodes or ranks, so they need the user's own pattern.
+# node3 are names of a single device or node. Single letters (n8, N8) may mean nodes or ranks, so they need the user's
+# own pattern.
 _WORKERS = "ranks|workers|gpus|replicas|procs|processes|tasks"
 _BEFORE, _AFTER = r"(?<![A-Za-z0-9.])", r"(?![A-Za-z0-9]|[-_]?per)"
 _USUAL = {
@@ -207,14 +208,14 @@ _USUAL = {
 
 
 def _from_usual_names(path: Path) -> Facts:
-    """Return the facts in the name of the file or, if it does not have them, of the two folders above it."""
+    """Return the facts in the name of the file or, for facts that are not in it, of the two folders above it."""
     absolute = path.absolute()
     names = (absolute.stem, *(parent.name for parent in list(absolute.parents)[:2]))
     return Facts.of({fact: next(_numbers(names, patterns), None) for fact, patterns in _USUAL.items()})
 
 
 def _numbers(names: Iterable[str], patterns: Iterable[re.Pattern[str]]) -> Iterator[int]:
-    """Yield the number in each name. Skip a name without a number, or with two different ones."""
+    """Yield the number in each name. Skip a name without a number, or with two different numbers."""
     for name in names:
         numbers = {int(text) for pattern in patterns for text in pattern.findall(name)}
         if len(numbers) == 1 and (number := numbers.pop()) > 0:

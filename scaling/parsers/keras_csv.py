@@ -1,7 +1,7 @@
 """Read files of Keras's CSVLogger: one run with one row per epoch.
 
-The first column is the epoch, from 0. The others are means of losses and metrics. Keras itself writes no times, so a
-callback of the user must add a column with them.
+The first column is the epoch, from 0. The other columns are means of losses and metrics. Keras itself writes no times,
+so a callback of the user must add a column with the times.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from scaling.runs import EpochTimes, RunLog
 __all__ = ["FORMAT"]
 
 _TIMES = ("duration", "time_s", "epoch_duration_s", "elapsed_per_epoch")
-"""Names that callbacks use for the seconds of an epoch, in addition to those of any table. `time` and `elapsed` are not
-among them: some callbacks write the time of day, or the time since the start."""
+"""Names that callbacks use for the seconds of an epoch, in addition to the usual names in tables. `time` and `elapsed`
+are not among them: some callbacks write the time of day, or the time since the start."""
 
 
 def _columns(names: list[str], hints: Hints, path: Path) -> dict[str, str]:
@@ -81,7 +81,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
 
 
 def _losses(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
-    """Return all columns of a row that hold a number and have no other meaning."""
+    """Return the losses and metrics of a row: all columns with a number, except the columns in `columns`."""
     taken = set(columns.values())
     values = {name: number(value) for name, value in row.items() if name not in taken}
     return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -26,10 +26,10 @@ __all__ = ["FORMAT"]
 _MARK = b":::MLLOG"
 _RECORD = re.compile(rb':::MLLOG:? ?(\{[^\n]*?"key" ?: ?"([a-z0-9_]{1,80})"[^\n]*\})')
 _BROKEN = re.compile(rb":::MLLOG(?!:? ?\{[^\n]*\})")
-"""Marks that are not followed by an object."""
+"""Pattern of a mark without an object after it."""
 _KEY = b'"key"'
 _WITHOUT_KEY = re.compile(rb':::MLLOG(?!:? ?\{[^\n]*?"key" ?: ?"[^\n]*\})')
-"""Marks that are not followed by an object with a key. This search takes five times as long as `_BROKEN`."""
+"""Pattern of a mark without an object with a key. This search takes five times as long as `_BROKEN`."""
 _COUNTS = {
     "number_of_ranks": "workers",
     "number_of_nodes": "nodes",
@@ -48,7 +48,7 @@ _MARKS = (
     *(b"epoch_st", b"block_st", b"eval_st", b"run_st", b"number_of_", b"accelerators_per_node"),
     *(b"global_batch_size", b"train_samples", b"submission_benchmark", b"opt_name", b"gradient_accumulation_steps"),
 )
-"""Texts in the keys of `_WANTED`. There are few of them, because each one costs a search through the file."""
+"""Texts that occur in the keys of `_WANTED`. They are few, because each one takes a search through the file."""
 _decoder = json.JSONDecoder()
 
 
@@ -57,13 +57,13 @@ class _Span:
     """Times of an epoch or block in milliseconds."""
 
     start: float = math.inf
-    """Earliest start over the ranks."""
+    """Earliest start on any rank."""
     stop: float = -math.inf
-    """Latest stop over the ranks."""
+    """Latest stop on any rank."""
     evaluation: float = 0.0
     """Duration of evaluations between start and stop."""
     validation: float = 0.0
-    """Duration of all evaluations, also of those after the stop."""
+    """Duration of all evaluations, including evaluations after the stop."""
     epochs: int = 1
     """Number of epochs in the block."""
 
@@ -82,7 +82,7 @@ class _Log:
     spans: dict[str, dict[int, _Span]] = field(default_factory=lambda: {"epoch": {}, "block": {}})
     """Epochs and blocks by their numbers."""
     now: _Span | None = None
-    """Epoch or block that started last."""
+    """Epoch or block with the latest start; None before the first one."""
     evaluating: float | None = None
     """Start of the current evaluation in milliseconds."""
     status: str = "unknown"
@@ -140,7 +140,7 @@ class _Log:
     def evaluation(self, edge: str, time: float) -> None:
         """Add the start or stop of an evaluation. `time` is in milliseconds."""
         if edge == "start":
-            # The first rank's start counts. The other ranks start at almost the same time.
+            # Use the start of the first rank. The other ranks start at almost the same time.
             self.evaluating = time if self.evaluating is None else self.evaluating
         elif self.evaluating is not None:
             lasted, self.evaluating = max(0.0, time - self.evaluating), None
@@ -166,14 +166,14 @@ class _Log:
 
 
 def _count(value: Any) -> int:
-    """Return a value as a count of 1 or more. Raise ValueError if it is none."""
+    """Return a value as a count of 1 or more. Raise ValueError if it is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 2**53 or value != int(value):
         raise ValueError(f"{value!r} is not a count")
     return int(value)
 
 
 def _time(value: Any) -> float:
-    """Return a value as a time in milliseconds. Raise ValueError if it is none."""
+    """Return a value as a time in milliseconds. Raise ValueError if it is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
         raise ValueError(f"{value!r} is not a time")
     return float(value)

@@ -16,21 +16,22 @@ from scaling.runs import RunLog
 __all__ = ["FORMATS", "read_runs"]
 
 FORMATS: Sequence[Format] = tuple(module.FORMAT for module in (record, timeline, keras_csv, table, mllog, gan3d))
-"""Formats in the order in which they are tried: strict heads before loose ones, lines between other output last."""
+"""Formats in the order of the tests: first formats with a strict start, then with a loose one, last formats whose lines
+are between other output."""
 
 _RECORD = "run.jsonl"
 """Name of a record of this project."""
 _REPORT = "scaling.html"
-"""A file in every report of `scaling report`. The tables beside it contain results, not runs."""
+"""Name of a file in every report of `scaling report`. The tables in the same folder contain results, not runs."""
 _NO_HINTS = Hints()
 
 
 def read_runs(paths: Sequence[Path], hints: Hints = _NO_HINTS) -> list[RunLog]:
     """Return the runs in files and folders, in the order of `paths`. A file that is given twice counts once.
 
-    A folder stands for all logs in it and in the folders below, sorted by name. A folder with a run.jsonl is one run:
-    its other files are ignored. In folders, reports of this project are skipped, and so are tables without times or
-    without a number of workers. The memory in use does not grow with the size of the files.
+    A folder means all logs in it and in its subfolders, sorted by name. A folder with a run.jsonl is one run: its other
+    files are ignored. In folders, reports of this project are skipped, and so are tables without times or without a
+    number of workers. The memory in use does not grow with the size of the files.
 
     Raises:
         RecordError: a path does not exist, a given file has an unknown format, a folder contains no run, or a file
@@ -67,7 +68,7 @@ def _read(file_format: Format, file: Path, hints: Hints) -> list[RunLog]:
 def _files(path: Path, hints: Hints, skipped: list[RecordError]) -> Iterator[tuple[Path, Format]]:
     """Yield the files to read and their formats.
 
-    In a folder, files that have a known format but are no logs are skipped. The reasons are added to `skipped`.
+    In a folder, files that have a known format but are not logs are skipped. The reasons are added to `skipped`.
     """
     if not path.is_dir():
         file_format = _format(path, hints)
@@ -89,7 +90,7 @@ def _files(path: Path, hints: Hints, skipped: list[RecordError]) -> Iterator[tup
             file = Path(folder, name)
             if _REPORT in files and _of_report(file):
                 continue
-            # A folder may contain any files. Only a file that the user gives must be a log.
+            # A folder may contain any files. Only a file that the user names must be a log.
             try:
                 file_format = _format(file, hints)
             except RecordError:
@@ -105,7 +106,7 @@ def _files(path: Path, hints: Hints, skipped: list[RecordError]) -> Iterator[tup
 
 
 def _of_report(file: Path) -> bool:
-    """Return True if a file beside a report is part of it. Other files may be logs in the same folder."""
+    """Return True if a file in the folder of a report is part of the report. Other files there may be logs."""
     return file.stem == Path(_REPORT).stem or file.suffix in (".png", ".svg")
 
 

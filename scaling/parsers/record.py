@@ -16,11 +16,11 @@ from scaling.runs import MAY_DIFFER, EpochTimes, RunLog
 __all__ = ["FORMAT", "run_log"]
 
 _SIZES = {"batch_size", "global_batch_size", "train_events"}
-"""Settings that a RunLog has as fields."""
+"""Settings that are fields of a RunLog."""
 
 
 def run_log(run: Run) -> RunLog:
-    """Convert a record to a RunLog, as all readers return it."""
+    """Convert a record to a RunLog, the result of all readers."""
     header = run.header
     notes = ["The last line is incomplete, because its writer was killed; left out."] if run.truncated else []
     return RunLog(
@@ -63,14 +63,14 @@ def _epoch(epoch: Epoch) -> EpochTimes:
 def _settings(header: Header) -> dict[str, str]:
     """Return the settings, and everything else that must be equal in runs that are compared.
 
-    Threads are not among them: they follow from the cores of a worker, and so from the number of workers on a node.
+    Threads are left out: they follow from the cores of a worker, and so from the number of workers on a node.
     """
     values = {name: ascii(value) for name, value in header.settings.items() if name not in MAY_DIFFER | _SIZES}
     if header.files:
         values["data files"] = ", ".join(sorted(map(_file_name, header.files)))
     if header.communicator:
         values["communicator"] = ascii(header.communicator)
-    # TensorFlow is published as two packages.
+    # TensorFlow has two package names: use the same name for both.
     for package in ("tensorflow-cpu", "tensorflow"):
         if package in header.versions:
             values["tensorflow"] = ascii(header.versions[package])
@@ -78,13 +78,13 @@ def _settings(header: Header) -> dict[str, str]:
 
 
 def _file_name(file: Mapping[str, Any]) -> str:
-    """Return the name and the number of events of a data file. The folder may differ, because data are staged."""
+    """Return the name and the number of events of a data file. The folder may differ, because data may be staged."""
     name = next((str(file[key]) for key in ("path", "name", "file") if key in file), "?")
     return f"{PurePath(name).name!a} ({file.get('events', '?')} events)"
 
 
 def _cores(header: Header) -> int | None:
-    """Return the most cores that the workers of a node have. Cores that unbound workers share count once."""
+    """Return the largest number of cores of the workers on a node. Cores that unbound workers share count once."""
     cores: dict[str, dict[str, int]] = defaultdict(dict)
     for row in header.placement:
         number = row.get("cores")
@@ -108,8 +108,8 @@ def _hinted(run: RunLog, path: Path, hints: Hints) -> RunLog:
     """Add the user's settings and cores per node to a run.
 
     The counts of the record are not replaced: they were measured, and options may be meant for other logs in the same
-    report. The cores per node are replaced: the record only has the cores of the workers, but core-hours are paid for
-    all cores of a node.
+    report. The cores per node are replaced: the record has only the cores of the workers, but a site charges all cores
+    of a node.
     """
     notes, cores, settings = list(run.notes), run.cores_per_node, dict(run.settings)
     for where, facts in reversed(user_facts(path, hints).items()):

@@ -28,7 +28,7 @@ __all__ = ["FORMAT", "epoch_times"]
 
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _MOST_OPEN = 64
-"""Largest number of repeats of one size whose rows may alternate. The time to read a table grows with this number."""
+"""Largest number of repeats of one size whose rows may alternate. More would take long in a table of 100,000 rows."""
 _FACTS = ("workers", "nodes", "cores_per_node", "batch_size", "global_batch_size", "train_events")
 
 
@@ -43,7 +43,7 @@ class _Rows:
     epochs: list[EpochTimes] = field(default_factory=list)
     """Times of each row."""
     numbers: list[float] = field(default_factory=list)
-    """Number of the epoch in each row, as in the table. NaN if the row has none."""
+    """Number of the epoch in each row of the table, NaN if there is none."""
     distinct: set[float] = field(default_factory=set)
     """The same numbers as a set, for fast look-ups."""
 
@@ -86,7 +86,7 @@ def _runs(path: Path, hints: Hints) -> tuple[list[_Rows], dict[str, str], int]:
             key = (str(row.get(columns.get("run", ""))), alike, tuple(facts.settings.items()))
         epoch = number(row.get(columns.get("epoch", "")))
         repeats = runs.setdefault(key, [])
-        # Newest first: a repeat that was interrupted must not get epochs of the next repeat.
+        # Try the newest repeat first: an interrupted repeat must not get epochs of the next repeat.
         open_runs = (
             one
             for one in islice(reversed(repeats), _MOST_OPEN)
@@ -162,7 +162,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
                 FORMAT,
                 facts,
                 epochs=_numbered(run),
-                # One note per table is enough.
+                # Add the note only once per table.
                 notes=(*notes, *(left_out if run is runs[0] else ())),
                 summary=summary,
             )
@@ -173,7 +173,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
 def _numbered(run: _Rows) -> tuple[EpochTimes, ...]:
     """Return the epochs of a run, numbered from 1 in the order of the table's numbers.
 
-    If a row has no number, the order is that of the rows.
+    If a row has no number, the order of the rows is used.
     """
     order = list(range(len(run.epochs)))
     if not any(map(math.isnan, run.numbers)):
@@ -182,10 +182,10 @@ def _numbered(run: _Rows) -> tuple[EpochTimes, ...]:
 
 
 def _begins(head: bytes, hints: Hints) -> bool:
-    """Return True if a JSON or CSV text has a column of seconds or workers, or a column that the user gave."""
+    """Return True if a JSON or CSV text has a column of seconds or workers, or a column that the user names."""
     if _JSON.match(head):
         names = (*hints.columns.values(), *MEANINGS["seconds"], *MEANINGS["workers"])
-        # A name with dots stands for an object in the row: its last part is a key in the text.
+        # A name with dots is a value in a nested object: its last part is a key in the text.
         return any(f'"{name.rpartition(".")[2]}"'.encode() in head for name in names)
     columns = csv_columns(head)
     meanings = columns_of(columns, {}, Path())

@@ -15,7 +15,7 @@ from scaling.records.wording import count
 __all__ = ["Tally"]
 
 _MOST_HOSTS = 100_000
-"""Most hosts that are counted, to limit the memory."""
+"""Largest number of hosts that are counted. This limits the memory."""
 
 
 @dataclass(slots=True)
@@ -25,18 +25,18 @@ class _Part:
     numbered: dict[int, float] = field(default_factory=dict)
     """Seconds of the slowest rank, by the number of the epoch from 1."""
     as_written: dict[int, float] = field(default_factory=dict)
-    """Seconds of the slowest rank, by the number in the line. Some scripts count these from 0, others from 1."""
+    """Seconds of the slowest rank, by the number in the line. Some scripts count from 0, others from 1."""
     validation: dict[int, float] = field(default_factory=dict)
     """Seconds of validation on the slowest rank, by the number of the epoch from 1."""
     losses: dict[tuple[bool, int], dict[str, float]] = field(default_factory=dict)
     """Losses of each epoch by name. The key is (True, number of the epoch from 1), or (False, number in the line) if
     this number may count from 0 or from 1."""
     begun: set[int] = field(default_factory=set)
-    """Numbers of the epochs that have begun, from 1."""
+    """Numbers of the epochs that have begun. They count from 1."""
     last_begun: int = 0
     """Highest number in `begun`."""
     expected: int = 0
-    """Number of epochs that the run was started for."""
+    """Number of epochs that the run should train."""
 
     @property
     def size(self) -> int:
@@ -45,7 +45,7 @@ class _Part:
 
     @property
     def shift(self) -> int:
-        """1 if the numbers of `as_written` count from 0, else 0."""
+        """Number to add to the numbers in `as_written`: 1 if they count from 0, else 0."""
         first = min(self.as_written, default=1)
         return int(first == 0 or (bool(self.begun) and min(self.begun) == first + 1))
 
@@ -60,7 +60,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Rank:
-    """Where a rank is in its epoch, as its lines show."""
+    """Position of a rank in its epoch, according to its lines."""
 
     within: bool = False
     """True from the start of an epoch until the line with its time."""
@@ -74,10 +74,10 @@ class _Rank:
 
 @dataclass(slots=True)
 class Tally:
-    """Add up the records of a log. They must be added in the order of the lines."""
+    """Sum of the records of a log. Records must be added in the order of the lines."""
 
     ranks: set[int] = field(default_factory=set)
-    """Ranks in the prefixes of lines."""
+    """Numbers of the ranks in the prefixes of lines."""
     wrong: int = 0
     """Number of lines that look like a record but cannot be read."""
     steps: int | None = None
@@ -125,13 +125,13 @@ class Tally:
 
     def begin(self, rank: int, epoch: int, expected: int) -> None:
         """Add the start of an epoch. `expected` is the number of epochs of the run."""
-        # Ranks wait for each other in every step, so no rank is more than one epoch behind the first.
+        # Ranks wait for each other in every step, so no rank is more than one epoch behind the fastest one.
         if epoch < self._parts[-1].last_begun - 1:
             self._restart()
         part = self._parts[-1]
         self._state(rank)
         if epoch not in part.begun:
-            # The header of the first rank counts for all. Those of the others may have been skipped.
+            # The header of the first rank is valid for all ranks. The headers of the others may have been skipped.
             part.begun.add(epoch)
             part.last_begun, part.expected = max(epoch, part.last_begun), expected
             for state in self._states.values():
@@ -175,14 +175,14 @@ class Tally:
         self._state(rank).saved = True
 
     def loss(self, rank: int, name: str, value: float) -> None:
-        """Add a loss. It belongs to the current epoch of the rank, or to the last one if no epoch has begun since."""
+        """Add a loss. It belongs to the current epoch of the rank, or between two epochs to the last one."""
         state = self._state(rank)
         latest = (True, self._parts[-1].last_begun) if state.within else state.latest
         if latest:
             self._parts[-1].losses.setdefault(latest, {}).setdefault(name, value)
 
     def facts(self) -> Facts:
-        """Return what the log says about the run.
+        """Return the facts about the run in the log.
 
         The number of workers comes from the batch sizes, from the hosts that ranks wrote, or from the prefixes of
         lines. The number of nodes is the number of different hosts, if all ranks wrote theirs.
@@ -212,15 +212,12 @@ class Tally:
 
     @property
     def finished(self) -> bool:
-        """True if the log contains the time of the last epoch."""
+        """True if the log contains the time of the last epoch to train."""
         part = self._parts[-1]
         return bool(part.expected) and max(part.seconds(), default=0) >= part.expected
 
     def seconds(self) -> dict[int, float]:
-        """Return the seconds of each epoch, by its number from 1.
-
-        A restart replaces all epochs from its first epoch on.
-        """
+        """Return the seconds of each epoch, from 1. After a restart, new epochs replace the old ones from there on."""
         merged: dict[int, float] = {}
         for part in self._used():
             newer = part.seconds()

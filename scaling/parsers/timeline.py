@@ -1,12 +1,12 @@
 """Read Horovod timelines: the time of exchanging tensors, and the time of waiting until all ranks have them.
 
 Rank 0 writes one JSON array of begin and end events, in which every tensor is a process. The phase NEGOTIATE_* lasts
-from the first rank that has the tensor to the last one. After it come the phases of communication: MEMCPY_IN_*, the
-collective operation (MPI, Gloo, NCCL or oneCCL) and MEMCPY_OUT_*. Phases of several tensors overlap, so the time of a
-phase is the time in which at least one tensor is in it.
+from the time when the first rank has the tensor until the last rank has it. After it come the phases of communication:
+MEMCPY_IN_*, the collective operation (MPI, Gloo, NCCL or oneCCL) and MEMCPY_OUT_*. Phases of several tensors overlap,
+so the time of a phase is the time in which at least one tensor is in it.
 
-A timeline has no epochs: all of it counts as one. It has few newlines, and the end is missing if the run was killed.
-Therefore this module searches for events instead of parsing JSON.
+A timeline has no epochs: the whole file counts as one epoch. It has few newlines, and the end is missing if the run was
+killed. Therefore this module searches for events instead of parsing JSON.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ __all__ = ["FORMAT"]
 _TICK = re.compile(rb'"ph": "X", "name": "(\d{1,7})"')
 _NEGOTIATION, _EXCHANGE, _OTHER = 0, 1, 2
 _STARTS = {b"NEGO": _NEGOTIATION} | dict.fromkeys((b"MEMC", b"MPI_", b"GLOO", b"NCCL", b"CCL_", b"DDL_"), _EXCHANGE)
-"""Kinds of phases by the first four bytes of their names. Other phases, such as ALLREDUCE or QUEUE, enclose these."""
+"""Kind of a phase by the first four bytes of its name. Other phases, such as ALLREDUCE or QUEUE, contain these
+phases."""
 _MOST_OPEN = 500_000
-"""Most phases that may be open at a time, to limit the memory."""
+"""Largest number of phases that are open at a time. This limits the memory."""
 _MOST_DIGITS = 18
-"""Most digits of a number."""
+"""Largest number of digits of a number."""
 _BLOCKS_WITH_RANKS = 16
 """Number of blocks that are searched for ranks. The first negotiation of each tensor contains all ranks."""
 
@@ -76,7 +77,7 @@ class _Timeline:
     last: int = 0
     """Time of the last event in microseconds."""
     wrong: int = 0
-    """Number of events that lack fields, and of end events without a begin event."""
+    """Number of events with missing fields, and of end events without a begin event."""
 
     def block(self, block: bytes) -> None:
         """Add the events of a block."""
@@ -123,7 +124,7 @@ def _events(block: bytes) -> _Events:
     at = at[(text[at + 2] == ord("p")) & (text[at + 3] == ord("h")) & ((phase == ord("B")) | (phase == ord("E")))]
     begins = text[at + 8] == ord("B")
     quotes = np.append(np.flatnonzero(text == ord('"')), len(text) - 64)
-    # The time follows the quote that closes the name of a begin, or the phase of an end.
+    # The time comes after the closing quote of the name (begin event) or of the phase (end event).
     name = at[begins] + 21
     closing = at + 9
     closing[begins] = quotes[np.minimum(np.searchsorted(quotes, name), len(quotes) - 1)]
@@ -148,9 +149,7 @@ def _events(block: bytes) -> _Events:
 
 
 def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read decimal numbers at the places `at` of a text.
-
-    Return the numbers, the places after them, and whether there is a number.
+    """Return the decimal numbers at positions `at` of a text, the positions after them, and whether one is there.
 
     The text must end with 64 zero bytes.
     """
@@ -169,7 +168,7 @@ def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 def _matched(begins: np.ndarray, tensors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Match end events with their begins.
 
-    Phases of a tensor are nested: an end belongs to the last begin before it at the same depth.
+    Phases of a tensor are nested: an end event belongs to the last begin event before it at the same depth.
 
     Args:
         begins: True for begin events, False for end events, (events,).
@@ -202,7 +201,7 @@ def _read(path: Path, hints: Hints) -> list[RunLog]:
             ranks = max([ranks, *(int(rank) + 1 for rank in set(_TICK.findall(block)))])
         if len(timeline.open_tensors) > _MOST_OPEN:
             raise RecordError(
-                f"{path}: more than {_MOST_OPEN:,} phases are open at once; expected a Horovod timeline. "
+                f"{path}: more than {_MOST_OPEN:,} phases are open at the same time; expected a Horovod timeline. "
                 "Leave the file out"
             )
         ends = block[-8:]

@@ -1,6 +1,6 @@
 """Descriptions of plots that do not depend on a plotting library, and the styles that both libraries share.
 
-The colours are those of Okabe and Ito (2008): people with any common colour blindness can distinguish them. Yellow is
+The colours come from Okabe and Ito (2008): people with any common colour blindness can distinguish them. Yellow is
 omitted, because it is hard to see on white paper. Markers and dashes differ too, so that plots are readable in grey.
 """
 
@@ -75,7 +75,7 @@ class Line:
     hover: Sequence[str] | None = None
     """Text that a browser shows at each point, after x and y."""
     named: bool = True
-    """Whether the legend contains the line."""
+    """Whether the line is in the legend."""
     values: Side | None = None
     """Side of a point on which the static plot prints its value. None prints no values."""
 
@@ -103,7 +103,7 @@ class Panel:
     categories: Sequence[str] = ()
     """Labels under the bars."""
     x_ticks: Sequence[float] = ()
-    """Sizes on a logarithmic x axis. Empty for a linear axis, such as epochs."""
+    """Sizes with a label on a logarithmic x axis. Empty for a linear axis, such as epochs."""
     y_scale: Literal["log", "linear"] = "linear"
     percent: bool = False
     """Whether the y axis is in percent."""
@@ -134,7 +134,7 @@ Plot: TypeAlias = Panel | Cells
 def tint(style: int, strength: float = 0.45) -> str:
     """Return the colour with index `style`, mixed with white so that black text is readable on it."""
     colour = COLOURS[style % len(COLOURS)]
-    # Mixed with white, black would be grey, which means an idle CPU. Use yellow instead.
+    # Black mixed with white would be grey, which means an idle CPU. Use yellow instead.
     colour = "#f0e442" if colour == "#000000" else colour
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(255 - strength * (255 - part)):02x}" for part in parts)
@@ -152,7 +152,7 @@ def rank_text(ranks: Sequence[int]) -> str:
 
 
 def size_limits(sizes: Sequence[float]) -> tuple[float, float]:
-    """Return the limits of a logarithmic axis with these sizes: a margin grows with their range."""
+    """Return the limits of a logarithmic axis with these sizes. The margin grows with their range."""
     margin = 1.2 * (max(sizes) / min(sizes)) ** 0.06
     return min(sizes) / margin, max(sizes) * margin
 

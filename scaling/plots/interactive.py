@@ -100,7 +100,7 @@ def _line(panel: Panel, line: Line, group: str) -> list[Any]:
     marker: dict[str, Any] = {"symbol": MARKERS[line.style % len(MARKERS)][1], "size": 8, "color": colour}
     stroke: dict[str, Any] = {"color": colour, "dash": DASHES[line.style % len(DASHES)][1], "width": 2.2}
     shape = {".4g": ",.4~g", ".1%": ".1%", ".2f": ".2f", ".3f": ".3f"}[panel.digits]
-    # plotly interprets tags in text. Names of series and ranks come from files, so their < must be escaped.
+    # plotly interprets tags in text. Names of series and ranks come from files, so the character < must be escaped.
     hover = [_escaped(text, breaks=True) for text in line.hover or [""] * len(x)]
     common: dict[str, Any] = {
         "name": _escaped(line.label),
@@ -208,7 +208,7 @@ def _y_axis(panel: Panel) -> dict[str, Any]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Return ticks at 1, 2 and 5 in each decade of the values and one decade beyond, for zooming out."""
+    """Return ticks at 1, 2 and 5 in each decade of the values, and in one decade more on each side for zooming out."""
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     digits: tuple[float, ...] = (1, 2, 5) if high / low < 1e4 else (1,)
     if high / low < 4:
@@ -222,7 +222,7 @@ def _plain(values: Sequence[float]) -> list[float | None]:
 
 
 def _distance(high: Sequence[float], low: Sequence[float]) -> list[float | None]:
-    # Skip missing values: max() of 0 and not-a-number would be 0, an interval without width.
+    # Skip missing values: max() of 0 and not-a-number would be 0, which draws an interval without width.
     return [None if d is None else max(0.0, d) for d in _plain([a - b for a, b in zip(high, low, strict=True)])]
 
 

@@ -24,13 +24,13 @@ _PARTS: Mapping[str, str] = {
     "input": "waiting for input",
 }
 LEFT_OUT = "validation and checkpoints are not included if the logs record them separately"
-"""Definition of the training time, for notes and captions."""
+"""Text for notes and captions: what the training time does not include."""
 _MOST_LABELS = 8
 """Largest number of points whose values are printed beside them."""
 _MOST_BREAKDOWNS = 4
 """Largest number of series with a plot of the parts of an epoch."""
 _SIDES: Mapping[str, Side] = {"seconds": "above", "speedup": "right", "efficiency": "below"}
-"""Side of a point that has free space in the plot of a quantity."""
+"""Side of a point with free space for a label, for each quantity."""
 
 
 def series_of(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -45,7 +45,7 @@ def curve_panels(
     forecasts: Mapping[str, pd.DataFrame] | None = None,
     published: Sequence[Published] = (),
 ) -> list[Panel]:
-    """Return panels of time per epoch, speed-up and efficiency over workers, each with the line of ideal scaling.
+    """Return panels of time per epoch, speed-up and efficiency over workers, each with the ideal line.
 
     Args:
         curve: result of `metrics.curve`, for one or several series.
@@ -185,7 +185,7 @@ def _ideals(name: str, curves: Sequence[tuple[str, pd.DataFrame]], sizes: Sequen
 
 
 def _published(name: str, one: Published, style: int) -> Line | None:
-    # Do not draw a published speed-up: its baseline differs from that of the ideal line.
+    # Do not draw a published speed-up: its baseline is not the baseline of the ideal line.
     if name == "speedup":
         return None
     known = [point for point in one.points if getattr(point, name) is not None]

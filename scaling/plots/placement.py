@@ -17,7 +17,7 @@ from scaling.records.wording import count
 __all__ = ["placement_plots"]
 
 _WIDEST = 24
-"""CPUs in a row: the cores of one socket of a Stampede2 node."""
+"""Largest number of CPUs in a row: the cores of one socket of a Stampede2 node."""
 _MOST_KINDS = 2
 """Largest number of different nodes to draw."""
 _MOST_CPUS = 1024
@@ -27,7 +27,7 @@ _MOST_CPUS = 1024
 def placement_plots(placement: Sequence[Mapping[str, Any]]) -> list[Cells]:
     """Return a drawing for each group of nodes with the same placement, the largest group first.
 
-    Nodes without readable CPU lists are left out.
+    Nodes with unreadable CPU lists are left out.
 
     Args:
         placement: a mapping for each rank with host, local_rank, domains, and cpus and node_cpus such as `0-11,48`.
@@ -102,7 +102,7 @@ def _node(names: Sequence[str], workers: Sequence[Mapping[str, Any]], number: in
 
 
 def _cpus(text: str) -> list[int]:
-    """Return the CPUs of a list such as `0-11,48`. Raises ValueError for any other text."""
+    """Return the CPUs of a list such as `0-11,48`. Raise ValueError for any other text."""
     cpus: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")

@@ -48,7 +48,7 @@ _OFFSETS: dict[Side, tuple[tuple[int, int], str]] = {
 
 
 def as_text() -> AbstractContextManager[None]:
-    """Return a context in which matplotlib prints `$` as it is. Names from files can contain it."""
+    """Return a context in which matplotlib prints `$` unchanged, because names from files can contain it."""
     return matplotlib.rc_context({"text.parse_math": False})
 
 
@@ -58,7 +58,7 @@ def scaling_figure(curve: pd.DataFrame, title: str = "", panels: Sequence[Panel]
     Args:
         curve: result of `metrics.curve`.
         title: heading of the figure, such as the model and batch size.
-        panels: three panels to draw instead of those of the curve, for example with a forecast.
+        panels: three panels to draw instead of the panels of the curve, for example with a forecast.
     """
     figure = Figure(figsize=(11.5, 4.0), layout="constrained")
     with as_text():
@@ -203,9 +203,9 @@ def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
 
 
 def _log_scale(axes: Axes) -> None:
-    """Make the y axis logarithmic, with at least a factor of 4 between its ends.
+    """Make the y axis logarithmic, with a range of at least a factor of 4.
 
-    Ticks are at 1, 2 and 5 in each decade, and at more numbers if the range is small.
+    The ticks are at 1, 2 and 5 in each decade, and at more digits if the range is small.
     """
     axes.set_yscale("log")
     low, high = axes.get_ylim()
@@ -225,7 +225,7 @@ def _top(panel: Panel) -> float:
     largest = max((v for line in panel.lines for v in line.y if math.isfinite(v)), default=0.0)
     highest = max((v for line in panel.lines for v in line.high or () if math.isfinite(v)), default=0.0)
     top = 1.08 * max(largest, min(highest, 2 * largest))
-    # An efficiency is compared with the ideal of 1.
+    # Show at least the ideal efficiency of 1.
     return max(1.1, top) if panel.percent else top or 1.0
 
 

@@ -1,4 +1,4 @@
-"""Descriptions of plots from inside the epochs: step times, computing time by rank, the slowest rank, and losses.
+"""Descriptions of plots of the epochs: step times, computing time by rank, the slowest rank, and losses.
 
 They are made from the runs. If the log of a run lacks a quantity, the plot of this quantity leaves the run out.
 """
@@ -30,8 +30,8 @@ _MOST_SERIES = 2
 def step_panel(runs: Sequence[RunLog], labels: Sequence[str] = (), skip_epochs: int = 1) -> Panel | None:
     """Return a panel of the time of a step over workers: median, 95th percentile and maximum.
 
-    Each epoch has these three numbers, over all its steps and ranks. A point is the median of them over epochs, and its
-    error bar is the range over epochs.
+    Each epoch has these three numbers, over all its steps and ranks. A point is the median of such a number over
+    epochs, and its error bar is the range over epochs.
 
     Args:
         runs: the runs of a study. Runs of the same series and size are pooled.
@@ -129,13 +129,13 @@ def _range_line(values: Mapping[int, Sequence[float]], **fields: Any) -> Line:
 
 
 def _by_rank(run: RunLog, skip_epochs: int) -> list[list[float]]:
-    """Return the computing times of a step on each rank, one for each epoch that has it."""
+    """Return the computing times of a step by rank. Each rank has one time for each epoch that records it."""
     epochs = [e.rank_step_seconds for e in _used(run, skip_epochs) if len(e.rank_step_seconds) == run.workers]
     return [[value for value in values if math.isfinite(value)] for values in zip(*epochs, strict=True)]
 
 
 def slowest_panel(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> Panel | None:
-    """Return a panel of the computing time of the slowest rank over that of the median rank, or None if no run has it.
+    """Return a panel of the ratio of the slowest rank's computing time to the median rank's, or None without data.
 
     It shows the ratio over epochs, with a line for each series and size.
 
@@ -201,8 +201,8 @@ def loss_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Pane
 def _file_names(names: Sequence[str]) -> list[str]:
     """Return a file name for each loss.
 
-    Unusual characters become `_`. Equal names get a number, also if they differ only in case, because some file systems
-    ignore case.
+    Unusual characters become `_`. Equal names get a number. Names that differ only in case count as equal, because some
+    file systems ignore case.
     """
     result: list[str] = []
     for name in names:
@@ -224,8 +224,8 @@ def _by_epoch(
     Each line shows the first run that has the value. If there are too many lines, some are chosen from small to large.
 
     Args:
-        value: the value of an epoch. Not-a-number if it has none.
-        hover: the text that a browser shows at an epoch.
+        value: function that returns the value of an epoch, or not-a-number if the epoch has none.
+        hover: function that returns the text that a browser shows at an epoch.
     """
     first: dict[tuple[str, int], RunLog] = {}
     for run, series in _labelled(runs, labels):

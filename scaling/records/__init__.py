@@ -1,4 +1,4 @@
-"""Records of a training run: their fields, and reading and writing them in the file `run.jsonl`.
+"""Records of a training run: their fields, and functions to read and write them in the file `run.jsonl`.
 
 The file has one JSON object per line: a header, one line per epoch, and an end. A resumed run appends another header.
 `gan.training` measures and writes the records; other packages read them.

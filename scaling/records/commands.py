@@ -1,4 +1,4 @@
-"""Command lines that report errors which the user can correct."""
+"""Command groups that print errors of the user without a traceback."""
 
 from __future__ import annotations
 

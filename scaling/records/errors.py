@@ -1,7 +1,7 @@
 """The error for everything that a user can correct. All packages derive their own errors from it.
 
-Planning a launch must work with the standard library alone, so nothing else is imported here. `commands` turns the
-errors into messages of a command line.
+Planning a launch must work with the standard library alone, so this module imports nothing else. `commands` prints the
+errors on a command line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class UserError(ValueError):
         """Create an error.
 
         Args:
-            message: one sentence or two, without `Error:` in front.
+            message: one or two sentences, without `Error:` at the start.
             agreed: True if every rank raises this error. Then rank 0 prints it once, and no rank aborts the job.
         """
         super().__init__(message)

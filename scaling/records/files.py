@@ -15,14 +15,14 @@ from scaling.records.schema import End, Epoch, Header
 __all__ = ["RecordWriter", "Run", "read_run"]
 
 _LONGEST_LINE = 1 << 26
-"""Most bytes in a line. A header with the placement of 100,000 ranks takes about half of it."""
+"""Largest length of a line in bytes. A header with the placement of 100,000 ranks takes about half of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """Content of a record file.
 
-    A resumed run trains some epochs again: those after its last checkpoint. Only the newest record of an epoch counts.
+    A resumed run trains the epochs after its last checkpoint again. Only the newest record of an epoch counts.
     """
 
     path: Path
@@ -30,13 +30,13 @@ class Run:
     header: Header
     """Newest header."""
     epochs: Sequence[Epoch]
-    """Epochs in order, each once."""
+    """Records of the epochs in order, one for each epoch."""
     end: End | None
-    """End of the newest part, or None if it has not ended or was killed."""
+    """End record of the newest part, or None if the part has not ended or was killed."""
     parts: int = 1
     """Number of headers: 1 plus the number of resumes."""
     truncated: bool = False
-    """True if the last line is incomplete, because its writer was killed. This line is not used."""
+    """True if the last line is incomplete because its writer was killed. This line is ignored."""
 
     @property
     def complete(self) -> bool:
@@ -125,6 +125,6 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _drop_partial_line(path: Path) -> None:
-    """Remove an incomplete last line of a killed writer, so that the next record begins on a new line."""
+    """Remove the incomplete last line of a killed writer, so that the next record begins on a new line."""
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)

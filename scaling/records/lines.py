@@ -61,7 +61,7 @@ def _build(cls: type, values: Mapping[str, Any]) -> Any:
     needed, kinds = _fields(cls)
     if missing := [name for name in needed if name not in values]:
         raise RecordError(f"{cls.__name__} record lacks {', '.join(missing)}")
-    # Most values have the right type already. A call for each would double the time to read a long record.
+    # Most values have the right type already. A call for each value would double the time to read a long record.
     return cls(
         **{
             name: value if type(value := values[name]) is kind and kind is not int else _typed(name, kind, value)

@@ -1,4 +1,4 @@
-"""Write files so that nobody ever sees an incomplete one, even if the writer is killed."""
+"""Write files in such a way that no incomplete file is visible, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["replacing", "save_text"]
 
 
 def replacing(path: Path) -> AbstractContextManager[IO[bytes]]:
-    """Open a file beside `path` for writing. On a clean exit, sync it to disk and rename it to `path`.
+    """Open a file in the folder of `path` for writing. After the block, sync it to disk and rename it to `path`.
 
-    After an exception the part file is removed and `path` is unchanged. Several processes may write the same path at
-    the same time: the last one wins.
+    After an exception the new file is removed and `path` is unchanged. Several processes may write the same path at the
+    same time: the last one replaces the others.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
@@ -29,8 +29,10 @@ def save_text(path: Path, text: str, mode: int | None = None) -> None:
 
     Args:
         path: the file. Its folder must exist.
-        text: the whole content. Characters that UTF-8 cannot hold, as in odd file names, are written as escapes.
-        mode: the permissions, for example 0o755. By default those of the old file, or of the umask.
+        text: the complete content. Characters that UTF-8 cannot represent, for example in damaged file names, are
+            written as escapes.
+        mode: the permissions, for example 0o755. The default is the permissions of the old file, or of the umask for a
+            new file.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.

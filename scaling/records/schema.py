@@ -15,7 +15,7 @@ from scaling.records.errors import RecordError
 __all__ = ["SCHEMA", "STATUSES", "End", "Epoch", "Header", "StepTimes"]
 
 SCHEMA = 1
-"""Version of the schema. It is increased when a field changes its meaning, but not when a field is added."""
+"""Version of the schema. Increase it when a field changes its meaning, but not when a field is added."""
 
 STATUSES = ("complete", "interrupted", "failed")
 """Values of `End.status`."""
@@ -23,7 +23,7 @@ STATUSES = ("complete", "interrupted", "failed")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """Start of a run, or of a part of it after a resume: settings, data, nodes and software.
+    """Record at the start of a run, and at each resume: settings, data, nodes and software.
 
     Raises:
         RecordError: a count is too small.
@@ -50,7 +50,7 @@ class Header:
     hosts: Sequence[str] = ()
     """Host name of each rank, in rank order."""
     placement: Sequence[Mapping[str, Any]] = ()
-    """Placement report of each rank, in rank order: its CPUs, physical cores, NUMA domains and threads."""
+    """Placement of each rank, in rank order: its CPUs, physical cores, NUMA domains and threads."""
     placement_warnings: Sequence[str] = ()
     """Problems of the placement, one sentence each."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -70,8 +70,8 @@ class Header:
     resumed_epochs: int = 0
     """Number of epochs that were complete when this part of the run started."""
     resumed_steps: int = 0
-    """Number of steps of the next epoch that were complete when this part of the run started. It is 0 unless the run
-    was interrupted within an epoch."""
+    """Number of steps of the next epoch that were done when this part of the run started. It is above 0 after an
+    interruption during an epoch."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "workers", "nodes", "batch_size", "global_batch_size")
@@ -109,10 +109,10 @@ class Epoch:
     checkpoint_seconds: float
     """Seconds of writing the checkpoint on rank 0."""
     input_seconds: float
-    """Seconds of waiting for events, mean over the ranks. Part of `seconds`."""
+    """Seconds of waiting for events, mean over the ranks. They are a part of `seconds`."""
     communication_seconds: float
     """Seconds between the end of the gradient computation and the arrival of the averaged gradients, mean over the
-    ranks: the transfer, and the wait for slower ranks. Part of `seconds`."""
+    ranks: the transfer, and the wait for slower ranks. They are a part of `seconds`."""
     events: int
     """Number of events that all ranks processed."""
     steps: int
@@ -122,17 +122,17 @@ class Epoch:
     losses: Mapping[str, float]
     """Losses by name, mean over the steps of the whole epoch and over the ranks."""
     step_seconds: StepTimes
-    """Seconds per step, with the wait for events and gradients."""
+    """Seconds per step, including the wait for events and gradients."""
     slowest_rank: int
     """Number of the rank with the longest computing time, from 0."""
     slowest_host: str
     """Host name of the slowest rank."""
     slowest_ratio: float
-    """Computing time of the slowest rank over the median of all ranks."""
+    """Computing time of the slowest rank divided by the median of all ranks."""
     validation: Mapping[str, float] = field(default_factory=dict)
     """Losses and errors on the validation events by name. Empty without validation."""
     resumed_steps: int = 0
-    """Number of steps of this epoch that an earlier part of the run completed. Times and `events` count only the other
+    """Number of steps of this epoch in an earlier part of the run. Times and `events` cover only the remaining
     steps."""
     slow_ranks: Sequence[Mapping[str, Any]] = ()
     """Ranks whose computing time is at least 1.2 times the median, slowest first: `rank`, `host` and `ratio`."""
@@ -147,20 +147,20 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class End:
-    """End of a run, or of a part of it. A run without an end is still going on, or was killed.
+    """Record at the end of a run, or of a part of it. A run without an end record is running, or was killed.
 
     Raises:
         RecordError: the status is unknown.
     """
 
     status: str
-    """complete, interrupted or failed."""
+    """Status: complete, interrupted or failed."""
     ended: str
     """UTC time of the end, ISO 8601."""
     seconds: float
     """Wall time in seconds from the header to the end."""
     epochs: int
-    """Number of complete epochs, with those of earlier parts of the run."""
+    """Number of complete epochs, including epochs in earlier parts of the run."""
     steps: int = 0
     """Number of steps of the next epoch that the last checkpoint contains."""
     message: str = ""

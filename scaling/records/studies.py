@@ -19,7 +19,7 @@ __all__ = ["STUDY_FILE", "StudyFile", "StudyPoint", "read_study_file"]
 STUDY_FILE = "study.json"
 
 _SCHEMA = 1
-"""Version of the format. It increases when a key changes its meaning."""
+"""Version of the format. Increase it when a key changes its meaning."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class StudyPoint:
     nodes: int
     """Number of nodes."""
     repeat: int
-    """Number of the run among the runs with as many nodes, counted from 1."""
+    """Number of the run among all runs with this number of nodes, from 1."""
     jobs: tuple[int, ...] = ()
     """Slurm jobs that were submitted for the run, newest last."""
 
@@ -54,11 +54,11 @@ class StudyFile:
 
     @property
     def sorted_points(self) -> list[StudyPoint]:
-        """Points in order of their number of nodes, then of their repeat."""
+        """Points sorted by number of nodes, then by repeat."""
         return sorted(self.points.values(), key=lambda point: (point.nodes, point.repeat))
 
     def with_points(self, points: Iterable[StudyPoint]) -> StudyFile:
-        """Return the study with these points added. A point that is already known keeps its jobs."""
+        """Return the study with these points added. A point that is already in the study keeps its jobs."""
         return replace(self, points={**{point.name: point for point in points}, **self.points})
 
     def with_job(self, names: Iterable[str], job: int) -> StudyFile:
@@ -67,7 +67,7 @@ class StudyFile:
         return replace(self, points={**self.points, **changed})
 
     def save(self) -> None:
-        """Write the file and, if needed, make its folder. The file is replaced as a whole.
+        """Write the file, and make its folder if necessary. Readers see either the old or the new file.
 
         Raises:
             RecordError: the folder cannot be written.
@@ -119,7 +119,7 @@ _EXPECTED = "expected the file that 'launcher study' writes: move it away or cho
 
 
 def _parsed(folder: Path, content: Any) -> StudyFile:
-    """Build a study from the JSON value of its file. Raise KeyError or ValueError for anything else."""
+    """Build a study from the JSON value of its file. Raise KeyError or ValueError for any other value."""
     values = _mapping("the content", content)
     points = [
         StudyPoint(
@@ -130,7 +130,7 @@ def _parsed(folder: Path, content: Any) -> StudyFile:
         for point in (_mapping("a point", entry) for entry in _list("points", values["points"]))
     ]
     configuration = _mapping("configuration", values["configuration"])
-    # The launcher builds command lines from these.
+    # Check these values, because the launcher builds command lines from them.
     _text("machine", configuration["machine"])
     _count("workers_per_node", configuration["workers_per_node"])
     for name in ("data", "arguments"):

@@ -1,4 +1,4 @@
-"""What a report contains, and how it is computed from runs."""
+"""The contents of a report, and their computation from runs."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Report:
     forecasts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Forecast of each series at many sizes, for a smooth line in the plots."""
     forecast_workers: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Numbers of workers of each series for the table of forecasts."""
+    """Numbers of workers in the table of forecasts, for each series."""
     published: Sequence[Published] = ()
     """Published studies to add to the plots."""
 
     def plots(self) -> list[Plot]:
-        """Return the plots that the runs have data for, in reading order. The first three are those of the curve."""
+        """Return the plots for which the runs have data, in reading order. The first three show the curve."""
         steps = (
             step_panel(self.runs, self.labels, self.skip_epochs),
             rank_panel(self.runs, self.labels, self.skip_epochs),
@@ -95,13 +95,13 @@ def make_report(
         paths: logs or folders. A log that is given twice counts once.
         options: how to read and compare the runs. None means the defaults.
         forecast_nodes: numbers of full nodes to forecast.
-        forecast_workers: numbers of workers to forecast. Without any size to forecast no model is fitted.
+        forecast_workers: numbers of workers to forecast. If there is no size to forecast, no model is fitted.
         model: a key of `models.MODELS`. None means the model with the smallest prediction error.
         published: whether to add published studies to the plots.
 
     Raises:
-        RecordError: for the reasons of `study.read_study`, if no model can be fitted, or if a forecast is combined with
-            a baseline from other runs.
+        RecordError: `study.read_study` fails, no model can be fitted, or a forecast is combined with a baseline from
+            other runs.
     """
     options = options or StudyOptions()
     study = read_study(paths, options)

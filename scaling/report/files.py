@@ -25,7 +25,7 @@ from scaling.report.text import markdown
 __all__ = ["as_json", "write_report", "write_text"]
 
 _DPI = 160
-"""Resolution of the PNG files."""
+"""Resolution of the PNG files in dots per inch."""
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
@@ -54,7 +54,9 @@ def write_report(report: Report, out: Path) -> list[Path]:
         for plot in plots:
             written += _figure(out, plot.name, draw(plot))
     except OSError as error:
-        raise RecordError(f"{out}: the report cannot be written ({error}); choose a folder with --out") from error
+        raise RecordError(
+            f"{out}: the report cannot be written ({error}); expected a folder that can be written. Change --out"
+        ) from error
     return written
 
 
@@ -117,7 +119,7 @@ def _value(value: Any) -> Any:
 def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
     options: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": _DPI}, "svg": {"metadata": {"Date": None}}}
     written = []
-    # Without a salt the ids in an SVG file are random.
+    # Without a fixed salt, the ids in an SVG file are random.
     with matplotlib.rc_context({"svg.hashsalt": "scaling"}), as_text():
         # Compute the layout once for both formats: it takes as long as drawing.
         figure.draw_without_rendering()
@@ -131,11 +133,13 @@ def _figure(out: Path, name: str, figure: Figure) -> Sequence[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file completely. Raises RecordError if it cannot be written."""
+    """Write a text file completely or not at all. Raise RecordError if it cannot be written."""
     try:
         save_text(path, text)
     except OSError as error:
-        raise RecordError(f"{path} cannot be written ({error}); choose another file with --out") from error
+        raise RecordError(
+            f"{path} cannot be written ({error}); expected a file that can be written. Change --out"
+        ) from error
 
 
 def _text(path: Path, text: str) -> Path:

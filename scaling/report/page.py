@@ -47,7 +47,7 @@ _NUMBERS = {
     "node-h/epoch": "node_hours",
     "core-h/epoch": "core_hours",
 }
-"""Column of the curve for each numeric column of the table."""
+"""Numeric columns of the table, with the column of the curve that each one shows."""
 _MOST_RUNS = 300
 """Largest number of runs in the list of runs."""
 _MOST_SLOW = 20
@@ -144,7 +144,7 @@ def _interval(row: pd.Series, name: str, text: Callable[[float], str]) -> str:
 
 
 def _table(curve: pd.DataFrame) -> Mapping[str, Any]:
-    """Return the heads and rows of the table. A numeric cell also has its column and value as in the CSV file."""
+    """Return the headings and rows of the table. A numeric cell also has its column and value in the CSV file."""
     shown = curve_cells(curve)
     rows = []
     for number, texts in enumerate(shown.to_numpy().tolist()):

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def table_text(report: Report) -> str:
-    """Return the table and its notes for a terminal. `-` means not known."""
+    """Return the table and its notes as text for a terminal. `-` means not known."""
     notes = [column_notes(report.curve), *(f"Note: {note}" for note in report.notes)]
     return "\n".join([_lines(curve_cells(report.curve)), "", *notes])
 
@@ -47,7 +47,7 @@ def markdown(report: Report) -> str:
 
 
 def forecast_text(report: Report) -> str:
-    """Return the forecasts for a terminal, each with its model and the parameters of it."""
+    """Return the forecasts as text for a terminal, each with its model and the model's parameters."""
     parts = []
     for series, fit in report.fits.items():
         if len(report.fits) > 1:
@@ -158,7 +158,7 @@ def interval_text(lows: Iterable[float], highs: Iterable[float], text: Callable[
 
     Args:
         lows, highs: the limits.
-        text: formats a limit.
+        text: function that formats a limit.
     """
     limits = zip(lows, highs, strict=True)
     return ["-" if pd.isna(low) or pd.isna(high) else f"{text(low)} .. {text(high)}" for low, high in limits]

@@ -1,1 +1,1 @@
-"""Benchmarks to run by hand. Tests never check times; some check what the benchmarks count."""
+"""Benchmarks to run by hand. Tests never check times, but some tests check what the benchmarks count."""

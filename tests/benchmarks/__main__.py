@@ -1,7 +1,7 @@
 """Run all benchmarks: `python -m tests.benchmarks [--quick] [--only step,...] [--out results.json]`.
 
-Sections run one after the other, each in its own process and with its own time budget. Their modules describe what they
-measure.
+Sections run one after another, each in a separate process with a separate time budget. The module of a section
+describes what it measures.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ STEP_BUDGETS = {8: 30.0, 32: 45.0, 128: 70.0}
 # Seconds for the rounds of the other sections.
 BUDGETS = {"generation": 30.0, "inputs": 20.0, "allreduce": 60.0, "startup": 40.0, "weak": 65.0}
 ON_DEMAND = {"losses": 1200.0}
-"""Sections that run only with --only, and their seconds."""
+"""Sections that run only with --only, with their budgets in seconds."""
 SECTIONS = ("step", *BUDGETS, *ON_DEMAND)
 QUICK = 0.4
-"""Part of the budgets that --quick uses."""
+"""Fraction of each budget that --quick uses."""
 LIMIT = 13.5 * 60
-"""Seconds of a whole run. After slow sections, the remaining ones get less time."""
+"""Time limit of a whole run in seconds. After slow sections, the remaining ones get less time."""
 LAST_START = 100.0
-"""Seconds before the end of a run within which no section starts."""
+"""Seconds before the end of a run in which no section may start."""
 BUILDING = 45.0
-"""Seconds of a section besides its rounds: start of TensorFlow, compilation, first round."""
+"""Seconds of a section in addition to its rounds: start of TensorFlow, compilation, first round."""
 
 
 def jobs(only: Sequence[str], quick: bool) -> list[Job]:
@@ -107,14 +107,14 @@ def measure_all(todo: Sequence[Job], machine: dict[str, object]) -> tuple[Result
 
 
 def share_of_time(todo: Sequence[Job], left: float) -> float:
-    """Return the factor, 0.1 to 1, for the budgets of the remaining jobs so that they fit into `left` seconds."""
+    """Return the factor, 0.1 to 1, by which the budgets of the remaining jobs fit into `left` seconds."""
     budgets = sum(job.budget for job in todo)
     return min(1.0, max(0.1, (left - BUILDING * len(todo)) / budgets))
 
 
 def report(results: Results) -> None:
     """Print the tables."""
-    # Counting operations loads TensorFlow: only after the last measurement.
+    # Count operations only after the last measurement, because this loads TensorFlow.
     start_tensorflow()
     from gan.models.conv3d import CONV3D
     from tests.benchmarks.limit import step_flops

@@ -23,12 +23,12 @@ from tests.benchmarks.process import ROOT, Job, Say, cores, mpirun, python, rank
 __all__ = ["SIZES", "measure"]
 
 SIZES = {"generator": 872_948, "discriminator": 73_450}
-"""Values in the gradients of an update, original filters."""
+"""Number of values in the gradients of an update, for the original filters."""
 EXTRA = 5
-"""Values that travel with the gradients: the losses and the wish to stop."""
+"""Number of values in the same message as the gradients: the losses and the request to stop."""
 EXCHANGES = 25
 PASSES = ((2, 2), (4, 1))
-"""Number of ranks and of their starts; the time differs from start to start."""
+"""Numbers of ranks, and how many times they are started, because the time differs between starts."""
 Exchange = Callable[[], object]
 
 
@@ -46,7 +46,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
                 try:
                     times, remark = _run(transport, ranks)
                 except RuntimeError as error:
-                    # mpirun sometimes fails to start on a crowded machine.
+                    # mpirun sometimes fails to start on a busy machine.
                     say(f"trying again after an error: {error}")
                     times, remark = _run(transport, ranks)
                 for name, values in times.items():
@@ -64,7 +64,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
 
 
 def _run(transport: str, ranks: int) -> tuple[dict[str, list[float]], str]:
-    """Return milliseconds by network, and the reason if Horovod has no Gloo; only a rank with Horovod knows it."""
+    """Return milliseconds by network, and the reason if Horovod has no Gloo. Only a rank with Horovod can find out."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "times.json")
         start = mpirun(ranks)
@@ -84,11 +84,7 @@ def _run(transport: str, ranks: int) -> tuple[dict[str, list[float]], str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure exchanges as one of the ranks.
-
-    Args:
-        arguments: transport, number of ranks, and output file.
-    """
+    """Measure as one rank. The arguments are transport, number of ranks and output file."""
     transport, ranks, out = arguments[0], int(arguments[1]), Path(arguments[2])
     rank, wait, exchange_of = _transport(transport, max(1, cores() // ranks))
     times: dict[str, list[float]] = {}

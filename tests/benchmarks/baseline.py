@@ -1,7 +1,7 @@
 """The plain Keras loop: train 3DGAN as its public scripts do, with compiled models and one call per update.
 
-Networks and loop follow the published description and share no code with `gan`. They are the baseline of its speed and
-of its losses. To compare losses, the loop takes its random numbers from `gan.ops.draws`.
+Networks and loop follow the published description and share no code with `gan`. The speed and the losses of `gan` are
+compared with them. To compare losses, the loop takes its random numbers from `gan.ops.draws`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DROPOUT_RATE = 0.2
 
 
 class Chance(Protocol):
-    """Random numbers of a step; `use` is real, fake, generator_1 or generator_2."""
+    """Random numbers of a step. `use` is real, fake, generator_1 or generator_2."""
 
     def noise(self, use: str) -> np.ndarray:
         """Return standard normal numbers, (batch, 200)."""
@@ -36,7 +36,7 @@ class Chance(Protocol):
         """Return whether a label flips: True with probability 0.05, (batch, 1)."""
 
     def masks(self, use: str, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, np.ndarray]:
-        """Return the cells that dropout keeps, by the convolution before it; nothing if Keras draws its own masks."""
+        """Return the cells that dropout keeps, by the convolution before it; empty if Keras draws the masks."""
 
 
 class NumpyChance:
@@ -60,7 +60,7 @@ class NumpyChance:
 
 
 class SharedChance:
-    """The random numbers of a step of `gan.training.step`, which names a mask after the convolution before it."""
+    """The random numbers of a step of `gan.training.step`. A mask has the name of the convolution before it."""
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws
@@ -91,7 +91,7 @@ class GivenDropout(layers.Layer):
 
     def build(self, shape: Sequence[int | None]) -> None:
         self.mask_shape = [size for size in shape[1:] if size is not None]
-        # A variable of TensorFlow, since a variable of Keras would be a weight of the network.
+        # Use a variable of TensorFlow, because a variable of Keras would be a weight of the network.
         self.mask = tf.Variable(tf.ones((self._batch, *self.mask_shape), tf.bool), trainable=False)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -102,7 +102,7 @@ class GivenDropout(layers.Layer):
 
 
 class PlainLoop:
-    """Generator, discriminator and the chain of both, all compiled, and the step over a batch."""
+    """Generator, discriminator and the chain of both, all compiled, and the training step on a batch."""
 
     def __init__(self, filters: str, batch: int, *, given_masks: bool = False, learning_rate: float = 0.001) -> None:
         generator_filters, discriminator_filters = {"original": (6, 8), "16": (16, 16)}[filters]
@@ -128,8 +128,8 @@ class PlainLoop:
         """Train on a batch and return the losses of the four updates.
 
         Args:
-            cells: (batch, 25, 25, 25), GeV.
-            energies: primary energies, (batch,), GeV.
+            cells: energies in the cells in GeV, (batch, 25, 25, 25).
+            energies: primary energies in GeV, (batch,).
             chance: random numbers of the step.
         """
         fake_energies = chance.energies("fake")
@@ -174,7 +174,7 @@ class PlainLoop:
 
 
 def expected_sum(energies: np.ndarray) -> np.ndarray:
-    """Return the visible energy in GeV at primary energies in units of 100 GeV, by the fit to GEANT4."""
+    """Return the visible energy in GeV for primary energies in units of 100 GeV, from the fit to GEANT4."""
     return (energies * np.polyval(GEANT4_FIT, energies)).astype(np.float32)
 
 

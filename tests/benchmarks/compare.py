@@ -1,8 +1,7 @@
 """Show what became slower between two benchmark runs: `python -m tests.benchmarks.compare OLD.json NEW.json`.
 
-The speed of a machine varies, and machines differ. So a figure is compared at equal rates of matrix products, if both
-runs measured this rate in the same rounds as the figure. A change counts if it is larger than the noise of both runs
-together.
+Machines differ, and their speed changes with time. So a figure is compared at equal matrix product rates if both runs
+measured this rate in the same rounds. A change counts if it is larger than the noise of both runs together.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ __all__ = ["Change", "changes", "main", "noise"]
 FLOOR = 0.05
 """Smallest relative change that 5 quiet rounds can show: the distance between medians of equal runs."""
 USUAL_ROUNDS = 5
-"""Rounds that FLOOR holds for."""
+"""Number of rounds for which FLOOR is valid."""
 DEVIATIONS = 1.4826
-"""Standard deviation over median absolute deviation, for a normal distribution."""
+"""Standard deviation divided by median absolute deviation, for a normal distribution."""
 CONFIDENCE = 2.0
-"""Standard errors on either side of a median."""
+"""Half width of an interval around a median, in standard errors."""
 MEDIAN_ERROR = 1.2533
-"""Standard error of a median over that of a mean, for a normal distribution: sqrt(pi / 2)."""
+"""Ratio of the standard errors of a median and of a mean, for a normal distribution: sqrt(pi / 2)."""
 NOT_COMPARED = ("matmul-fp32", "matmul-bf16")
-"""Rates of matrix products. They describe the machine, and only serve to compare other figures at equal rates."""
+"""Rates of the machine itself, by which other figures are scaled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,9 +40,9 @@ class Change:
     new: float
     unit: str
     factor: float
-    """New over old time (or size) at equal matrix product rates; below 1 is faster."""
+    """New time (or size) divided by the old one, at equal matrix product rates. Below 1 is faster."""
     noise: float
-    """Relative change in either direction that may be chance."""
+    """Largest relative change, in both directions, that may be chance."""
     normalized: bool
     """Whether both runs have the matrix product rate."""
 
@@ -57,8 +56,8 @@ class Change:
 def noise(figure: Figure) -> float:
     """Return half the width of the 95% interval of a figure's median, relative to the median, at least a floor.
 
-    It follows from the median absolute deviation, which a few disturbed rounds do not widen. The floor is higher for
-    fewer rounds.
+    It follows from the median absolute deviation, which a few disturbed rounds do not change much. The floor is higher
+    for fewer rounds.
     """
     middle = figure.median
     if not middle:

@@ -1,6 +1,6 @@
-"""Results of a benchmark run: its figures, its machine, and the file of both.
+"""Results of a benchmark run: the measured figures, the machine, and the file that contains both.
 
-The sections measure figures, `goals` judges them, and `compare` compares two runs.
+A figure is one measured quantity. The sections measure figures, `goals` checks them, and `compare` compares two runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scaling.records.saving import save_text
 __all__ = ["MORE_IS_BETTER", "Figure", "Results", "describe_machine", "read_results", "write_results"]
 
 MORE_IS_BETTER = ("events/s", "GFLOP/s", "x")
-"""Units in which a larger figure is better. In all others, a smaller one is."""
+"""Units in which a larger figure is better. In all other units, a smaller figure is better."""
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
@@ -33,14 +33,14 @@ class Figure:
     """One measured quantity with all its rounds."""
 
     name: str
-    """Path of the figure: its section, then parts that distinguish the figures of the section."""
+    """Path of the figure: its section, then more parts, different for each figure of the section."""
     unit: str
     rounds: Sequence[float] = ()
     """Values in the order of measurement; empty for a missing figure."""
     note: str = ""
     """Details of the measurement, or the reason for a missing figure."""
     reference: str = ""
-    """Name of the matrix product rate measured in the same rounds, for comparison between machines."""
+    """Name of the matrix product rate from the same rounds, to compare machines."""
 
     @property
     def median(self) -> float | None:
@@ -86,7 +86,7 @@ class Results:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return processor, memory, system, libraries, commit and date, for the head of a result."""
+    """Return processor, memory, system, libraries, commit and date, for the header of a result."""
     information = _read("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", information, re.MULTILINE)
     flags = re.search(r"^flags\s*:\s*(.+)$", information, re.MULTILINE)
@@ -114,7 +114,7 @@ def machine_name(machine: Mapping[str, Any]) -> str:
 
 
 def write_results(path: Path, results: Results, goals: Iterable[Mapping[str, Any]]) -> None:
-    """Write a result. Its goals are for readers only: `judge` computes them again from the figures."""
+    """Write a result. The goals in it are for readers only: `judge` computes them again from the figures."""
     content = {
         "machine": dict(results.machine),
         "seconds": dict(results.seconds),
@@ -129,7 +129,7 @@ def read_results(path: Path) -> Results:
     """Read a file of `write_results`.
 
     Raises:
-        ValueError: the file is no such result.
+        ValueError: the file is not a result.
     """
     try:
         content = json.loads(path.read_text())

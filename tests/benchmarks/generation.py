@@ -1,4 +1,4 @@
-"""Measure the generation of showers, with the noise and without writing files, by filters, batch and precision."""
+"""Measure the generation of showers for several filters, batch sizes and precisions, without writing files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _per_shower(filters: str, precision: str, batch: int) -> Measurement:
     from gan.generation.network import Showers
     from gan.training.step import Networks
 
-    # Initial weights take as long as trained ones.
+    # Untrained weights take the same time as trained ones.
     networks = Networks(TrainingSettings(filters=filters, precision=precision), Alone())
     showers = Showers(networks.generator, networks.architecture.latent, batch_size=batch, seed=1)
     energies = np.linspace(20.0, 480.0, batch)

@@ -1,4 +1,4 @@
-"""Goals for the project's speed, and whether a run meets them.
+"""Goals for the project's speed, and the check whether a run meets them.
 
 Everything here is computed from the figures, without side effects.
 """
@@ -22,11 +22,11 @@ class Goal:
     """A limit for one figure or several."""
 
     what: str
-    """Description of the figures."""
+    """Description of the quantity with the limit."""
     goal: str
     """The limit as text."""
     values: Callable[[Results], Sequence[float | None]]
-    """Function that returns the figures, None for a missing one. The worst figure decides."""
+    """Function that returns the values, None for a missing one. The worst value decides."""
     limit: float
     at_least: bool
     """Whether `limit` is a minimum; otherwise it is a maximum."""
@@ -35,7 +35,7 @@ class Goal:
     needs_bf16: bool = False
     """Whether only a processor with BF16 instructions can meet the goal."""
     missing: str = ""
-    """Advice in case of missing figures."""
+    """Advice if figures are missing."""
 
     def row(self, results: Results) -> dict[str, Any]:
         """Return the goal with `measured`, `state` (met, not met, not measured, not measurable here) and `why`."""
@@ -51,7 +51,7 @@ class Goal:
 
 
 def ratio(results: Results, numerator: str, denominator: str) -> float | None:
-    """Return the median of one figure divided by that of another, or None if one is missing."""
+    """Return one figure's median divided by another's, or None if one of them is missing."""
     above, below = results.median(numerator), results.median(denominator)
     return None if above is None or not below else above / below
 
@@ -65,12 +65,12 @@ def median_of(*names: str) -> Callable[[Results], list[float | None]]:
 
 
 def exchange(results: Results) -> list[float | None]:
-    """Return the time of the default communicator over that of a plain MPI_Allreduce."""
+    """Return the time of the default communicator divided by the time of a plain MPI_Allreduce."""
     return [ratio(results, "allreduce/2/generator/horovod", "allreduce/2/generator/plain")]
 
 
 def first_steps(results: Results) -> list[float | None]:
-    """Return the largest difference between our losses and those of the plain loop, over the effect of one rounding.
+    """Return the largest difference between our losses and the plain loop's, divided by the effect of one rounding.
 
     This effect is the difference between two plain loops whose initial weights differ by one rounding.
     """
@@ -148,7 +148,7 @@ GOALS = (
         format="{:.2f} ms/shower", needs_bf16=True, values=median_of("generation/original/128/bf16"),
     ),
 )  # fmt: skip
-"""Goals for a machine of 2 cores with AMX. Most are ratios within one run, so they hold on machines of other speeds."""
+"""Goals for a machine of 2 cores with AMX. Most are ratios within one run, so they are also valid for other speeds."""
 
 
 def judge(results: Results, goals: Sequence[Goal] = GOALS) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """Measure the cost of reading events and a training's wait for them: `python -m tests.benchmarks.input_pipeline`.
 
 The same simulated showers are written in several layouts. For each layout, a random batch of 8 is read with plain h5py
-and with a prepared `ShowerSet`, from the page cache and from disk. Then ranks, each bound to a core, run epochs whose
-steps compute for a given time. The data are dropped from the page cache before every step, as on a machine without
-memory for them.
+and with a prepared `ShowerSet`, from the page cache and from disk. Then several ranks, each bound to a core, run epochs
+with steps that compute for a given time. Before every step the data are dropped from the page cache, as on a machine
+without memory for them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def milliseconds(
     Args:
         read: function that reads a batch.
         events: number of events to draw from.
-        before: function to call before each reading.
+        before: function that is called before each read.
         limit: seconds after which the measurement ends.
     """
     random = np.random.default_rng(1)
@@ -125,7 +125,7 @@ def compare(path: Path, copies: Path) -> dict[str, float]:
 def epoch(
     path: Path, *, rank: int, ranks: int, steps: int, compute: float, forgotten: Sequence[Path]
 ) -> dict[str, float]:
-    """Run two epochs of a rank on one core, whose steps multiply matrices for `compute` seconds."""
+    """Run two epochs of a rank on one core. Each step multiplies matrices for `compute` seconds."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[rank % len(cores)]})
     matrix = np.ones((256, 256), dtype=np.float32)
@@ -140,7 +140,7 @@ def epoch(
             feeder.reset()
             for _ in feeder.feed(part.batches(number), part.batches(number + 1)):
                 forget(forgotten)
-                # CPU time: reading on the same core makes the step longer, as in a training.
+                # Measure CPU time: reading on the same core makes the step longer, as in a training.
                 until = time.thread_time() + compute
                 while time.thread_time() < until:
                     np.dot(matrix, matrix)
@@ -151,13 +151,13 @@ def epoch(
 
 
 def most_memory() -> float:
-    """Return the largest memory of this process so far, MB. (`getrusage` includes its parent's memory.)"""
+    """Return the largest memory of this process up to now in MB. (`getrusage` would include its parent's memory.)"""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) / 1024
 
 
 def on_ranks(ranks: int, **options: Any) -> dict[str, float]:
-    """Return the worst figures of several ranks."""
+    """Return the worst values of several ranks."""
     with multiprocessing.get_context("spawn").Pool(ranks) as pool:
         jobs = [pool.apply_async(epoch, kwds={"rank": rank, "ranks": ranks, **options}) for rank in range(ranks)]
         figures = [job.get() for job in jobs]
@@ -177,14 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, help="JSON file for the figures (default: none)")
     options = parser.parse_args(arguments)
-    # One thread per rank for matrices, since a rank has one core.
+    # Use one thread per rank for matrices, because a rank has one core.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         data, copies = Path(folder, "data"), Path(folder, "copies")
         data.mkdir()
         copies.mkdir()
-        # Folder of unpacked copies, in this process and in the ranks.
+        # Set the folder of unpacked copies for this process and for the ranks.
         tempfile.tempdir = os.environ["TMPDIR"] = str(copies)
         print(f"{'chunks of':30} {'h5py':>8} {'cpu':>8} {'here':>8} {'cpu':>8} {'disk':>8} {'waited':>8} {'memory':>8}")
         for name, path in write_layouts(data, options.events, options.only or LAYOUTS).items():

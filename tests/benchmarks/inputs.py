@@ -1,4 +1,4 @@
-"""Measure the events per second of the input pipeline alone by file layout, and the times of a checkpoint."""
+"""Measure the events per second of the input pipeline for several file layouts, and the times of a checkpoint."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def measure(job: Job, say: Say) -> list[Figure]:
             path = _write(folder / f"{layout}.h5", options)
             note = f"{path.stat().st_size / EVENTS / 1000:.0f} kB per event, random order"
             cases.append(_case(f"input/{layout}", partial(_reading, path, lambda: None), note))
-            # A file of many events per chunk is read from its unpacked copy.
+            # A file with many events per chunk is read from its unpacked copy.
             if not job.quick and "many" not in layout:
                 cases.append(_case(f"input/{layout}/cold", partial(_reading, path, partial(forget, path)), note))
         cases += _checkpoint_cases(folder)
@@ -56,7 +56,7 @@ def _case(name: str, prepare: Callable[[], Measurement], note: str) -> Case:
 
 
 def _write(path: Path, options: dict[str, Any]) -> Path:
-    """Write our own layout with our own writer, or another with h5py."""
+    """Write our own layout with our own writer, or another layout with h5py."""
     cells, energies = real_batch(EVENTS)
     if not options:
         write_showers(path, cells, energies, {})

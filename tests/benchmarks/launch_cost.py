@@ -2,7 +2,7 @@
 
 The commands are `mpirun -np N python -m launcher --dry-run`, the bare MPI for comparison, and `launcher plan`. The
 figures are time and memory of all ranks together, the files that one rank opens, and the modules that one rank imports
-before MPI starts. The number of messages to rank 0 shows whether the placement is gathered over a tree.
+before MPI starts. The number of messages to rank 0 shows whether the ranks send the placement along a tree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DRY_RUN = ("python", "-m", "launcher", "--dry-run")
 BARE_MPI = ("python", "-c", "from mpi4py import MPI; MPI.COMM_WORLD.barrier()")
 PLAN = ("python", "-m", "launcher", "plan", "--machine", "stampede2-skx", "--nodes", "128")
 
-# Run the launcher as `python -m launcher` does, and write down the loaded modules when it imports mpi4py.MPI.
+# Run the launcher like `python -m launcher`, and write the loaded modules to a file when it imports mpi4py.MPI.
 PROBE = """
 import sys
 where = sys.argv.pop(1)
@@ -51,16 +51,16 @@ runpy.run_module("launcher", run_name="__main__", alter_sys=True)
 def measure(
     argv: Sequence[str], environment: Mapping[str, str], processes: int, repeats: int, sample: bool = True
 ) -> dict[str, float]:
-    """Run a command several times and return medians over it and its descendants.
+    """Run a command several times, and return medians for the command with all its descendants.
 
     The figures are wall seconds, user and system CPU seconds per process, the resident memory of the largest process in
-    MB, and the decrease of the machine's available memory in MB. This decrease counts shared pages once, but other
+    MB, and the decrease of the machine's available memory in MB. Shared pages count once in this decrease, but other
     programs change it, too.
 
     Args:
         argv: the command.
         environment: its environment.
-        processes: number that CPU seconds are divided by.
+        processes: number of processes, by which CPU seconds are divided.
         repeats: number of runs.
         sample: whether to watch the machine's memory.
 
@@ -72,7 +72,7 @@ def measure(
         with tempfile.TemporaryFile("w+") as said, _Memory(sample) as memory:
             began = time.monotonic()
             process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT)
-            # The usage of a process includes children that it waited for, and mpirun waits for its ranks.
+            # The usage of a process includes all children that it has waited for, and mpirun waits for its ranks.
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.monotonic() - began
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -92,7 +92,7 @@ def measure(
 
 
 class _Memory:
-    """Watch how far the machine's available memory falls below its value at the start."""
+    """Watch the machine's available memory, and store its largest decrease since the start."""
 
     def __init__(self, on: bool) -> None:
         self.most = 0.0
@@ -121,10 +121,10 @@ def _available_mb() -> float:
 
 
 def count_opens(lines: Iterable[str]) -> dict[str, int]:
-    """Count the lines of `strace -f -e trace=%file` by the kind of the file, and the failed calls.
+    """Count the lines of `strace -f -e trace=%file` by kind of file, and the failed calls.
 
-    `failed` calls ask about names that do not exist: opens, stat, access, readlink. A shared file system has as much
-    work with them as with the others.
+    `failed` calls are for names that do not exist: open, stat, access, readlink. They are as much work for a shared
+    file system as the other calls.
     """
     calls: Counter[str] = Counter()
     for line in lines:
@@ -156,13 +156,14 @@ def opens(command: Sequence[str], environment: Mapping[str, str], start: Sequenc
     Args:
         command: the command.
         environment: its environment.
-        start: command line of an mpirun with two ranks. The first rank is counted. A single rank would not do, since
-            the launcher does less work for it.
+        start: command line of an mpirun with two ranks. The first rank is counted, because a single rank would skip
+            parts of the start.
     """
     if shutil.which("strace") is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        # Files are named by process, since the variable with the rank has another name in every MPI.
+        # The names of the files contain the process id, because the variable with the rank has another name in every
+        # MPI.
         traced = 'exec strace -f -s 400 -e trace=%file -o "$0/$$" "$@"'
         _quiet([*start, "sh", "-c", traced, folder, *command], environment)
         first = min(Path(folder).iterdir(), key=lambda path: int(path.name))
@@ -172,8 +173,8 @@ def opens(command: Sequence[str], environment: Mapping[str, str], start: Sequenc
 def imported_before_mpi(environment: Mapping[str, str], start: Sequence[str]) -> dict[str, Any]:
     """Return the modules that a rank loads before it imports mpi4py.MPI, by package, and their import times.
 
-    The number of modules is that of a rank under mpirun. The milliseconds are those of `-X importtime` in one process,
-    which loads the same modules except MPI itself. Modules of a bare `python -c pass` do not count.
+    The modules are counted in a rank under mpirun. The milliseconds come from `-X importtime` in one process, which
+    loads the same modules except MPI itself. Modules of a plain `python -c pass` do not count.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/modules"
@@ -206,8 +207,8 @@ def _import_times(environment: Mapping[str, str], arguments: Sequence[str]) -> d
 def messages_to_rank_0(ranks: int, command: Sequence[str] = DRY_RUN) -> int:
     """Return the number of messages that all other ranks together send to rank 0 in a run under Open MPI.
 
-    Open MPI's monitoring of its point-to-point layer also counts the messages inside collectives. MPI's own start and
-    end send a few messages over a tree.
+    Open MPI's monitoring of its point-to-point layer also counts the messages of collective operations. MPI itself
+    sends a few messages along a tree at its start and end.
     """
     _, environment = library_environment("openmpi")
     with tempfile.TemporaryDirectory() as folder:

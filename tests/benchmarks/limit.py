@@ -1,9 +1,9 @@
-"""Measure the least time of a training step of the published networks: its convolutions and matrix products alone.
+"""Measure the shortest possible time of a training step of the published networks: convolutions and matrix products.
 
 Every pass of every layer (forward, gradient of the weights, gradient of the input) is timed alone, with the shapes, the
-number format and the threads of the training, and multiplied by its number in a step. Activations, normalization,
-dropout, padding, losses and optimizers are left out. So this is a lower limit for a step with the same convolutions; a
-step that needs fewer operations may be faster.
+number format and the threads of the training. Its time is multiplied by the number of such passes in a step.
+Activations, normalization, dropout, padding, losses and optimizers are left out. So this is a lower limit for a step
+with the same convolutions; a step that needs fewer operations may be faster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Operation = Callable[..., tf.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """How often a step computes the result of a layer, the gradient of its weights, and the gradient of its input."""
+    """Numbers of passes of a layer in a step: for its result, the gradient of its weights, and of its input."""
 
     forward: int
     weights: int
@@ -61,7 +61,7 @@ class Convolution:
     def flops(self) -> int:
         """Floating-point operations of one pass for one event, the same for all three passes.
 
-        With SAME padding, products with the added zeros count too.
+        Products with the zeros of SAME are included.
         """
         return 2 * math.prod(self.output_cells) * self.filters * math.prod(self.kernel) * self.channels
 
@@ -132,12 +132,12 @@ Layer = Convolution | Product
 
 
 def step_layers(filters: FilterSet) -> dict[Layer, Passes]:
-    """Return the layers of both networks and how often a step of 3DGAN computes each.
+    """Return the layers of both networks, with the number of times that a step of 3DGAN computes each.
 
-    The generator computes the generated batch for the discriminator, and two batches in its own two updates. The
-    discriminator computes a real and a generated batch in its own two updates. It also computes the two batches of the
-    generator's updates, and the gradients of their cells, but not the gradients of its own weights. The step never
-    needs the gradient of a latent vector. In an update of the discriminator it does not need the gradient of the cells.
+    The generator makes the fake showers for the discriminator, and is trained twice. The discriminator is trained on a
+    real and a fake batch. It also evaluates both batches of the generator's updates and computes the gradients of these
+    batches, but not the gradients of its own weights. The step needs no gradients of latent vectors, and no gradients
+    of the cells in an update of the discriminator.
     """
     number = filters.generator
     generator: list[Convolution] = [
@@ -172,7 +172,7 @@ def step_flops(filters: FilterSet) -> int:
 def limit(filters: FilterSet, batch: int, precision: str, repeats: int = 1) -> Measurement:
     """Return a measurement of the seconds of a step's convolutions and matrix products alone.
 
-    It times each pass once, as the mean of `repeats` runs, and multiplies by the pass's number in a step.
+    Each pass is timed once, as the mean of `repeats` runs, and multiplied by its number in a step.
     """
     timed: list[tuple[int, Callable[[], float]]] = []
     for layer, passes in step_layers(filters).items():
@@ -185,14 +185,15 @@ def limit(filters: FilterSet, batch: int, precision: str, repeats: int = 1) -> M
 def alone(operation: Operation, operands: Sequence[tf.Tensor], repeats: int) -> Callable[[], float]:
     """Return a function that measures the seconds of one operation.
 
-    It runs the operation `repeats` times in one call, to make the cost of the call small.
+    The function runs the operation `repeats` times in one call, so that the cost of the call is small.
     """
 
     @tf.function(autograph=False)
     def run(*operands: tf.Tensor) -> list[tf.Tensor]:
         results: list[tf.Tensor] = []
         for _ in range(repeats):
-            # Each result waits for the one before and all are returned; otherwise TensorFlow would merge them.
+            # Each operation waits for the one before, and all results are returned. Otherwise TensorFlow would merge
+            # them.
             with tf.control_dependencies(results[-1:]):
                 results.append(operation(*operands))
         return results

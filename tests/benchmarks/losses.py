@@ -1,8 +1,9 @@
 """Compare the losses of our step with the plain Keras loop's: same weights, events and random numbers, in FP32.
 
 In the first steps, the losses differ only by rounding. Then the two trainings diverge: RMSprop divides each gradient by
-its own size, so even a gradient of pure rounding error moves its weight by a full step. Two plain loops whose initial
-weights differ by one rounding diverge in the same way. From then on, the losses are compared by their means.
+its own size, so even a gradient that is only rounding error moves its weight by a full step. Two plain loops whose
+initial weights differ by one rounding diverge in the same way. Therefore the means of the losses are compared after the
+first steps.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["EXACT_STEPS", "Losses", "differences", "measure", "standard_scores", "three_losses"]
 
 EXACT_STEPS = 5
-"""First steps, which are compared one by one."""
+"""Number of first steps, which are compared one by one."""
 STEPS = 200
-"""Steps of a measurement."""
+"""Number of steps of a measurement."""
 BLOCK = 15
-"""Steps to average before the spread is computed, since losses of neighbouring steps are correlated."""
+"""Number of steps to average before the spread is computed, because losses of neighbouring steps are correlated."""
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Return the difference in each of the first steps, and the differences of the later means in standard errors."""
+    """Return the differences in each of the first steps, and the difference of the later means in standard errors."""
     start_tensorflow()
     losses = three_losses(job.filters, job.batch, 40 if job.quick else STEPS, say)
     scores = standard_scores(losses.ours[EXACT_STEPS:], losses.plain[EXACT_STEPS:])
@@ -68,11 +69,11 @@ class Losses(NamedTuple):
     rounded: np.ndarray
     """Losses of a plain loop with every initial weight larger by one rounding (1 part in 2^23)."""
     unlike: float
-    """Distance between our trained weights and the plain loop's, over the distance these moved: 0 if equal."""
+    """Distance between our weights and the plain loop's, relative to their change in the training: 0 if equal."""
 
 
 def three_losses(filters: str, batch: int, steps: int, say: Say, learning_rate: float = 0.001) -> Losses:
-    """Train with our step and twice with the plain loop."""
+    """Train once with our step and twice with the plain loop."""
     from gan.ops.draws import Draws, position
     from gan.training.step import Networks, TrainingStep
     from tests.benchmarks.baseline import PlainLoop, SharedChance, copy_weights
@@ -103,7 +104,7 @@ def three_losses(filters: str, batch: int, steps: int, say: Say, learning_rate: 
 
 
 def _trained(*models: keras.Model) -> np.ndarray:
-    """Return all trained weights in one row, also those of a network that is frozen at the moment."""
+    """Return all trained weights in one row, including the weights of a network that is frozen at the moment."""
     variables = [variable for model in models for variable in model.weights if "moving_" not in variable.path]
     return np.concatenate([variable.numpy().ravel() for variable in variables])
 

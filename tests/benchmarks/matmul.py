@@ -1,4 +1,4 @@
-"""Measure the rate at which this machine multiplies matrices: the upper limit for every part of a training."""
+"""Measure the rate of matrix products on this machine: the upper limit for every part of a training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ __all__ = ["DTYPES", "SIZE", "product_rate"]
 
 DTYPES = {"fp32": tf.float32, "bf16": tf.bfloat16}
 SIZE = 2048
-"""Rows and columns of the matrices. Their product is 17 GFLOP: enough for the full rate, in a fraction of a second."""
+"""Rows and columns of the matrices. Their product takes 17 GFLOP, which is enough for the full rate and takes a
+fraction of a second."""
 
 
 def product_rate(precision: str, size: int = SIZE) -> Measurement:
-    """Return a measurement of the product of two square matrices in GFLOP/s; the precision is that of the operands."""
+    """Return a measurement of a matrix product in GFLOP/s. `precision` is the format of the operands."""
     one, other = (tf.cast(tf.random.stateless_normal((size, size), (1, part)), DTYPES[precision]) for part in (0, 1))
     multiply = tf.function(tf.matmul)
 

@@ -1,8 +1,8 @@
 """Measure the speed and the memory of reading logs: `python -m tests.benchmarks.parsing`.
 
-For every format, a file of the given size is generated in a temporary folder, as dense with lines of the format as a
-real log, and read in its own process. The figures are MB/s, and the growth of the process's memory over reading a file
-of a hundredth of the size. One of our own records, with 10,000 lines, is measured, too.
+For every format, a file of the given size is generated in a temporary folder, with as many other lines as in a real
+log, and read in a separate process. The figures are MB/s, and the memory in addition to reading a file of a hundredth
+of this size. One of our own records, with 10,000 lines, is measured, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def gan3d() -> Iterator[str]:
 
 
 def progress_bars() -> Iterator[str]:
-    """Yield a 3DGAN log with colours, and with progress bars that are drawn again and again on the same line."""
+    """Yield a 3DGAN log with colours and progress bars that return to the start of their line."""
     yield "Global batch size is: 512 / batch size is: 8\n"
     for number in count():
         yield f"Epoch {number % 1000 + 1} of 1000\n"
@@ -67,7 +67,7 @@ def mllog() -> Iterator[str]:
 
 
 def timeline() -> Iterator[str]:
-    """Fused allreduces of 60 tensors, as Horovod writes them: negotiated once, then cached."""
+    """Yield a Horovod timeline of fused allreduces of 60 tensors, negotiated once, then cached."""
     yield '[\n{"name": "process_name", "ph": "M", "pid": 0, "args": {"start_time_since_epoch_in_micros":1}},\n'
     phases = ("MEMCPY_IN_FUSION_BUFFER", "MPI_ALLREDUCE", "MEMCPY_OUT_FUSION_BUFFER")
     tensors = range(1, 61)
@@ -91,14 +91,14 @@ def timeline() -> Iterator[str]:
 
 
 def noise() -> Iterator[str]:
-    """A log with nearly all lines from other programs."""
+    """Yield a log in which nearly all lines are from other programs."""
     yield "Global batch size is: 512 / batch size is: 8\nThe 0 epoch took 121.7 seconds\n"
     for number in count():
         yield f"2018-06-24 11:02:{number % 60:02}.123: W core/allocator.cc:108] Allocation of {number} bytes\n"
 
 
 def table() -> Iterator[str]:
-    """A table with 600 columns, as experiment trackers export them."""
+    """Yield a table with 600 columns, as experiment trackers export it."""
     yield "gpus,epoch,seconds," + ",".join(f"metric {i}" for i in range(600)) + "\n"
     for number in count():
         yield f"{2 ** (number % 8)},{number},{100 + number % 13}.5," + ",".join(["0.12345678"] * 600) + "\n"
@@ -115,7 +115,7 @@ FILES: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def generate(pieces: Iterator[str], size: int) -> Iterator[bytes]:
-    """Yield about `size` bytes from the endless `pieces`: the first 16 MB of them, repeated without the first piece."""
+    """Yield about `size` bytes: the first 16 MB of `pieces`, repeated without the first piece."""
     written, stretch = 0, []
     for piece in pieces:
         stretch.append(piece.encode())
@@ -143,7 +143,7 @@ def _read(path: Path) -> None:
     began = time.process_time()
     runs = read_runs([path], Hints(workers=RANKS))
     seconds = time.process_time() - began
-    # getrusage's figure would include the memory of the parent process.
+    # getrusage would include the memory of the parent process.
     status = Path("/proc/self/status").read_text().split()
     memory = int(status[status.index("VmHWM:") + 1]) / 1024
     print(json.dumps({"seconds": seconds, "memory": memory, "epochs": sum(len(run.epochs) for run in runs)}))

@@ -1,8 +1,8 @@
 """Compare the trainings of a precision study: paired differences between precisions, and the spread between seeds.
 
-A cell is one training with a seed and a precision. Trainings of one seed share weights, data and noise. So the
-difference of two precisions is taken seed by seed, and Student's t gives an interval for its mean. Everything except
-`draw` is computed without side effects; `precision_study` trains and writes files.
+A cell is one training with a seed and a precision. Trainings with the same seed have the same initial weights, data and
+noise. So the difference of two precisions is computed for each seed, and Student's t gives an interval for its mean.
+Everything except `draw` is computed without side effects; `precision_study` trains and writes files.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ FIGURES = {
     "shape_error": "distance of profiles from the simulation's",
     "fraction_error": "|ln| of the sampling fraction over the simulation's",
 }
-"""Figures of a trained cell. A smaller one is better, except for the discriminator's loss."""
+"""Figures of a trained cell. Smaller is better, except for the discriminator's loss."""
 LEVEL = 0.95
 """Confidence level of intervals."""
 POINTS = 50
-"""Points of a loss curve, each a mean over its part of the steps."""
+"""Number of points of a loss curve. Each point is a mean over its part of the steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +48,9 @@ class Cell:
     seed: int
     precision: str
     losses: Sequence[Sequence[float]]
-    """Losses of every step: the mean of the discriminator's two and the mean of the generator's two."""
+    """Losses of every step: the mean of the discriminator's two losses and the mean of the generator's two."""
     profiles: Sequence[Sequence[float]]
-    """Profiles along x, y and z, each with sum 1, of showers with the held-out energies."""
+    """Profiles along x, y and z of showers with the held-out energies, each with sum 1."""
     fractions: Sequence[float]
     """Sampling fraction in bins of energy."""
     figures: Mapping[str, float]
@@ -60,18 +60,18 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Difference of one figure between a precision and FP32, over seeds."""
+    """Difference of one figure between a precision and FP32, for all seeds."""
 
     precision: str
     figure: str
     values: tuple[float, ...]
-    """Difference of each seed."""
+    """Difference for each seed."""
     low: float
     """Lower end of the interval for the mean, at LEVEL."""
     high: float
     """Upper end of the interval for the mean, at LEVEL."""
     spread: float
-    """Standard deviation of the figure between seeds in FP32."""
+    """Standard deviation of the figure in FP32 over the seeds."""
     base: float
     """Mean of the figure in FP32."""
 
@@ -81,12 +81,12 @@ class Difference:
 
     @property
     def resolved(self) -> bool:
-        """Whether the interval excludes 0."""
+        """True if the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def shape_distance(profiles: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float:
-    """Return the part of the energy in other cells: 1/2 sum |p - q| of profiles with sum 1, mean over the axes."""
+    """Return the fraction of the energy in different cells: 1/2 sum |p - q|, with profiles of sum 1, mean over axes."""
     return float(np.mean(0.5 * np.abs(np.asarray(profiles) - np.asarray(others)).sum(axis=1)))
 
 
@@ -97,7 +97,7 @@ def curve(losses: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def differences(cells: Sequence[Cell]) -> list[Difference]:
-    """Return the paired differences of every precision and figure, over the seeds that are complete in both.
+    """Return the paired differences of every precision and figure, for the seeds that are complete in both.
 
     Raises:
         ValueError: a precision shares fewer than two seeds with FP32, so there is no spread.
@@ -131,7 +131,7 @@ def differences(cells: Sequence[Cell]) -> list[Difference]:
 
 
 def distances(cells: Sequence[Cell], precision: str) -> tuple[float, float]:
-    """Return the mean `shape_distance` between FP32 and a precision of one seed, and between two seeds in FP32."""
+    """Return the mean `shape_distance` between FP32 and a precision for one seed, and between two seeds in FP32."""
     base = [cell for cell in cells if cell.precision == BASE]
     other = {cell.seed: cell for cell in cells if cell.precision == precision}
     paired = [shape_distance(cell.profiles, other[cell.seed].profiles) for cell in base if cell.seed in other]
@@ -196,14 +196,14 @@ def draw(
     energies: Sequence[float],
     path: Path,
 ) -> None:
-    """Draw loss curves, profiles and sampling fraction; bands show the range over seeds.
+    """Draw loss curves, profiles and sampling fraction. Bands show the range over seeds.
 
     Args:
         cells: the trainings.
         profiles: the simulation's profiles along x, y and z, each with sum 1.
         fractions: the simulation's sampling fractions at `energies`.
-        energies: GeV.
-        path: file to write, PNG.
+        energies: energies in GeV.
+        path: PNG file to write.
     """
     import matplotlib
 

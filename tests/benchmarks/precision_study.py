@@ -33,15 +33,15 @@ FILTERS = "original"
 BATCH = 8
 DATA_SEED = 20
 ENERGIES = (10.0, 500.0)
-"""Range of primary energies in GeV: that of the generated showers in a training."""
+"""Range of primary energies in GeV, as in a training."""
 BINS = np.linspace(*ENERGIES, 6)
 """Edges of the energy bins in GeV."""
 MARGIN = 0.85
-"""Fraction of the time to plan for. The rest is a reserve: a shared machine may become slower during the study."""
+"""Fraction of the time to use in the plan, because a shared machine may become slower after the measurement."""
 FEWEST_STEPS = 20
-"""Fewest steps of a useful training."""
+"""Smallest number of steps of a useful training."""
 TIMED_STEPS = 4
-"""Steps whose time is measured for the plan."""
+"""Number of steps that are timed for the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Values that all cells share. An interrupted study continues with them."""
+    """Values that are the same for all cells. An interrupted study continues with them."""
 
     steps: int
     seeds: list[int]
@@ -69,11 +69,11 @@ class Plan:
     events: int
     held_out: int
     seconds_per_step: dict[str, float]
-    """Measured seconds by precision."""
+    """Measured seconds per step, by precision."""
 
 
 def steps_for(minutes: float, seeds: int, step: Sequence[float], start: Sequence[float]) -> int:
-    """Return the number of steps of each training with which all trainings together take `minutes`.
+    """Return the number of steps of each training, so that all trainings together take the given time.
 
     Args:
         minutes: time for all trainings.
@@ -167,7 +167,8 @@ def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data)
             "discriminator_loss": float(last[0]),
             "generator_loss": float(last[1]),
             "shape_error": shape_distance(generated, expected),
-            # A logarithm, since a generator at the beginning of its training may be wrong by a factor of hundreds.
+            # Use the logarithm, because a generator at the beginning of its training may be wrong by a factor of
+            # hundreds.
             "fraction_error": float(abs(np.log(max(fraction / of_simulation, 1e-6)))),
         },
         seconds_per_step=seconds,
@@ -175,7 +176,7 @@ def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data)
 
 
 def make_plan(minutes: float, seeds: int, precisions: list[str], events: int, held_out: int, quick: bool) -> Plan:
-    """Time a few steps in each precision and choose the number of steps of all trainings."""
+    """Measure a few steps in each precision, and choose the number of steps of all trainings."""
     data = Data.simulated(BATCH, 0)
     step, start = [], []
     for precision in precisions:

@@ -1,6 +1,6 @@
-"""Run every section in its own process, with the threads and the environment that the launcher plans.
+"""Run every section in a separate process, with the threads and the environment that the launcher plans.
 
-So sections cannot disturb each other. Sections that need MPI or a cold start start more processes from there.
+So sections cannot disturb each other. Sections that need MPI or a cold start create further processes themselves.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Job:
     section: str
     """Name of the module of this package with the function `measure(job, say)`."""
     budget: float
-    """Seconds for the rounds."""
+    """Time for the rounds in seconds."""
     filters: str = "original"
     batch: int = 8
     quick: bool = False
     expected: float = 0.0
-    """Seconds of a step per event, from a smaller batch; 0 if unknown."""
+    """Expected seconds of a step per event, from a smaller batch; 0 if unknown."""
 
     @property
     def title(self) -> str:
@@ -83,7 +83,7 @@ def mpirun(ranks: int) -> list[str]:
     """Return the beginning of a command line that starts unbound ranks on this host.
 
     Raises:
-        RuntimeError: there is no mpirun.
+        RuntimeError: there is no mpirun on this machine.
     """
     found = shutil.which("mpirun", path=rank_environment(ranks)["PATH"])
     if found is None:
@@ -99,7 +99,7 @@ def python(module: str, *arguments: object) -> list[str]:
 
 
 def run_job(job: Job) -> list[Figure]:
-    """Measure a section in its own process; its progress goes to standard error.
+    """Measure a section in a separate process. Its progress goes to standard error.
 
     Raises:
         RuntimeError: the section fails or takes far more than its budget.
@@ -117,7 +117,7 @@ def run_job(job: Job) -> list[Figure]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure the section of a job from `run_job`: arguments are the job as JSON and the output file."""
+    """Measure the section of a job from `run_job`. The arguments are the job as JSON and the output file."""
     import importlib
 
     job = Job(**json.loads(arguments[0]))

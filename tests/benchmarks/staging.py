@@ -1,7 +1,7 @@
 """Count the calls to shared files that `--stage-env` saves one rank: `python -m tests.benchmarks.staging`.
 
-The environment is staged into a folder of this machine, as on a node. Then the start of a rank, until TensorFlow is
-loaded, is traced twice: with the shared environment and with the staged one.
+The environment is staged into a folder of this machine, as on a node. Then the start of a rank until TensorFlow is
+loaded is traced twice: with the shared environment and with the staged one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ START = ("-c", "import launcher.train, mpi4py.MPI, h5py, tensorflow, horovod.ten
 
 
 def asked_for(python: Sequence[str], shared: Sequence[Path]) -> int:
-    """Return how often the start of a rank opens files below the shared folders, or asks about one."""
+    """Return the number of calls at the start of a rank that open or test files below the shared folders."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace")
         subprocess.run(

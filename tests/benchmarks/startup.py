@@ -23,9 +23,9 @@ PLAN = python("launcher", "plan", "--machine", "stampede2-skx", "--nodes", 128)
 HEAVY = ("tensorflow", "mpi4py", "pandas")
 """Modules that a plan must not load."""
 STEPS = 4
-"""Steps before the memory of a worker is read."""
+"""Number of steps before the memory of a worker is read."""
 
-# Run the launcher as `python -m launcher` does, and write down the time when it imports MPI and after the first step.
+# Run the launcher like `python -m launcher`, and record the time when it imports MPI and after the first step.
 WATCH = """
 import json, sys, time
 where, began, times = sys.argv.pop(1), float(sys.argv.pop(1)), {}
@@ -106,7 +106,7 @@ def _start_rank() -> dict[str, float]:
 
 
 def _memory(filters: str) -> Figure:
-    """Measure the memory of a worker in a new process, since memory of earlier work stays."""
+    """Measure the memory of a worker in a new process, because memory of earlier work is not freed."""
     argv = python("tests.benchmarks.startup", filters)
     done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     before, after = json.loads(done.stdout)

@@ -1,6 +1,6 @@
 """Compare the training step with the plain Keras loop, the sum of its convolutions and the matrix product rate.
 
-One job is one filter set and one batch size. All its cases run in the same rounds.
+One job measures one filter set with one batch size. All its cases run in the same rounds.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tests.benchmarks.timing import Case, Measurement, elapsed, interleave
 __all__ = ["measure", "our_step", "real_batch"]
 
 LEARNING_RATE = 1e-4
-"""Learning rate of all steps: small, so that no run diverges."""
+"""Learning rate of all steps. It is small, so that no run diverges."""
 NOT_NATIVE = "not native: this processor has no BF16 instructions"
 OVERHEAD_SHARE = 32
-"""Events per timed call. Passes of fewer events run several times per call, to make its own cost small."""
+"""Events per timed call. Passes with fewer events run several times per call, so that the cost of the call is small."""
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Return the seconds of a step and of its comparisons, by precision."""
+    """Return the seconds of our step and of the cases for comparison, by precision."""
     start_tensorflow()
     from gan.models.conv3d import CONV3D
     from tests.benchmarks.limit import limit
@@ -71,7 +71,7 @@ def _remark(native: bool) -> str:
 
 
 def real_batch(events: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return simulated showers, eight different ones: cells (events, 25, 25, 25) and energies (events,) in GeV."""
+    """Return eight different simulated showers, repeated: cells (events, 25, 25, 25) and energies (events,) in GeV."""
     energies = np.linspace(20, 480, 8, dtype=np.float32)
     different = simulate(energies, seed=1)
     chosen = np.arange(events) % len(energies)
@@ -79,7 +79,7 @@ def real_batch(events: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def our_step(filters: str, precision: str, batch: int) -> Measurement:
-    """Return a measurement of the seconds of one of our steps on one rank."""
+    """Return a measurement of one of our steps on one rank, in seconds."""
     import tensorflow as tf
 
     from gan.ops.draws import position
@@ -92,7 +92,7 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
     seconds = elapsed(lambda: step(cells, energies, position(0, next(positions)), LEARNING_RATE))
 
     def measure() -> float:
-        # Our step needs the remapper off; the plain loop in the same process keeps TensorFlow's default.
+        # Our step needs the remapper off. The plain loop in the same process needs TensorFlow's default.
         tf.config.optimizer.set_experimental_options({"remapping": False})
         try:
             return seconds()
@@ -103,7 +103,7 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
 
 
 def plain_loop(filters: str, batch: int) -> Measurement:
-    """Return a measurement of the seconds of a step of the plain Keras loop."""
+    """Return a measurement of a step of the plain Keras loop, in seconds."""
     from tests.benchmarks.baseline import NumpyChance, PlainLoop
 
     loop = PlainLoop(filters, batch, learning_rate=LEARNING_RATE)

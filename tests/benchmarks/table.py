@@ -1,4 +1,4 @@
-"""Write results as text: the steps with their ratios, the other figures, the goals."""
+"""Write results as text: steps with ratios, other figures, goals."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def goals_table(goals: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _places(figures: Sequence[Figure]) -> list[str]:
-    """Return the filter sets and batch sizes of the steps, in their order."""
+    """Return the filter sets and batch sizes of the steps, in the order of measurement."""
     return list(dict.fromkeys(f.name.rsplit("/", 1)[0] for f in figures if f.name.startswith("step/")))
 
 

@@ -1,4 +1,4 @@
-"""Tests of what the benchmarks count, decide and print, without their measurements."""
+"""Tests of the parts of the benchmarks that count, decide and print, without measurements."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_limit_is_a_time() -> None:
 
 
 class Clock:
-    """Clock that only the cases move."""
+    """Clock that only the measured cases advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -130,12 +130,12 @@ def run(step: Sequence[float], rate: float = 200.0, other: Sequence[float] = (1.
         (run([1.0] * 5), run([1.3] * 5), "slower"),
         (run([1.0] * 5), run([1.02] * 5), "same"),
         (run([1.0] * 5), run([0.7] * 5), "faster"),
-        # A machine at half its speed: the expected time, and a longer one.
+        # A machine with half the speed: the expected time, and a longer time.
         (run([1.0] * 5), run([2.0] * 5, rate=100), "same"),
         (run([1.0] * 5), run([3.0] * 5, rate=100), "slower"),
-        # A faster machine hides nothing.
+        # A faster machine does not hide a slower program.
         (run([1.0] * 5), run([0.9] * 5, rate=300), "slower"),
-        # May be chance: the rounds of both runs scatter, or there is only one round each.
+        # These may be chance: the rounds of both runs scatter, or each run has only one round.
         (run([0.7, 0.8, 1.0, 1.4, 1.6]), run([0.8, 1.0, 1.3, 1.7, 1.9]), "same"),
         (run([1.0]), run([1.12]), "same"),
         # One disturbed round does not hide the slower others.

@@ -1,4 +1,4 @@
-"""Tests of the precision study: its conclusions from given trainings, and how an interrupted study continues."""
+"""Tests of the precision study: its conclusions from given trainings, and the continuation of an interrupted study."""
 
 from __future__ import annotations
 

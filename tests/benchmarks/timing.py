@@ -1,4 +1,4 @@
-"""Measure several cases in interleaved rounds within a time, so that a drifting machine affects all cases alike."""
+"""Measure several cases in interleaved rounds within a time limit, so that a slower machine affects all cases."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from tests.benchmarks.figures import Figure
 __all__ = ["Case", "elapsed", "interleave"]
 
 MOST_ROUNDS = 9
-"""Most rounds of a case. With more, the median changes less than the machine drifts."""
+"""Default for `Case.rounds`. More rounds change the median less than the speed of the machine changes."""
 
 Measurement = Callable[[], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One thing to measure repeatedly."""
+    """One piece of work to measure repeatedly."""
 
     name: str
     prepare: Callable[[], Measurement]
     """Function that builds the case and returns its measurement. The first call of the measurement is a warm-up."""
     unit: str = "s"
     rounds: int = MOST_ROUNDS
-    """Most rounds."""
+    """Largest number of rounds."""
     expected: float = 0.0
     """Expected seconds of a round; 0 if unknown."""
     note: str = ""
@@ -33,7 +33,7 @@ class Case:
 
 
 def elapsed(work: Callable[[], object]) -> Measurement:
-    """Return a measurement of the seconds of some work."""
+    """Return a measurement of some work, in seconds."""
 
     def measure() -> float:
         began = time.perf_counter()
@@ -49,7 +49,7 @@ def interleave(
     """Warm up every case, then run rounds of all cases until the budget is used, at least one round.
 
     A case is left out, with a note in its figure, if one round of it and all cases before it would take more than the
-    budget. So the most important cases come first.
+    budget. So the most important cases must come first.
 
     Args:
         cases: cases in order of importance.
@@ -71,7 +71,7 @@ def interleave(
         say(f"{case.name}: warming up")
         began = clock()
         measure()
-        # The warm-up includes compilation, so the caller's expectation is better.
+        # The warm-up includes compilation, so prefer the expected time from the caller.
         cost[case.name] = case.expected or clock() - began
     values: dict[str, list[float]] = {case.name: [] for case, _ in ready}
     number, spent = 0, 0.0

@@ -1,7 +1,8 @@
 """Measure weak scaling on one machine: steps of one rank on one core, and of two ranks with one core each.
 
-Both trainings run at the same time and step in turns, so that a drifting machine slows both. While the single rank
-steps, a signal stops the two ranks: a waiting rank and Horovod's background thread would use the other core.
+Both trainings run at the same time and make steps alternately, so that a slower machine affects both. While the single
+rank makes steps, a signal suspends the two ranks: otherwise a waiting rank and Horovod's background thread would use
+the other core.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ __all__ = ["measure"]
 
 BATCH = 8
 STEPS = 3
-"""Steps of a round."""
+"""Number of steps in a round."""
 ROUNDS = 6
 EVENTS = 512
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Return the events/s of one and two ranks, their ratio by round, and the other parts of a step than computing."""
+    """Return the events/s of one and two ranks, their ratio by round, and all parts of a step except computing."""
     if cores() < 2:
         return [Figure(name="weak/fp32/ratio", unit="x", note="needs two cores")]
     precisions = ["fp32", *(["bf16"] if native_bf16() else [])]
@@ -115,11 +116,11 @@ class _Ranks:
         self._commands = commands
 
     def ready(self) -> list[int]:
-        """Wait for the first step, which compiles, and return the process numbers by rank."""
+        """Wait for the first step, which includes compilation, and return the process ids by rank."""
         return self._answer()["pids"]
 
     def steps(self, number: int) -> dict[str, Any]:
-        """Train `number` steps. Return seconds per step: in total, in exchanges, and waiting for events."""
+        """Train `number` steps. Return seconds per step: in total, for exchanges, and for waiting for events."""
         self._commands.write(f"{number}\n")
         self._commands.flush()
         return self._answer()
@@ -135,7 +136,8 @@ class _Ranks:
 @contextmanager
 def _ranks(argv: Sequence[object]) -> Iterator[_Ranks]:
     with tempfile.TemporaryDirectory() as folder:
-        # A named pipe, since not every mpirun forwards standard input. Opened for both directions, it never blocks.
+        # Use a named pipe, because not every mpirun forwards standard input. Open it in both directions, so that this
+        # never blocks.
         commands = Path(folder, "commands")
         os.mkfifo(commands)
         process = subprocess.Popen(
@@ -155,7 +157,7 @@ def _ranks(argv: Sequence[object]) -> Iterator[_Ranks]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train as one rank: rank 0 reads the number of steps of each round from a pipe; 0 ends the process."""
+    """Train as one rank. Rank 0 reads the number of steps of each round from a pipe. The number 0 ends the process."""
     mode, precision, path, commands = arguments
     communicator = _communicator(mode)
     from gan.data.feeding import Feeder
@@ -172,7 +174,7 @@ def main(arguments: Sequence[str]) -> None:
 
     def steps(number: int, seed: int) -> dict[str, Any]:
         exchanged = []
-        # Read one more batch before the clock starts, since a training prefetches the first batch of an epoch, too.
+        # Read one more batch before the clock starts, because a training prefetches the first batch of an epoch, too.
         fed = feeder.feed(batches(EVENTS, BATCH, number + 1, seed))
         next(fed)
         feeder.reset()
@@ -206,7 +208,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _communicator(mode: str) -> Communicator:
-    """Bind this rank to a core of its own and join the others."""
+    """Bind this rank to a separate core and join the other ranks."""
     allowed = sorted(os.sched_getaffinity(0))
     if mode == "alone":
         os.sched_setaffinity(0, {allowed[0]})

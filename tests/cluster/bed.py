@@ -31,17 +31,17 @@ __all__ = ["BedError", "Job", "MakeBed", "SlurmBed", "below_tmp"]
 
 
 class SlurmBed:
-    """A cluster that is up between `__enter__` and `__exit__`, and leaves nothing behind.
+    """A cluster that runs between `__enter__` and `__exit__`, and removes everything at its end.
 
     Args:
         nodes: number of compute nodes.
         machine: name of the launcher's machine to imitate.
-        pretend: let the nodes' processes see and bind to that machine's CPUs and NUMA domains. Without it only Slurm
-            uses that machine's numbers, and processes see the real CPUs.
-        shared: folders below /tmp that all nodes see at the same path; every node has its own /tmp otherwise. The
+        pretend: whether the nodes' processes see and bind to the CPUs and NUMA domains of `machine`. Otherwise only
+            Slurm uses these numbers, and processes see the real CPUs.
+        shared: folders below /tmp that all nodes see at the same path. Otherwise every node has its own /tmp. The
             repository and the Python environment are always shared.
         slurmd_timeout: seconds without an answer after which Slurm calls a node dead.
-        extra_config: settings of slurm.conf that are added or replace the bed's.
+        extra_config: settings of slurm.conf to add or to replace.
         prefix: beginning of the nodes' names.
     """
 
@@ -78,7 +78,7 @@ class SlurmBed:
 
     @property
     def jobs_folder(self) -> Path:
-        """Folder that all nodes see; `sbatch` submits from here by default."""
+        """Folder that all nodes see. By default `sbatch` submits from here."""
         return self.folder / "jobs"
 
     @property
@@ -130,10 +130,10 @@ class SlurmBed:
         check: bool = False,
         **options: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the login node and wait for its end; `env` adds to the bed's environment.
+        """Run a command on the login node and wait for its end. `env` is added to the bed's environment.
 
         Raises:
-            BedError: it failed and `check` is set.
+            BedError: the command failed, and `check` is set.
         """
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
@@ -150,7 +150,7 @@ class SlurmBed:
         return done
 
     def on_node(self, name: str, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command on a compute node, without Slurm; options as in `run`."""
+        """Run a command on a compute node without Slurm. The options are the options of `run`."""
         return self.run(argv, node=name, **options)
 
     def sbatch(
@@ -166,7 +166,7 @@ class SlurmBed:
         Args:
             options: options of sbatch.
             arguments: arguments of the script, if it is a file.
-            cwd: folder of the job and, by default, of its output; `jobs_folder` if not given.
+            cwd: folder of the job and, by default, of its output. The default is `jobs_folder`.
             run: more options of `run`.
         """
         command: list[object] = ["sbatch", "--parsable", *options]
@@ -178,17 +178,17 @@ class SlurmBed:
         return int(done.stdout.split(";")[0])
 
     def job(self, job: int) -> Job:
-        """Return what Slurm knows about a job now."""
+        """Return the present state of a job from Slurm."""
         return Job.parse(self.run(["scontrol", "show", "--oneliner", "job", job], check=True).stdout)
 
     def state(self, job: int) -> str:
         return self.job(job).state
 
     def wait(self, job: int, timeout: float = 120, until: Callable[[Job], bool] = lambda job: job.ended) -> Job:
-        """Wait for a job's end, or until `until` holds; return the job.
+        """Wait until a job ends, or until the condition `until` is true, and return the job.
 
         Raises:
-            BedError: that took more than `timeout` seconds; with the job's output and Slurm's logs.
+            BedError: this took more than `timeout` seconds. The message has the job's output and Slurm's logs.
         """
         limit = time.monotonic() + timeout
         while not until(found := self.job(job)):
@@ -209,16 +209,16 @@ class SlurmBed:
             self.start_node(name)
 
     def processes(self) -> list[int]:
-        """Return the process ids, outside the namespaces, of everything that belongs to the bed now."""
+        """Return the ids, outside the namespaces, of all present processes of the bed."""
         return self._namespaces.processes()
 
     @property
     def killed(self) -> set[str]:
-        """Names of the nodes that were killed and not restarted."""
+        """Names of the nodes that were killed and not started again."""
         return set(self._nodes) - self._namespaces.running()
 
     def kill_node(self, name: str) -> None:
-        """Kill a node at once: Slurm gets no message, only silence."""
+        """Kill a node abruptly, so that Slurm gets no message and no more answers."""
         self._namespaces.kill_node(self._nodes[name])
 
     def start_node(self, name: str) -> None:
@@ -232,10 +232,10 @@ class SlurmBed:
         return dict(line.split() for line in done.stdout.splitlines())
 
     def wait_for_nodes(self, state: str, names: Iterable[str] | None = None, timeout: float = 60) -> None:
-        """Wait until the named nodes, by default all, are in a state.
+        """Wait until the named nodes (by default all nodes) are in a state.
 
         Raises:
-            BedError: a node ended, or that took more than `timeout` seconds; with Slurm's logs.
+            BedError: a node ended, or this took more than `timeout` seconds. The message has Slurm's logs.
         """
         wanted = set(names if names is not None else self._nodes)
         limit = time.monotonic() + timeout
@@ -251,7 +251,7 @@ class SlurmBed:
         texts = []
         for path in sorted(self._cluster.logs.glob("*")):
             text = path.read_text(errors="replace").splitlines()
-            # A daemon prints the same as it logs; the output matters only if there is no log.
+            # A daemon prints the same text as in its log. So use the output only if there is no log.
             if text and not (path.suffix == ".out" and path.with_suffix(".log").exists()):
                 texts.append("\n".join([f"--- {path.name}", *text[-lines:]]))
         return "\n".join(texts)
@@ -284,7 +284,7 @@ MakeBed = Callable[..., SlurmBed]
 
 
 def below_tmp(paths: Iterable[Path]) -> list[Path]:
-    """Return the folders that a private /tmp would hide, without those inside another of them."""
+    """Return the folders that a private /tmp would hide, without folders inside another one of them."""
     found: list[Path] = []
     for path in sorted({path.resolve() for path in paths}):
         inside = any(path.is_relative_to(other) for other in found)

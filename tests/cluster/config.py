@@ -1,4 +1,4 @@
-"""Texts that describe the bed's cluster: slurm.conf, names, addresses and commands of `ip`.
+"""Configuration texts of the bed's cluster: slurm.conf, names, addresses and commands of `ip`.
 
 The cluster imitates one of the launcher's machines, so that job scripts for that machine find its partitions, limits
 and node shape. These functions have no side effects; `tests.cluster.namespaces` starts the cluster.
@@ -20,7 +20,7 @@ LOGIN_ADDRESS = NETWORK[1]
 BRIDGE = "fabric"
 MOST_NODES_WITH_ARP = 16
 """Largest number of nodes that find each other by ARP. The kernel has one table of neighbours for all namespaces, and
-from about 30 nodes on it overflows. Permanent entries do not count."""
+with about 30 nodes or more it overflows. Permanent entries do not count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class Node:
 
     @property
     def link(self) -> str:
-        """Name of the bridge's end of the node's cable."""
+        """Name of the bridge's end of the virtual cable to the node."""
         return f"port{self.number}"
 
 
@@ -50,15 +50,15 @@ class Cluster:
     """Contents of slurm.conf."""
 
     folder: Path
-    """Folder of the bed: configuration, state, logs, the nodes' private files."""
+    """Folder of the bed, with configuration, state, logs, and private files of the nodes."""
     machine: Machine
-    """Machine to imitate; it must have a node description."""
+    """Machine to imitate. It must have a node description."""
     nodes: tuple[Node, ...]
     slurmd_timeout: int = 20
     """Seconds without an answer after which Slurm calls a node dead."""
     task_plugin: str = "task/none"
     extra: Mapping[str, str] = field(default_factory=dict)
-    """Settings of slurm.conf that are added or replace those below."""
+    """Settings of slurm.conf to add or to replace."""
 
     @property
     def conf(self) -> Path:
@@ -102,11 +102,11 @@ def slurm_conf(cluster: Cluster) -> str:
         "TaskPlugin": cluster.task_plugin,
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core_Memory",
-        # Use the numbers of cores below, not those of this machine.
+        # Use the numbers of cores below instead of this machine's.
         "SlurmdParameters": "config_overrides",
         "ReturnToService": 2,
         "MpiDefault": "none",
-        # Refuse jobs beyond a partition's limits instead of letting them wait.
+        # Refuse jobs that exceed a partition's limits. By default they would wait.
         "EnforcePartLimits": "ALL",
         "SchedulerParameters": "sched_interval=1,sched_min_interval=100000,batch_sched_delay=0",
         "KillWait": 2,
@@ -176,7 +176,7 @@ def node_links(nodes: Sequence[Node]) -> str:
 
 
 def neighbours(nodes: Sequence[Node], device: str) -> str:
-    """Return commands for `ip -batch`: hardware addresses of all nodes, if they are too many for ARP."""
+    """Return commands for `ip -batch` with the hardware addresses of all nodes, if there are too many nodes for ARP."""
     if len(nodes) <= MOST_NODES_WITH_ARP:
         return ""
     return "".join(

@@ -1,4 +1,4 @@
-"""Beds for the tests of this folder; without one the tests are skipped.
+"""Beds for the tests of this folder. If no bed can be started, the tests are skipped.
 
 With REQUIRE_CLUSTER=1, as in continuous integration, they fail instead.
 """
@@ -19,7 +19,7 @@ from tests.support.packages import skip_or_fail
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
-    """Add the logs of a failed test's beds to its report, since the beds are removed."""
+    """Add the logs of a failed test's beds to its report, because the beds are removed."""
     outcome: Any = yield
     report = outcome.get_result()
     if report.failed:
@@ -47,7 +47,7 @@ def _maker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBed]:
 
 @pytest.fixture
 def make_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBed]:
-    """Bring up beds for this test, with the options of `SlurmBed`. All nodes see the folders of `tmp_path`."""
+    """Function that starts beds, with the options of `SlurmBed`. All nodes see the folders of `tmp_path`."""
     with _maker(tmp_path_factory) as make:
         yield make
 
@@ -77,6 +77,6 @@ def bed(_plain_bed: SlurmBed) -> Iterator[SlurmBed]:
 
 @pytest.fixture
 def skx_bed(_skx_bed: SlurmBed) -> Iterator[SlurmBed]:
-    """Four nodes, shared as `bed`, whose processes see and bind to the 2 x 24 cores of a Stampede2 SKX node."""
+    """Four nodes as in `bed`, but processes see and bind to the 2 x 24 cores of a Stampede2 SKX node."""
     yield _skx_bed
     _skx_bed.reset()

@@ -1,8 +1,8 @@
 """Make the nodes of a bed look like another machine: its CPUs, NUMA domains and affinity.
 
 Programs that read a node's shape (the launcher, Slurm, hwloc and with it every MPI) read /sys, and programs that bind
-call the C library. So a bed mounts a generated /sys/devices/system on each node and preloads `affinity_shim.c`, which
-keeps the masks that this machine's kernel would refuse.
+call the C library. So a bed mounts a generated /sys/devices/system on each node, and preloads `affinity_shim.c`, which
+stores masks that this machine's kernel would refuse.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def build_shim(topology: Topology, library: Path, records: str = RECORDS) -> Pat
 
 
 def prepare(folder: Path, machine: Machine) -> None:
-    """Write the files of a bed's folder from which `login.sh` and `node.sh` make nodes like the machine's."""
+    """Write files into a bed's folder, from which `login.sh` and `node.sh` make nodes like the machine's nodes."""
     topology = machine.topology()
     write_sysfs(folder / "hardware", topology)
     for domain in topology.domains:

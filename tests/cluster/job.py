@@ -22,7 +22,7 @@ class Job:
     @classmethod
     def parse(cls, text: str) -> Job:
         """Parse the line that `scontrol show --oneliner job` prints."""
-        # A value with blanks is cut at the first; none of the fields below can have one.
+        # A value is cut at its first blank. The fields below have no blanks.
         fields = dict(word.split("=", 1) for word in text.split() if "=" in word)
         return cls(int(fields["JobId"]), fields)
 
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def signal(self) -> int:
-        """Signal that ended the job's script; 0 if it ended by itself."""
+        """Signal that ended the job's script; 0 if no signal ended it."""
         return int(self.fields["ExitCode"].split(":")[1])
 
     @property

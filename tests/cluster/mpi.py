@@ -5,13 +5,13 @@ from __future__ import annotations
 __all__ = ["MPI_SETTINGS", "UNBOUND"]
 
 MPI_SETTINGS = {
-    # Slurm's PMIx and the one in the wheel are different releases; both know these two components.
+    # Slurm's PMIx and the PMIx in the wheel are different releases. Both have these two components.
     "PMIX_MCA_psec": "native",
     "PMIX_MCA_gds": "hash",
-    # All nodes share a few cores: a waiting rank should leave its core to others.
+    # All nodes share a few cores, so a waiting rank should yield its core to others.
     "OMPI_MCA_mpi_yield_when_idle": "1",
     # Open MPI 5's own TCP crashes if a message arrives before its receiver has left MPI_Init (Open MPI issue 12495).
-    # With more ranks than cores that happens every few starts. UCX keeps the message.
+    # With more ranks than cores this happens every few starts. UCX keeps the message.
     "OMPI_MCA_pml": "ucx",
     "OMPI_MCA_pml_ucx_tls": "any",
     "OMPI_MCA_pml_ucx_devices": "any",
@@ -22,8 +22,8 @@ MPI_SETTINGS = {
 }
 """Variables that the modules of a real site would set for Open MPI 5 and 4."""
 UNBOUND = {
-    # Slurm reports 48 cores a node, hwloc the real ones: Open MPI 5 and 4 would refuse to bind.
+    # Slurm reports 48 cores per node, but hwloc reports the real cores. So Open MPI 5 and 4 would refuse to bind.
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
 }
-"""More variables for nodes without pretended CPUs."""
+"""Additional variables for nodes without pretended CPUs."""

@@ -1,9 +1,9 @@
-"""Start and end the login node and the compute nodes, which are processes in their own namespaces.
+"""Start and end the login node and the compute nodes, which are processes in separate namespaces.
 
 The whole bed is inside the login node's PID and network namespaces. When the first process of the PID namespace ends,
 the kernel removes everything in it: bridge, cables, mounts, daemons and jobs. That process ends when the pipe to its
 standard input is closed: by `close`, by an exception, or because the tests were killed. A compute node is nested in the
-same way. Outside, only processes and one folder are visible; a shell removes the folder when all has ended.
+same way. From outside, only processes and one folder are visible. A shell removes the folder when everything has ended.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class BedError(RuntimeError):
 
 
 def claim(folder: Path) -> IO[str]:
-    """Mark a bed's folder as in use while the returned file is open, and remove the folders of beds that are gone.
+    """Mark a bed's folder as in use while the returned file is open. Remove the folders of beds that have ended.
 
-    Such folders remain if the machine went down, or if the shell that removes them was killed too.
+    Such folders remain if the machine crashed, or if the shell that removes them was killed too.
     """
     for owner in folder.parent.glob(f"{PREFIX}*/{OWNER}"):
         with contextlib.suppress(OSError), owner.open() as left:
             fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(owner.parent, ignore_errors=True)
-    # It gets its final name when it is locked, so that nobody finds it unlocked.
+    # It gets its final name when it is locked, so that no other process finds it unlocked.
     mine = (folder / "claim").open("w")
     fcntl.flock(mine, fcntl.LOCK_EX)
     (folder / "claim").rename(folder / OWNER)
@@ -69,7 +69,7 @@ class Namespaces:
         """Start the login node with munged, slurmctld and the network.
 
         Raises:
-            BedError: it ended or was not ready in time.
+            BedError: the login node ended, or was not ready in time.
         """
         script = [HERE / "login.sh", self._cluster.folder, find("munged"), find("slurmctld")]
         self._login = subprocess.Popen(
@@ -81,7 +81,7 @@ class Namespaces:
             stdout=subprocess.PIPE,
             stderr=(self._cluster.logs / "login.log").open("wb"),
             text=True,
-            # Ctrl-C must reach only the tests; they end the bed.
+            # Ctrl-C must reach only the tests, and they end the bed.
             start_new_session=True,
         )
         assert self._login.stdout is not None
@@ -91,12 +91,13 @@ class Namespaces:
         self._login_pid = _descendant(self._login.pid, 2)
 
     def start_nodes(self, nodes: Sequence[Node]) -> None:
-        """Start compute nodes, whose network exists already; do not wait for them."""
+        """Start compute nodes, whose network exists already. Do not wait for them."""
         for node in nodes:
             script = (HERE / "node.sh", self._cluster.folder, node.name, f"{node.address}/{NETWORK.prefixlen}")
             command = [
                 *self._enter(self._login_pid),
-                # When nsenter is killed, unshare dies, then the first process of its namespace and all others.
+                # If nsenter is killed, unshare ends, then the first process of its namespace and all other processes in
+                # it.
                 *("setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{node.name}", "unshare", *ISOLATED),
                 *("sh", *map(str, script), str(find("slurmd"))),
             ]
@@ -111,7 +112,7 @@ class Namespaces:
         self.start_nodes([node])
 
     def kill_node(self, node: Node) -> None:
-        """Kill a node; remove its cable first, so that its kernel cannot close connections."""
+        """Kill a node. Remove its cable first, so that the kernel cannot close its connections."""
         process = self._nodes.pop(node.name)
         subprocess.run([*self.on_login(), "ip", "link", "delete", node.link], check=True)
         process.kill()
@@ -142,7 +143,7 @@ class Namespaces:
         return self._enter(_descendant(self._nodes[name].pid, 2))
 
     def close(self) -> None:
-        """End everything that was started; may be called again."""
+        """End everything that was started. This may be called again."""
         login, self._login = self._login, None
         if login is not None:
             _end(login)
@@ -171,7 +172,7 @@ def _end(login: subprocess.Popen[str]) -> None:
 
 
 class _alarm:
-    """Kill a process after some seconds, so that reading from it ends."""
+    """Context manager that kills a process after some seconds, so that reading from it ends."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
         self._timer = threading.Timer(seconds, lambda: os.killpg(process.pid, signal.SIGKILL))
@@ -184,7 +185,7 @@ class _alarm:
 
 
 def _descendant(process: int, generations: int) -> int:
-    """Follow the only children of a process over some generations, and return the last one. Wait until each exists."""
+    """Wait for a descendant of a process, over a number of generations with one child each, and return its id."""
     limit = time.monotonic() + SECONDS_TO_START
     for _ in range(generations):
         while not (children := _children(process)):

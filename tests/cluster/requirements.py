@@ -1,4 +1,4 @@
-"""Check whether this machine can bring up a bed: commands, the libraries that Slurm opens, rights."""
+"""Check whether this machine can start a bed: commands, libraries that Slurm opens, permissions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["find", "missing"]
 
 COMMANDS = ("slurmctld", "slurmd", "munged", "srun", "sbatch", "ip", "unshare", "nsenter", "setpriv", "mount", "gcc")
 ADMINISTRATORS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-"""Folders of daemons; a user's PATH may lack them."""
+"""Folders of daemons. They may be missing in a user's PATH."""
 PMIX_PLUGINS = ("lib*/slurm*/mpi_pmix.so", "lib*/*/slurm*/mpi_pmix.so")
 """Paths of Slurm's plugin for srun --mpi=pmix, below the prefix of slurmd."""
 LIBPMIX = re.compile(rb"[\x21-\x7e]*libpmix\.so[.\d]*")
@@ -32,7 +32,7 @@ def find(command: str) -> str | None:
 
 
 def missing() -> str:
-    """Return what this machine lacks for a bed and what to do about it; empty if nothing."""
+    """Return what is missing on this machine for a bed, and what to do; empty if nothing is missing."""
     return "; ".join(_lacks())
 
 
@@ -59,12 +59,12 @@ def _libraries() -> Iterator[str]:
     prefix = Path(find("slurmd") or "").resolve().parents[1]
     plugin = next((path for pattern in PMIX_PLUGINS for path in prefix.glob(pattern)), None)
     name = LIBPMIX.search(plugin.read_bytes()) if plugin else None
-    # Without the plugin this name may load, and srun --mpi=pmix then says what it lacks.
+    # Without the plugin, try this name. If it loads, srun --mpi=pmix later reports what is missing.
     yield os.fsdecode(name[0]) if name else "libpmix.so"
     yield LIBRARIES["impi"].srun_variables["I_MPI_PMI_LIBRARY"]
 
 
 def _cannot_open(library: str) -> str:
-    """Open a library as Slurm does, in a process of its own; return the loader's message, or '' if it loads."""
+    """Open a library as Slurm does, in a separate process. Return the loader's message, or '' if it loads."""
     done = subprocess.run([sys.executable, "-c", OPEN, library], capture_output=True, text=True)
     return done.stderr.strip().rpartition("OSError: ")[2] if done.returncode else ""

@@ -1,4 +1,4 @@
-"""The bed itself: its nodes behave like separate machines, Slurm runs jobs on them, and nothing remains afterwards."""
+"""The bed itself: its nodes behave like separate machines, Slurm runs jobs on them, and nothing remains at the end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_nodes_are_separate_machines(bed: SlurmBed, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nodes", [4, 1])
 def test_messages_cross_the_network_only_between_nodes(bed: SlurmBed, tmp_path: Path, nodes: int) -> None:
-    """A library that takes two nodes for one host uses shared memory, and nothing crosses the network."""
+    """If a library takes two nodes for one host, it uses shared memory, and nothing crosses the network."""
     script = tmp_path / "allreduce.py"
     script.write_text(ALLREDUCE)
     done = bed.run(["srun", f"--nodes={nodes}", "--ntasks=4", "--mpi=pmix", "python", script, tmp_path])
@@ -66,7 +66,7 @@ def test_messages_cross_the_network_only_between_nodes(bed: SlurmBed, tmp_path: 
     if nodes == 1:
         assert sent < 2**20
     else:
-        # A sum needs the values of three other nodes, and must then reach three other nodes.
+        # A sum needs the values of three other nodes, and then goes to three other nodes.
         assert sent >= 2 * 3 * 4 * 2**20
 
 
@@ -89,12 +89,13 @@ def test_partitions_have_the_machines_limits(bed: SlurmBed) -> None:
 
 
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 6818), timeout=2)"
-"""Connect to the slurmd of a node, at Slurm's usual port."""
+"""Program that connects to the slurmd of a node, at Slurm's usual port."""
 
 
 def test_killed_node_fails_its_job_and_comes_back(make_bed: MakeBed) -> None:
     bed = make_bed(2, slurmd_timeout=4)
-    # No srun in the script: it could notice first, and the script would end before Slurm ends the job.
+    # There is no srun in the script: it could detect the failure first, and the script would end before Slurm ends the
+    # job.
     job = bed.sbatch("#!/bin/sh\nexec sleep 600\n", "--nodes=2", "--no-requeue")
     bed.wait(job, until=lambda job: job.state == "RUNNING")
     dead = bed.nodes[1]
@@ -128,7 +129,7 @@ leave.set()
 
 
 def test_pretended_masks_are_inherited_like_the_kernels(skx_bed: SlurmBed) -> None:
-    """A thread that started before its process was bound keeps the old mask; the report must see that."""
+    """A thread that started before its process was bound keeps the old mask. The report must show this."""
     done = skx_bed.on_node(skx_bed.nodes[0], ["python", "-c", INHERITANCE], check=True)
     assert done.stdout.split(maxsplit=3) == ["96", "12", "12", "Invalid argument\n"]
 
@@ -147,7 +148,7 @@ def traces() -> set[str]:
 
 
 def look_for_traces() -> set[str]:
-    """Return everything of a bed that other programs on this machine can see, except processes."""
+    """Return everything of beds that other programs on this machine can see, except processes."""
     commands = (["ip", "netns", "list"], ["ip", "-oneline", "link"], ["ip", "-oneline", "address"])
     lines = [line for command in commands for line in subprocess.check_output(command, text=True).splitlines()]
     files = [Path(name).read_text() for name in ("/proc/self/mountinfo", "/etc/hosts", "/proc/sys/kernel/hostname")]
@@ -156,7 +157,7 @@ def look_for_traces() -> set[str]:
 
 
 def alive(processes: list[int]) -> list[str]:
-    """Return the processes that still run. Call it soon after a bed's end, before the kernel uses the ids again."""
+    """Return the processes that still run. Call this soon after a bed's end, before the kernel uses the ids again."""
     found = []
     for process in processes:
         try:

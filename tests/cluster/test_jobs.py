@@ -1,4 +1,4 @@
-"""Jobs on a real Slurm: submitted, interrupted, continued, hit by a dying node; and a scaling study."""
+"""Jobs on a real Slurm: submission, interruption, continuation, a node that dies, and a scaling study."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ def test_environment_is_staged_to_every_nodes_own_disk(bed: SlurmBed, tmp_path: 
 def test_a_training_longer_than_its_jobs_finishes_over_three(
     make_bed: MakeBed, shower_files: Path, tmp_path: Path
 ) -> None:
-    """Two steps and a validation, with time for one step per job, because the margin is nearly the whole time limit.
+    """Three chained jobs and one requeued job train to the same weights as one uninterrupted job.
 
-    Three chained jobs and one requeued job train to the same weights as one uninterrupted job.
+    The training has two steps and a validation. Each job has time for one step, because the margin is nearly the whole
+    time limit.
     """
     bed = make_bed(2)
 

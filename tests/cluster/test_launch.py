@@ -1,4 +1,4 @@
-"""The launcher on several nodes under a real Slurm: one report, and every rank bound as report and plan say."""
+"""The launcher on several nodes under a real Slurm: there is one report, and ranks are bound as in report and plan."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SKX = load_machine("stampede2-skx").topology()
 
 
 def run_job(bed: SlurmBed, *lines: tuple[object, ...]) -> str:
-    """Run command lines one after the other on the first node of a job of all nodes; return their output."""
+    """Run command lines one after another on the first node of a job of all nodes, and return their output."""
     script = "\n".join(["#!/bin/bash", "set -e", *(shlex.join(map(str, line)) for line in lines)])
     options = (f"--nodes={NODES}", f"--ntasks-per-node={PER_NODE}", f"--output={bed.jobs_folder}/%j.out")
     job = bed.wait(bed.sbatch(script + "\n", *options, cwd=ROOT), timeout=180)
@@ -42,7 +42,7 @@ def run_job(bed: SlurmBed, *lines: tuple[object, ...]) -> str:
 
 
 def witness(folder: Path) -> tuple[object, ...]:
-    """Return the command line of ranks that write their CPU masks to files in `folder`."""
+    """Return the command line of a rank that writes its CPU masks to a file in `folder`."""
     folder.mkdir()
     return (*LAUNCHER, "exec", "--", "python", "-m", "tests.cluster.witness", folder)
 
@@ -53,7 +53,7 @@ def testimonies_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def check_report(printed: str, placement: Placement, nodes: int = NODES) -> None:
-    """Check that there is one report, that all nodes are alike, and that workers have the CPUs of the placement."""
+    """Check that there is one report, that all nodes are equal, and that workers have the CPUs of the placement."""
     assert printed.count("Placement:") == 1, printed
     lines = printed.splitlines()
     heading = next(number for number, line in enumerate(lines) if line.startswith("  local rank "))
@@ -66,7 +66,7 @@ def check_report(printed: str, placement: Placement, nodes: int = NODES) -> None
 
 
 def check_testimonies(ranks: list[dict[str, Any]], placement: Placement, bed: SlurmBed) -> None:
-    """Check that ranks are in blocks of nodes, and that all threads of a rank have its worker's CPUs only."""
+    """Check that each node has consecutive ranks, and that all threads of a rank have only its worker's CPUs."""
     assert [rank["host"] for rank in ranks] == [node for node in bed.nodes for _ in range(PER_NODE)]
     for rank in ranks:
         expected = list(placement.workers[rank["local_rank"]].cpus)
@@ -141,7 +141,7 @@ def test_lines_of_the_plan_bind_as_planned(skx_bed: SlurmBed, tmp_path: Path, bu
 
 
 def test_wrong_pmi_is_one_error(bed: SlurmBed) -> None:
-    """Open MPI does not support PMI-2: every rank finds itself alone and would train by itself."""
+    """Open MPI does not support PMI-2, so every rank finds no other ranks and would train alone."""
     done = bed.run(["srun", "--nodes=2", "--ntasks=2", "--mpi=pmi2", *LAUNCHER, "--dry-run"], cwd=ROOT)
     assert done.returncode != 0
     assert done.stderr.count("finds itself alone") == 1
@@ -172,7 +172,7 @@ def test_the_same_training_under_srun_with_every_mpi_library(
         own = [frozenset(parse_cpu_list(str(row["cpus"]))) for row in run.header.placement]
         assert own == [frozenset(worker.cpus) for worker in planned.workers] * 2
         losses[name] = [list(epoch.losses.values()) for epoch in run.epochs]
-    # Every library adds the numbers of four ranks in its own order. Losses are means over the ranks, so the loss of one
+    # Every library adds the numbers of four ranks in another order. Losses are means over the ranks, so an error in one
     # rank's part would change them by much more.
     for name in ("mpich", "impi"):
         assert losses[name] == [pytest.approx(row, rel=LOSS_TOLERANCE) for row in losses["openmpi"]]
@@ -186,7 +186,7 @@ SMALL_BUFFERS = {
     "FI_TCP_PREFETCH_RBUF_SIZE": "0",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""With these a rank of MPICH over TCP needs 11 MB instead of 27."""
+"""Variables with which a rank of MPICH over TCP needs 11 MB instead of 27."""
 
 
 @pytest.mark.slow

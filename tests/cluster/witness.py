@@ -1,7 +1,7 @@
 """Write the CPU masks of this process's threads to FOLDER/RANK.json: `python -m tests.cluster.witness FOLDER`.
 
-The program does not use plans or placements, so that it can check them. It writes to a file, because on one console the
-lines of many ranks would mix.
+The program does not use plans or placements, so that it can check them. It writes to a file, because the lines of many
+ranks would mix on one console.
 """
 
 from __future__ import annotations

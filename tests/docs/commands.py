@@ -1,4 +1,4 @@
-"""Checks the commands of a shell block: options are parsed as the programs parse them, and named files must exist.
+"""Check the commands of a shell block: the programs' own parsers read the options, and named files must exist.
 
 Commands that only print are run in full: `plan`, `topology` and `script`, and `submit` and `study` with --dry-run.
 Nothing is trained, submitted or installed.
@@ -41,7 +41,7 @@ class WrongCommand(ValueError):
 
 
 def simple_commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of every command in shell text: lines are joined at backslashes and cut at ;, & and |."""
+    """Yield the words of every command in shell text. Lines are joined at backslashes and cut at ;, & and |."""
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>()")
         lexer.whitespace_split = True
@@ -63,8 +63,8 @@ def check(words: Words, *, whole: bool = True) -> None:
     """Check one command.
 
     Args:
-        whole: False for a command that is only mentioned. Required options may be missing then, and values may be
-            placeholders, so it is not run.
+        whole: False for a command that a text only mentions. Required options may be missing then, and values may be
+            placeholders, so the command is not run.
 
     Raises:
         WrongCommand: a program, file, target, option or value does not exist.
@@ -89,13 +89,13 @@ def check(words: Words, *, whole: bool = True) -> None:
 def parse(group: str, arguments: Words, *, whole: bool = True) -> click.Context | None:
     """Parse a command line as `python -m GROUP` does, and run nothing.
 
-    Options that a command of the launcher passes on to another one are parsed by that one.
+    If a command of the launcher passes options on to another one, the other one parses them.
 
     Args:
-        whole: whether required options must be there.
+        whole: whether required options must be given.
 
     Returns:
-        The context of the command; None for --help, or if a required option is missing and may be.
+        The context of the command; None for --help, or if a required option is missing and this is allowed.
 
     Raises:
         WrongCommand: the program refuses the command line.

@@ -33,7 +33,7 @@ class Piece:
     text: str
 
     def __str__(self) -> str:
-        """Return the place, as it is shown when a test fails."""
+        """Return the file and the line, for the message of a failed test."""
         return f"{self.document.relative_to(ROOT)}:{self.line}"
 
 
@@ -44,7 +44,7 @@ class Block(Piece):
     language: str
     """First word after the fence."""
     name: str = ""
-    """Second word after the fence: name of the file that the block shows."""
+    """Second word after the fence: the file that the block shows."""
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def links() -> list[Piece]:
 
 
 def anchors(document: Path) -> set[str]:
-    """Return the anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors that GitHub makes for a document's headings."""
     tokens = _tokens(document)
     headings = [after for token, after in pairwise(tokens) if token.type == "heading_open"]
     seen: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Every command and every TOML block of the documentation works, and so does the example of a network."""
+"""All commands and TOML blocks of the documentation work, and so does the example of a network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.docs.documents import Block, Piece, blocks, code_spans
 
 LANGUAGES = {"sh", "toml", "python", "text"}
 STARTS = ("python ", "mpirun ", "make ", "sbatch ")
-"""How inline code begins if it is a whole command."""
+"""Starts of inline code that is a whole command."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Links lead somewhere, and files, modules and options that the documentation names exist."""
+"""The targets of links exist, and so do files, modules and options that the documentation names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def options(command: click.Command) -> set[str]:
 
 
 def defines(module: Path, name: str) -> bool:
-    """Return whether a module defines a name at its top, or imports it there."""
+    """Return True if a module defines a name at its top level, or imports it there."""
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return True
@@ -50,7 +50,7 @@ def defines(module: Path, name: str) -> bool:
 
 
 def exists(dotted: str) -> bool:
-    """Return whether a dotted name is a package, a module, or a name in one."""
+    """Return True if a dotted name is a package, a module, or a name in a module."""
     path = ROOT.joinpath(*dotted.split("."))
     if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
         return True
@@ -94,7 +94,7 @@ def test_option_exists(span: Piece) -> None:
 
 
 def documented(*names: str) -> str:
-    """Return the inline code and the blocks of documents, one a line."""
+    """Return the inline code and the blocks of documents, one per line."""
     pieces = [*code_spans(), *blocks("sh"), *blocks("toml")]
     return "\n".join(piece.text for piece in pieces if not names or piece.document.name in names)
 

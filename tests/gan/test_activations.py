@@ -1,4 +1,4 @@
-"""The chains after a convolution and their gradients equal Keras' layers one after the other.
+"""The operations after a convolution and their gradients equal a sequence of Keras' layers.
 
 Keras computes the exact values in float64. The tolerances follow the same formulas with `Tracked` values.
 """
@@ -21,7 +21,7 @@ from tests.support.rounding import Tracked, assert_within, where
 pytestmark = pytest.mark.numeric
 
 SLOPE, RATE = 0.3125, 0.2
-"""A slope that is exact in binary: TensorFlow's LeakyReLU holds it in FP32, in float64 too."""
+"""Slope and rate. The slope is exact in binary, because TensorFlow's LeakyReLU stores it in FP32 even for float64."""
 SHAPE = (3, 5, 6, 7, 8)
 
 
@@ -60,13 +60,13 @@ def exact(function: Callable[..., Any], *inputs: tf.Tensor) -> list[np.ndarray]:
 
 
 def tracked(chain: str, rate: float) -> list[Tracked]:
-    """Follow a chain and its gradients by the formulas, with the errors of FP32."""
+    """Compute a chain and its gradients by the formulas, with bounds for the errors of FP32."""
 
     def drop(values: Tracked) -> Tracked:
         return where(KEPT, values / (1 - rate), Tracked(np.zeros(SHAPE))) if rate else values
 
     def by_sign(values: Tracked) -> Tracked:
-        # A rounded sum of two numbers has the sign of the exact one, so every program takes the same side.
+        # A rounded sum of two numbers has the sign of the exact sum, so every program is on the same side of LeakyReLU.
         return where(biased.value > 0, values, values * SLOPE)
 
     biased = Tracked(CELLS) + BIAS
@@ -91,7 +91,7 @@ def tracked(chain: str, rate: float) -> list[Tracked]:
 
 def assert_close(computed: list[np.ndarray], exact: list[np.ndarray], bounds: list[Tracked]) -> None:
     for ours, theirs, bound in zip(computed, exact, bounds, strict=True):
-        # The bounds belong to Keras' formulas: both are computed in float64.
+        # Compute Keras' formulas and their bounds in float64.
         np.testing.assert_allclose(bound.value, theirs, rtol=1e-9, atol=1e-9)
         assert_within(ours, theirs, bound.error)
 
@@ -117,7 +117,7 @@ def keras_chain(rate: float) -> Callable[..., tf.Tensor]:
     norm = keras.layers.BatchNormalization(dtype="float64")
     norm.build(SHAPE)
     assert norm.epsilon == EPSILON
-    # Keras normalizes with its own scale of 1 and shift of 0. Ours follow as a linear map.
+    # Keras normalizes with a scale of 1 and a shift of 0. Our scale and shift follow as a linear map.
     return lambda a, b, c, d: dropped(norm(leaky(a, b), training=True) * c + d, rate)
 
 
@@ -131,7 +131,7 @@ def test_batch_normalization_is_keras(rate: float) -> None:
 
 
 def test_batch_normalization_over_ranks_is_keras() -> None:
-    """Its gradient is TensorFlow's automatic one, which sums the same terms in another form."""
+    """The gradient is TensorFlow's automatic gradient, which sums the same terms in another form."""
     assert_close(
         with_gradients(
             lambda a, b, c, d: normalized_by(local_moments, a, b, c, d, SEEDS, slope=SLOPE, rate=RATE)[0], *INPUTS

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, and damage is seen."""
+"""Checkpoints are complete or do not exist, and damage is detected."""
 
 from __future__ import annotations
 

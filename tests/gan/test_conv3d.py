@@ -36,7 +36,7 @@ def test_generator_gives_cells_that_the_discriminator_judges() -> None:
     assert generation.shape == auxiliary.shape == ecal.shape == (2, 1)
     assert np.all((generation > 0) & (generation < 1))
     exact = np.sum(cells, axis=(1, 2, 3, 4), dtype=np.float64)
-    # The cells are not negative, so their sum is also the sum of their absolute values.
+    # No cell is negative, so the sum of the cells is also the sum of their absolute values.
     assert_within(ecal[:, 0], exact, sum_bound(25**3, exact))
 
 

@@ -1,4 +1,4 @@
-"""Every form of a convolution and its gradients equal TensorFlow's own form.
+"""Every form of a convolution, and its gradients, equal TensorFlow's own convolution.
 
 TensorFlow computes the exact values in float64. All results are sums of products, so their tolerances follow from the
 number and the size of the products, see `tests.support.rounding`.
@@ -28,7 +28,7 @@ FP32 = Arithmetic()
 WIDE = Arithmetic(multiplier=(32, 16))
 ROUNDED = Arithmetic(format="bfloat16", products="float32")
 NATIVE = Arithmetic.of(layer_policy("bf16"))
-"""BF16 on this processor: with BF16 instructions if it has them, otherwise as ROUNDED."""
+"""Arithmetic of BF16 on this processor: with its BF16 instructions, or equal to ROUNDED without them."""
 IN_BF16 = [ROUNDED] if NATIVE == ROUNDED else [ROUNDED, NATIVE]
 
 Form = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -84,7 +84,7 @@ def check(
         kernel: float32 (x, y, depth, in, out).
         arithmetic: the arithmetic of `ours`.
         parts: function that cuts the upstream gradient into parts. The form may round the kernel's gradient of each
-            part to the format before it adds them.
+            part before it adds the parts.
         adds_taps: whether the form adds taps of the kernel and rounds their sums to the format.
     """
     in_bf16 = arithmetic.format == "bfloat16"
@@ -92,7 +92,7 @@ def check(
     computed = result_and_gradients(
         ours, tf.cast(cells, arithmetic.format), kernel, tf.cast(upstream, arithmetic.format)
     )
-    # Operands as they are multiplied. Sums of taps are rounded instead of the taps.
+    # Use the operands of the products: if taps are added, their sums are rounded instead of the taps.
     operands = [
         tf.cast(tf.cast(value, arithmetic.format) if rounds else value, tf.float64).numpy()
         for value, rounds in ((cells, True), (kernel, not adds_taps), (upstream, True))
@@ -101,7 +101,7 @@ def check(
     def exactly(*operands: np.ndarray) -> list[np.ndarray]:
         return result_and_gradients(plainly, *operands)
 
-    # A sum of taps has at most 5 more additions per axis.
+    # A sum of taps needs at most 5 more additions per axis.
     result, of_cells, of_kernel = product_bounds(exactly, *operands, more=15 if adds_taps else 0)
     exact = exactly(*operands)
     if not in_bf16:
@@ -112,7 +112,7 @@ def check(
         sizes = exactly(*map(np.abs, operands))
         result = result + sum_bound(1, sizes[0], BF16)
         of_cells = of_cells + sum_bound(1, sizes[1], BF16)
-    # One rounding to BF16 at the end.
+    # Add one rounding to BF16 at the end.
     assert_within(computed[0], exact[0], result, rounded=ml_dtypes.bfloat16)
     if kernel.shape[3] == 1 and not adds_taps:
         # Gradients of shifted copies of the cells, one per tap in y and depth, are rounded and added in BF16.
@@ -125,7 +125,7 @@ def check(
 
 
 def taps_across(kernel: np.ndarray) -> Iterable[np.ndarray]:
-    """Yield a copy of the kernel for each tap in y and depth. The other taps in y and depth are 0."""
+    """For each tap in y and depth, yield the kernel with only this tap."""
     for y, depth in product(range(kernel.shape[1]), range(kernel.shape[2])):
         only = np.zeros_like(kernel)
         only[:, y, depth] = kernel[:, y, depth]
@@ -133,7 +133,7 @@ def taps_across(kernel: np.ndarray) -> Iterable[np.ndarray]:
 
 
 def layers(upstream: np.ndarray) -> Iterable[np.ndarray]:
-    """Yield a copy for each layer in depth, with the other layers 0. A folded group of neighbours is a sum of these."""
+    """Yield each layer in depth. The groups that a form folds consist of such layers."""
     for depth in range(upstream.shape[3]):
         only = np.zeros_like(upstream)
         only[:, :, :, depth] = upstream[:, :, :, depth]
@@ -197,7 +197,7 @@ def test_upsampled_convolutions_equal_tensorflows_of_repeated_cells(
 
 
 def test_same_padding_is_tensorflows() -> None:
-    """Small whole numbers: all sums are exact."""
+    """All numbers are small whole numbers, so all sums are exact."""
     cells, kernel = tf.round(random(1, 1, 7, 7, 8, 2)), tf.round(random(2, 6, 5, 8, 2, 3))
     np.testing.assert_array_equal(
         plain(cells, kernel, same(kernel.shape[:3])), tf.nn.conv3d(cells, kernel, [1] * 5, "SAME")
@@ -206,7 +206,7 @@ def test_same_padding_is_tensorflows() -> None:
 
 @of_each([FP32, WIDE, *IN_BF16])
 def test_a_layer_of_the_discriminator_equals_tensorflows(arithmetic: Arithmetic) -> None:
-    """The sums have 1,000 products. oneDNN has special kernels for these sizes."""
+    """The sums have 1,000 products, in sizes for which oneDNN has fast kernels."""
     kernel = random(2, 5, 5, 5, 8, 8)
     padding = same(kernel.shape[:3])
     check(

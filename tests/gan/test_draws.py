@@ -1,4 +1,4 @@
-"""Random numbers depend on the event's place in the global batch, not on how the batch is cut into ranks."""
+"""Random numbers depend on the event's place in the global batch, not on the number of ranks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_distributions() -> None:
 
 
 def test_dropout_masks_are_random() -> None:
-    """Each cell is kept with the right probability, whatever its neighbours, its place and the other events are."""
+    """The probability to keep a cell is right, and does not depend on its neighbours, its place or the other events."""
     kept = keep(draws(0, 64).words("mask", 2), (25, 25, 25), 0.2).numpy().reshape(64, -1)
     cells = kept.size
     assert kept.mean() == pytest.approx(0.8, abs=5 * 0.4 / np.sqrt(cells))

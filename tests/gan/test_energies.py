@@ -13,12 +13,12 @@ def test_energies_are_uniform_in_their_interval() -> None:
     energies = draw_energies(2000, seed=1, first_event=0, energy_min=2, energy_max=500)
     assert ((energies >= 2) & (energies < 500)).all()
     counts, _ = np.histogram(energies, bins=10, range=(2, 500))
-    # Five standard deviations of a bin.
+    # Allow five standard deviations of a bin.
     assert abs(counts - 200).max() < 5 * np.sqrt(200)
 
 
 def test_energies_are_those_of_earlier_versions() -> None:
-    """Files name their seed, so every version must draw the same energies from it."""
+    """Files contain their seed, so every version must draw the same energies from a seed."""
     energies = draw_energies(3, seed=7, first_event=5, energy_min=2, energy_max=500)
     expected = ["0x1.9ed949588b27ap+8", "0x1.b27938c3ef13ap+8", "0x1.d5bccc77be8d2p+8"]
     assert [energy.hex() for energy in energies.tolist()] == expected

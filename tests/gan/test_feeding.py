@@ -84,7 +84,7 @@ def test_feeder_gives_the_batches_in_order_and_measures_the_waiting(shower_files
 
 
 class Recording:
-    """Record which batches are read. A read returns the event numbers themselves."""
+    """Shower set that records which batches are read. A read returns the event numbers themselves."""
 
     def __init__(self) -> None:
         self.read_batches: list[list[int]] = []

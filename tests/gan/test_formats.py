@@ -1,4 +1,4 @@
-"""Which instructions multiply BF16, and what the record of a run says about it."""
+"""The instructions that multiply BF16, and their description in the record of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formulas of gan.physics.formulas, compared with values computed by hand and with NumPy's own."""
+"""The formulas of gan.physics.formulas, compared with values computed by hand and with NumPy's functions."""
 
 import math
 
@@ -11,16 +11,17 @@ from tests.support.rounding import FP64, assert_within, sum_bound
 ENERGIES = np.array([0.02, 0.1, 0.5, 1.0, 2.0, 5.0])
 FIT = [0.0018, -0.023, 0.11, -0.28, 2.21]
 OPERATIONS = 10
-"""Operations of the fit: 4 products and additions of Horner's rule, the last product, the rounding of a constant."""
+"""Number of operations of the fit: 4 products and 4 additions of Horner's rule, the last product, one rounded
+constant."""
 SIZES = ENERGIES * np.polyval(np.abs(FIT), ENERGIES)
-"""Sums of the absolute terms of the fit, which partly cancel."""
+"""Sums of the absolute values of the fit's terms. The terms themselves partly cancel."""
 
 
 def test_geant4_fit_is_the_published_polynomial() -> None:
     expected = ENERGIES * np.polyval(FIT, ENERGIES)
     assert_within(geant4_ecal(ENERGIES), expected, 2 * sum_bound(OPERATIONS, SIZES, FP64))
     fractions = geant4_ecal(ENERGIES) / (100 * ENERGIES)
-    # Half a unit of the last published digit.
+    # Allow half a unit of the last published digit.
     np.testing.assert_allclose(fractions, [0.02204, 0.02183, 0.02095, 0.02019, 0.01935, 0.01810], atol=5e-6)
 
 
@@ -29,7 +30,7 @@ def test_geant4_fit_keeps_the_type_of_tensors() -> None:
     result = geant4_ecal(tf.constant(ENERGIES, tf.float32))
     assert tf.is_tensor(result)
     assert result.dtype == tf.float32
-    # One more operation: the energies are rounded.
+    # Count one more operation, because the energies are rounded.
     assert_within(result.numpy(), geant4_ecal(ENERGIES), sum_bound(OPERATIONS + 1, SIZES))
 
 

@@ -1,4 +1,4 @@
-"""Generated showers: from the checkpoint's weights, the same however they are cut, refused where something is wrong."""
+"""Generated showers come from the checkpoint's weights, do not depend on batches, and errors of the user are clear."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENERGIES = np.array([20.0, 50.0, 110.0, 240.0, 480.0])
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    """As after a training: every weight of the generator, BatchNorm's statistics too, has a value of its own."""
+    """Networks as after a training: all weights of the generator, including BatchNorm's statistics, are different."""
     made = Networks(SETTINGS, Alone())
     draw = np.random.default_rng(2)
     for variable in made.generator.weights:
@@ -63,7 +63,7 @@ def run(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def changed(checkpoint: Checkpoint, folder: Path, **arrays: np.ndarray) -> Path:
-    """A checkpoint that differs in some arrays, by their names with `_` for `/`."""
+    """Return a checkpoint with some other arrays. They are given by name, with `_` for `/`."""
     given = {name.replace("_", "/"): array for name, array in arrays.items()}
     return Checkpoints(folder).save(replace(checkpoint, arrays={**checkpoint.arrays, **given}), best=False)
 
@@ -98,11 +98,9 @@ def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) 
 
 
 def effect_of_rounding(generator: keras.Model, whole: np.ndarray) -> np.ndarray:
-    """Return how much rounding may change a cell of each event, (n, 1, 1, 1).
+    """Return the possible change of an event's cells by rounding, (n, 1, 1, 1): the largest of 2 x 15,625 changes.
 
-    This is the largest change among all 15,625 cells of the event, for two random changes of the weights by rounding.
-    The change of a cell may be large compared with the cell itself: the terms of its sum may cancel to nearly 0, but
-    their rounding errors do not.
+    A tolerance per cell would be too small: a sum of products may cancel to nearly 0, but its rounding error does not.
     """
     weights = generator.get_weights()
     changes = []
@@ -115,7 +113,7 @@ def effect_of_rounding(generator: keras.Model, whole: np.ndarray) -> np.ndarray:
 
 @pytest.mark.numeric
 def test_bf16_gives_nearly_the_same_showers(run: Path) -> None:
-    """Each of 5 layers rounds its operands up or down, by up to 2^-9 in the mean. In total this is a few percent."""
+    """Each of 5 layers rounds its operands by up to 2^-9. In total this changes the showers by some percent."""
     weights = read_generator(find_checkpoint(run))
     exact, rounded = (
         Showers(build_generator(weights, precision), CONV3D.latent, batch_size=2, seed=1).cells(0, ENERGIES[3:])[0]
@@ -140,7 +138,7 @@ def test_the_command_writes_files_that_tell_where_they_come_from(run: Path, tmp_
         assert said in done.stdout
     told = re.search(r"fraction ([0-9.]+), .* from Geant4's fit \(([0-9.]+)\)", done.stdout)
     assert told is not None
-    # Printed with five digits after the point.
+    # The command prints five digits after the point.
     assert float(told[1]) == pytest.approx(sampling_fraction(cells, expected).mean(), abs=5.1e-6)
     assert float(told[2]) == pytest.approx(np.mean(geant4_ecal(expected / 100) / expected), abs=5.1e-6)
     with h5py.File(out / "EleEscan_1_2.h5") as file:
@@ -162,7 +160,7 @@ def test_energies_come_from_a_file_in_its_order(run: Path, tmp_path: Path) -> No
     assert summary.milliseconds_per_shower > 0
     cells, energies = read(tmp_path / "text")
     np.testing.assert_array_equal(energies, ENERGIES.astype(np.float32))
-    # Sums of cells in float64, perhaps in another order.
+    # The sums of cells in float64 may be in another order.
     assert summary.sampling_fraction == pytest.approx(
         sampling_fraction(cells, ENERGIES).mean(), rel=2 * growth(25**3 + 5, FP64)
     )

@@ -12,13 +12,13 @@ from gan.data.layout import SHAPE
 from gan.physics.formulas import geant4_ecal, moments, profiles, sampling_fraction
 from gan.simulation.gflash import CLIC_ECAL, layers, simulate
 
-# With this number of events the statistical error of the mean sampling fraction is well below 0.5%.
+# With this number of events the statistical error of the mean sampling fraction is far below 0.5%.
 EVENTS_AT = {2: 1500, 10: 600, 50: 500, 100: 500, 200: 500, 500: 400}
 
 
 @pytest.fixture(scope="module")
 def showers_at() -> dict[int, np.ndarray]:
-    """Cells of many events at each energy, GeV."""
+    """Cells in GeV of many events at each energy."""
     return {energy: simulate(np.full(count, energy), seed=3) for energy, count in EVENTS_AT.items()}
 
 
@@ -36,16 +36,13 @@ def test_calibration_factor_is_within_1_percent_of_1() -> None:
 
 
 def deposited(cells: np.ndarray) -> np.ndarray:
-    """Return the mean energy that each layer absorbs, in GeV per radiation length.
-
-    The absorbed energy of a layer is its visible energy divided by its visible fraction.
-    """
+    """Return the mean absorbed energy per radiation length in each layer, in GeV: visible energy / visible fraction."""
     table = layers(CLIC_ECAL)
     return profiles(cells)[2].mean(axis=0) / table.visible_fraction / np.diff(table.edges)
 
 
 def test_shower_maximum_deepens_with_the_logarithm_of_the_energy(showers_at: dict[int, np.ndarray]) -> None:
-    """Formula: T = ln(E/Ec) - 0.812 - 0.55/Fs - 0.69(1-e), so one radiation length per factor e in energy."""
+    """The formula is T = ln(E/Ec) - 0.812 - 0.55/Fs - 0.69(1-e): one radiation length per factor e in energy."""
     energies = np.array([2, 10, 50, 100, 200, 500])
     centres = layers(CLIC_ECAL).centres
     peaks = []
@@ -87,7 +84,7 @@ def test_showers_stay_within_the_cells_and_around_the_middle(showers_at: dict[in
 
 
 def test_99_percent_of_a_shower_lie_within_the_width_of_the_detector() -> None:
-    """A detector three times as wide gives the same showers and also measures what the real one loses at its sides."""
+    """A detector three times as wide has the same showers, and also measures the energy that the real one loses."""
     energies = np.full(60, 100.0)
     wide = simulate(energies, seed=4, detector=dataclasses.replace(CLIC_ECAL, cells_across=75))
     inside = wide[:, 25:50, 25:50].sum(dtype=float)
@@ -96,7 +93,7 @@ def test_99_percent_of_a_shower_lie_within_the_width_of_the_detector() -> None:
 
 
 def test_relative_error_of_the_absorbed_energy_falls_with_the_energy(showers_at: dict[int, np.ndarray]) -> None:
-    """The sampling noise is c/sqrt(E), c = 0.11. From 50 GeV on, fluctuations of the energy that leaks out are larger.
+    """The sampling noise is c/sqrt(E), c = 0.11. Above 50 GeV, fluctuations of the energy that leaks out are larger.
 
     The sum over the cells does not show the noise: the coarse layers at the back measure half as much of the energy
     that they absorb, so fluctuations in depth change this sum by 5% at any high energy.

@@ -1,8 +1,8 @@
 """The numeric tests pass under the instruction sets of other processors.
 
-A tolerance that holds on one processor only is found here. Each setting runs the tests marked `numeric` in one more
-process. The ordinary run covers the instructions that this processor chooses by itself. The variables limit oneDNN
-(convolutions, matrix products) and XLA (the loops between them).
+This finds tolerances that are right on one processor only. Each setting runs the tests marked `numeric` in one more
+process. The ordinary run covers the default instructions of this processor. The variables limit oneDNN (convolutions,
+matrix products) and XLA (the loops between them).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ SETTINGS = {
     "AVX2": Setting(
         "avx2",
         {"ONEDNN_MAX_CPU_ISA": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
-        # With AVX-512 in the processor, TensorFlow still requests matrix products in BF16 from oneDNN and aborts.
+        # On a processor with AVX-512, TensorFlow still requests matrix products in BF16 from oneDNN, and aborts.
         ("--deselect", "tests/gan/test_generation.py::test_bf16_gives_nearly_the_same_showers"),
     ),
     "AVX-512": Setting("avx512f", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "XLA_FLAGS": "--xla_cpu_max_isa=AVX512"}),
-    # BF16 without tiles, as on Cooper Lake and Zen 4.
+    # This is BF16 without tiles, as on Cooper Lake and Zen 4.
     "AVX-512 BF16": Setting(
         "avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "XLA_FLAGS": "--xla_cpu_max_isa=AVX512"}
     ),
-    # TensorFlow's default on processors with AVX2 only, for example Zen 1 to 3.
+    # This is TensorFlow's default on processors with AVX2 only, for example Zen 1 to 3.
     "without oneDNN": Setting("avx2", {"TF_ENABLE_ONEDNN_OPTS": "0", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"}),
 }
 

@@ -1,4 +1,4 @@
-"""A training stops on a request or before the job ends, leaves a checkpoint, and continues as if it had not stopped."""
+"""A request to stop a training: its time, the files after the stop, and a continuation with the same result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EPOCHS, STEPS = 2, 4  # 18 training events in batches of 4
 
 
 class AfterSteps(Interruption):
-    """Asks at the look number `count`: one look a step, one before the validation and one after it."""
+    """Interruption at check number `count`: one check per step, one before the validation and one after it."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def test_an_interrupted_training_ends_as_one_that_never_was(
 
 
 def test_an_interrupted_epoch_goes_on_with_another_batch_size(shower_files: Path, tmp_path: Path) -> None:
-    """3 steps of 4 events are 6 steps of 2."""
+    """3 steps with 4 events equal 6 steps with 2 events."""
     train(shower_files, tmp_path, AfterSteps(3))
     train(shower_files, tmp_path, batch_size=2, epochs=1)
     record = read_run(tmp_path)

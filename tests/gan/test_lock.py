@@ -1,4 +1,4 @@
-"""Two runs and one folder: the second is refused while the first lives, and may go on once it is dead."""
+"""Two runs with one folder: the second run fails while the first one is alive, and can start after its death."""
 
 from __future__ import annotations
 

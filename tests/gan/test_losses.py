@@ -25,15 +25,15 @@ def test_loss_is_the_weighted_sum_of_cross_entropy_and_percentage_errors() -> No
     auxiliary = 100 * (0.125 / 1.0 + 1.0 / 2.0) / 2
     ecal = 100 * (0.5 / 2.5 + 0.5 / 2.5) / 2
     expected = np.array([8 * entropy + 0.2 * auxiliary + 0.1 * ecal, entropy, auxiliary, ecal])
-    # The inputs and their differences are exact in FP32, and all terms are positive. There are at most 16 roundings on
-    # the way of a term: 4 of a logarithm (2 units in the last place), the others of products, quotients and sums.
+    # The inputs and their differences are exact in FP32, and all terms are positive. A term has at most 16 roundings: 4
+    # of a logarithm (2 units in the last place), and the others of products, quotients and sums.
     assert_within(judgement_loss(CONV3D.losses, outputs, wanted), expected, growth(16) * expected)
 
 
 def test_target_of_the_cells_sum_is_the_geant4_fit() -> None:
     energies = column(0.5, 5.0)
     fit, exact = np.array([0.0018, -0.023, 0.11, -0.28, 2.21]), np.array([0.5, 5.0])
-    # 10 operations: 4 products and additions, the last product, the rounding of a constant.
+    # There are 10 operations: 4 products and 4 additions, the last product, one rounded constant.
     bound = sum_bound(10, exact * np.polyval(np.abs(fit), exact))
     visible = targets(column(1, 1), energies)["visible_energy"]
     assert_within(visible[:, 0], exact * np.polyval(fit, exact), bound)

@@ -1,4 +1,4 @@
-"""Epoch records from the measurements of ranks: who was slow, and what an interrupted epoch says."""
+"""Epoch records from the measurements of ranks: slow ranks, and records of interrupted epochs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaling.records import Epoch, from_line, to_line
 
 
 def measure(host: str, computing: float, steps: int = 4) -> EpochMeasure:
-    """A rank that computes, and waits in the exchange for the slowest one: all take 10 s."""
+    """Return the measurements of a rank that computes, and then waits in the exchange. All ranks take 10 s."""
     made = EpochMeasure(host=host)
     for _ in range(steps):
         made.add_step(10.0 / steps, (10.0 - computing) / steps, np.ones((4, 4)))

@@ -16,7 +16,8 @@ def test_the_first_steps_have_the_losses_and_the_weights_of_the_plain_keras_loop
     losses = three_losses("original", 2, 2, lambda text: None, SMALL_RATE)
     assert np.isfinite(losses.plain).all()
     np.testing.assert_allclose(losses.ours, losses.plain, rtol=LOSS_TOLERANCE)
-    # If a share s of equal moves had the wrong direction, the distance would be 2 sqrt(s): 0.063 for 1 in 1,000.
+    # If all moves are equal and a fraction s of them has the wrong direction, the distance is 2 sqrt(s): 0.063 for 1 in
+    # 1,000.
     assert losses.unlike < 0.063
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow's remarks are held back, anything else and anything before a failure is not."""
+"""TensorFlow's messages are hidden. Other output, and all output before a failure, is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Direct reads, reads through HDF5 and reads from a copy all give the events that h5py gives, for any kind of file."""
+"""For any kind of file, direct reads, reads through HDF5 and reads from a copy return the same events as h5py."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ DTYPES = st.sampled_from(["<f4", "<f8", ">f4", ">f8", "<f2", "<i4"])
 
 
 def as_read(path: Path) -> np.ndarray:
-    """Return the cells of a file as h5py reads them, with the cut of small cells."""
+    """Return the cells of a file as h5py reads them, with small cells set to 0."""
     with open_file(path) as file:
         cells: np.ndarray = file["ECAL"][:].reshape(-1, *SHAPE).astype(np.float32)
     return np.where(cells < CELL_CUT, 0, cells)
 
 
 def places(path: Path) -> Places | None:
-    """Return the places of the events of a file, or None if only HDF5 can read it."""
+    """Return the positions of the events in a file, or None if only HDF5 can read it."""
     with open_file(path) as file:
         return Places.of(file["ECAL"])
 
@@ -199,7 +199,7 @@ def test_few_of_many_files_are_open_at_a_time(
 
 @pytest.mark.parametrize(("variable", "opens"), [(None, True), ("FALSE", True), ("TRUE", False)])
 def test_a_locked_file_is_read_unless_the_user_wants_locks(tmp_path: Path, variable: str | None, opens: bool) -> None:
-    """This process locks the file, as on a file system that refuses locks."""
+    """This process locks the file. The effect is the same as on a file system that refuses locks."""
     path = tmp_path / "a.h5"
     write_showers(path, CELLS[:1], ENERGIES[:1], {})
     code = "import sys; from gan.data.showers import open_showers; print(open_showers(sys.argv[1:]).read([0])[1])"

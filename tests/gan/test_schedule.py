@@ -1,4 +1,4 @@
-"""Warm-up, scaling with the number of workers, and what comes after."""
+"""Learning rate: warm-up, scaling with the number of workers, and the schedules after the warm-up."""
 
 from __future__ import annotations
 

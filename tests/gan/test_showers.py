@@ -1,4 +1,4 @@
-"""HDF5 files of showers: files of this project and of others are read, and an unusable one gives a clear error."""
+"""HDF5 files of showers: files of this and of other programs are read, and an unusable file gives a clear error."""
 
 import resource
 import subprocess
@@ -98,7 +98,7 @@ def test_reads_from_two_threads_and_after_close(
 
 
 def test_a_read_does_not_touch_other_events(tmp_path: Path) -> None:
-    """The other events are damaged, and the read does not notice."""
+    """The other events are damaged, and the read works anyway."""
     cells, energies = random_showers(4)
     path = tmp_path / "a.h5"
     write_showers(path, cells, energies, {})

@@ -14,7 +14,7 @@ from gan.simulation.processes import RESULTS_AHEAD, ProcessKilled, results_in_or
 
 
 def slow_square(number: int) -> tuple[int, int]:
-    """Return the square and the process. Every third call is slow, so results are ready in another order."""
+    """Return the square and the process id. Every third call is slow, so results are ready in another order."""
     time.sleep(0.2 if number % 3 == 0 else 0)
     return number**2, os.getpid()
 

@@ -1,4 +1,4 @@
-"""Files of `python -m gan simulate`: the same for any number of processes, and complete or not there at all."""
+"""Files of `python -m gan simulate`: equal for any number of processes, and either complete or not there."""
 
 import json
 import os
@@ -139,7 +139,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds. Fail after `SECONDS_TO_WAIT`."""
+    """Wait until a condition is true. Fail after `SECONDS_TO_WAIT`."""
     deadline = time.monotonic() + SECONDS_TO_WAIT
     while not condition():
         assert time.monotonic() < deadline
@@ -147,7 +147,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Return whether a process has ended. A zombie has ended."""
+    """Return True if a process has ended. A zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -155,7 +155,7 @@ def is_gone(pid: int) -> bool:
 
 
 def waits(pid: int) -> bool:
-    """Look ten times at the main thread of a process. Return True if it was waiting in a system call every time."""
+    """Return True if the main thread of a process waits in a system call, in ten checks."""
     for _ in range(10):
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
             return False
@@ -165,7 +165,7 @@ def waits(pid: int) -> bool:
 
 @pytest.mark.parametrize("what", ["interrupt", "worker killed", "worker killed while it sends", "command killed"])
 def test_an_early_end_leaves_no_incomplete_file_and_no_process(tmp_path: Path, what: str) -> None:
-    """The file would take hours, so the command always ends in the middle of it."""
+    """A whole file would take hours, so the command always ends in the middle of a file."""
     command = [sys.executable, "-m", "gan", "simulate", "--out", str(tmp_path), "--processes", "2"]
     command += ["--events", "10000000", "--events-per-file", "10000000"]
     process = subprocess.Popen(
@@ -181,7 +181,8 @@ def test_an_early_end_leaves_no_incomplete_file_and_no_process(tmp_path: Path, w
     elif what == "worker killed":
         os.kill(workers[0], signal.SIGKILL)
     elif what == "worker killed while it sends":
-        # The command does not read, so the workers wait in the middle of a result that is larger than a pipe.
+        # The command is stopped and does not read, so the workers wait in the middle of a result that is larger than a
+        # pipe.
         process.send_signal(signal.SIGSTOP)
         wait_until(lambda: all(waits(pid) for pid in workers))
         os.kill(workers[0], signal.SIGKILL)
@@ -217,7 +218,7 @@ class Pause:
 
 sys.meta_path.insert(0, Pause())
 """
-"""Content of a `sitecustomize.py` that stops the processes that simulate in their imports, until `go-on` exists."""
+"""Content of a `sitecustomize.py` that stops the simulating processes during their imports, until `go-on` exists."""
 
 
 def test_an_interrupt_while_processes_start_leaves_no_traceback(tmp_path: Path) -> None:

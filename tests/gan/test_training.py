@@ -1,4 +1,4 @@
-"""A training on one rank: its record, its checkpoints, resuming, and stopping when a loss is no number."""
+"""A training on one rank: record, checkpoints, resuming, and the stop if a loss is not a number."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ LARGE = {"chunks": (6, 5, 25, 25), "compression": "gzip"}
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files of a node."""
+    """Folder for temporary files of a node."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -37,7 +37,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Glob of four files: one with an event per chunk, and three with large chunks."""
+    """Glob of four files: one file with one event per chunk, and three files with large chunks."""
     write_showers(tmp_path / "0.h5", CELLS[:6], ENERGIES[:6], {})
     for number in (1, 2, 3):
         own = slice(6 * number, 6 * number + 6)
@@ -170,7 +170,7 @@ def test_a_file_that_has_changed_gets_a_new_copy(node: Path, files: Path) -> Non
 
 
 def read_slowly(files: Path) -> tuple[ShowerSet, str]:
-    """Read all files in a place where no copies can be made. Return the set and the messages to the user."""
+    """Read all files in a case without copies, and return the messages to the user."""
     messages: list[str] = []
     showers = open_showers([files])
     showers.prepare(messages.append)

@@ -11,7 +11,7 @@ from tests.support.slurm_site import Site
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Stand-ins for Slurm's commands on PATH; the current folder is an empty one."""
+    """Stand-ins for Slurm's commands on PATH. The current folder is an empty folder."""
     site = Site(tmp_path / "site")
     for name, value in site.environ.items():
         monkeypatch.setenv(name, value)

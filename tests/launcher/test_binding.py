@@ -1,4 +1,4 @@
-"""Decide between the workers' masks and a new placement, and check in the kernel that a binding works."""
+"""The choice between the workers' masks and a new placement, and bindings as the kernel reports them."""
 
 from __future__ import annotations
 

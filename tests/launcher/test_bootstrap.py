@@ -1,4 +1,4 @@
-"""The set-up: what it needs from the system, how it runs its steps, which wheels it keeps, and how it fails."""
+"""The set-up: system requirements, steps, cached wheels, and errors."""
 
 import ast
 import io
@@ -33,7 +33,7 @@ ALL_THERE = Host(
 
 
 def run_bootstrap(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the set-up as on a new machine: -S hides the installed packages."""
+    """Run the set-up as on a new machine. The option -S hides the installed packages."""
     return subprocess.run(
         [sys.executable, "-S", "-m", "launcher.setup.bootstrap", *arguments],
         cwd=PROJECT,
@@ -135,7 +135,7 @@ class TestPrerequisites:
 
 
 class Signalling(io.StringIO):
-    """A stream that makes a file once a text is written to it, so that a command can wait for its own progress line."""
+    """Stream that makes a file when a text is written to it, so that a command can wait for its own progress line."""
 
     def __init__(self, text: str, seen: Path, terminal: bool = False) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class TestSteps:
             self.make(tmp_path)[0].run(["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"], timeout=1.0)
         state = Path("/proc", pid_file.read_text().strip(), "stat")
         deadline = time.monotonic() + 10
-        # A killed orphan may stay a zombie until init has looked.
+        # A killed orphan may be a zombie until init reads its exit status.
         while state.exists() and " Z " not in state.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -425,7 +425,7 @@ class TestEnvironment:
 
     def test_without_a_network_the_error_is_one_message_with_the_log(self, tmp_path: Path) -> None:
         venv = tmp_path / "venv"
-        # Nothing listens on the discard port of this machine.
+        # No program listens on the discard port of this machine.
         offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "PIP_CONFIG_FILE": os.devnull}
         ended = run_bootstrap(
             "--venv", str(venv), "--horovod", "no", **offline, PIP_FIND_LINKS="", PIP_NO_CACHE_DIR="1"

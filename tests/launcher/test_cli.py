@@ -1,4 +1,4 @@
-"""The command line: defaults, configuration files, errors of the user, and commands without heavy imports."""
+"""The command line: defaults, configuration files, user errors, and commands without heavy imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor: its checks of given findings, its trials on this machine, and its text."""
+"""The doctor: checks with given findings, trials on this machine, and the text of the result."""
 
 import os
 import resource

@@ -25,9 +25,9 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
 
 @pytest.fixture
 def rank(monitor: Monitor) -> Iterator[Callable[..., int]]:
-    """Return a function that forks a rank which sends beats.
+    """Return a function that forks a rank that sends beats.
 
-    With `listens` the rank handles SIGUSR1 and then exits with status 5.
+    With `listens` the rank handles SIGUSR1, and then exits with status 5.
     """
     processes: list[int] = []
 

@@ -16,7 +16,7 @@ JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "256", "SLURM_JOB_NAME": "3dg
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
-    """An environment whose python prints its process id, two variables that machines set, and its arguments."""
+    """Environment whose python prints its process id, two variables that machines set, and its arguments."""
     return stand_in_venv(
         tmp_path, 'echo "process $$"; echo "fabric $I_MPI_FABRICS, locks $HDF5_USE_FILE_LOCKING"; echo "$@"'
     )

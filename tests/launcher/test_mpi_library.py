@@ -1,4 +1,4 @@
-"""The name, starter and version of an MPI library from what it prints."""
+"""The name, starter and version of an MPI library from the text that it prints."""
 
 from __future__ import annotations
 

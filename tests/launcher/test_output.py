@@ -1,4 +1,4 @@
-"""The log of a rank receives all its output and that of its libraries; errors can still go to the console."""
+"""The log of a rank receives all output of the rank and its libraries, and errors can still go to the console."""
 
 from __future__ import annotations
 

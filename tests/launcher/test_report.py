@@ -1,4 +1,4 @@
-"""The placement report: all workers, equal nodes once, and warnings about faults."""
+"""The placement report: it shows all workers, equal nodes only once, and warnings about faults."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def start_run(*words: object) -> subprocess.Popen[str]:
 
 
 def has_header(record: Path) -> bool:
-    """Return True once the first line of a record is written: then the training has begun."""
+    """Return True if the first line of a record is written, which means that the training has begun."""
     return record.exists() and b"\n" in record.read_bytes()
 
 
@@ -185,7 +185,7 @@ def test_the_target_is_read_from_the_ranks_arguments() -> None:
 
 @pytest.mark.slow
 def test_a_staged_environment_runs_without_the_shared_one(tmp_path: Path) -> None:
-    """The Python of the unpacked archive imports all packages from it and opens no file of the original environment."""
+    """The Python in the unpacked archive imports all packages from it. It opens no file of the original environment."""
     if sys.prefix == sys.base_prefix:
         pytest.skip("this Python is in no virtual environment")
     staging = plan_staging("7", 2, tmp_path)

@@ -140,7 +140,7 @@ def test_any_text_is_a_time_limit_or_a_launch_error(text: str) -> None:
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
-    """A Python environment whose python prints its arguments and a variable, each ended by a null character."""
+    """Environment whose python prints its arguments and a variable, each with a null character at its end."""
     return stand_in_venv(tmp_path, 'printf \'%s\\0\' "$@" "$WANTED"')
 
 

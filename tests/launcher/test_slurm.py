@@ -37,7 +37,7 @@ REAL = """\
 
 @pytest.fixture
 def slurm(site: Site, monkeypatch: pytest.MonkeyPatch) -> Slurm:
-    """Slurm's commands for an environment that only this object knows."""
+    """Slurm's commands with an environment that only this object has."""
     for name in site.environ:
         monkeypatch.delenv(name)
     return Slurm(site.environ)

@@ -215,7 +215,7 @@ def test_a_single_job_runs_the_incomplete_points(run_study: Run, site: Site) -> 
 
 @pytest.fixture
 def inside(run_study: Run, site: Site, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study of three points. Its `launcher run` adds its arguments to the file `runs`, then runs the file `end`."""
+    """Study of three points. Its `launcher run` adds its arguments to the file `runs`, then runs the file `end`."""
     assert run_study("--single-job", nodes="1,2,4").exit_code == 0
     python = site.bin / "python"
     python.write_text('#!/bin/sh\necho "$@" >> "$SITE/runs"\n[ ! -e "$SITE/end" ] || . "$SITE/end"\n')

@@ -1,4 +1,4 @@
-"""The checks before a training is submitted, and the job scripts that Slurm gets."""
+"""The checks before the submission of a training, and the job scripts that Slurm gets."""
 
 from __future__ import annotations
 

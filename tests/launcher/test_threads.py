@@ -1,4 +1,4 @@
-"""Thread counts and variables of a worker, and the order in which options, environment and defaults win."""
+"""Thread counts and variables of a worker, and the priority of options, environment and defaults."""
 
 from __future__ import annotations
 

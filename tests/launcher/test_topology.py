@@ -1,4 +1,4 @@
-"""Read topologies from this machine, from files of other machines and from snapshots; read and write CPU lists."""
+"""Topologies from this machine, from files of other machines and from snapshots; reading and writing of CPU lists."""
 
 from __future__ import annotations
 

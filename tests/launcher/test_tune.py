@@ -139,7 +139,7 @@ def test_plan_uses_the_stored_settings_and_names_them(tmp_path: Path) -> None:
     assert "1.25x the events/s of the untuned plan" in text
     assert "  TF_NUM_INTRAOP_THREADS=7  (tuned)" in text
     assert to_json(plan)["tuned"]["ratio"] == 1.25
-    # Nothing was measured for another number of workers or for the node of another machine.
+    # There is no measurement for another number of workers, or for the node of another machine.
     for other in ({"workers_per_node": 2}, {"machine": "stampede2-skx"}):
         assert set(origins(environ=settings(tmp_path), **other).values()) == {"plan"}
     assert make_plan(environ=settings(tmp_path), workers_per_node=2).tuned is None

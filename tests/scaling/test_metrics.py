@@ -1,4 +1,4 @@
-"""Speed-up, efficiency, cost and breakdown equal calculations by hand, and the right epochs are used."""
+"""Speed-up, efficiency, cost and breakdown equal calculations by hand and use the right epochs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def curve_of(*runs: RunLog, skip_epochs: int = 1, **options: Any) -> pd.DataFram
 
 
 def test_the_published_v100_series_gives_the_published_efficiencies() -> None:
-    """The efficiency T(2) 2 / (N T(N)) equals that in the table of the authors, to one decimal."""
+    """E = T(2) 2 / (N T(N)) equals the authors' table to one decimal."""
     result = curve_of(*(log(n, [s], events=None) for n, s in V100.items()), skip_epochs=0)
     percent = (100 * result["efficiency"]).round(1)
     assert percent[[2, 8, 32, 64, 128]].tolist() == [100.0, 97.7, 97.0, 94.0, 79.9]
@@ -47,7 +47,7 @@ def test_the_published_series_rounded_to_whole_seconds() -> None:
 
 
 def test_dropped_events_do_not_count_as_speed() -> None:
-    """Half the time for 8192 instead of 9000 events is less than twice as fast, and has a smaller ideal time."""
+    """Half the time for 8192 instead of 9000 events is less than twice the speed, and the ideal time is smaller."""
     result = curve_of(log(1, [99, 10.0], events=9000), log(2, [99, 5.0], events=8192))
     assert result.loc[2, "events_per_second"] == pytest.approx(8192 / 5)
     assert result.loc[2, "speedup"] == pytest.approx(2 * 8192 / 9000)
@@ -201,7 +201,7 @@ def test_a_baseline_that_no_run_has_is_an_error() -> None:
 
 
 def test_a_baseline_from_other_runs() -> None:
-    """Intervals include the uncertainty of this baseline, also at its own size."""
+    """Intervals include the uncertainty of this baseline, even at its own size."""
     other = points(epochs_table([log(2, [9, 10.0, 11.0, 10.5]), log(4, [9, 5.0])]))
     result = curve_of(log(2, [9, 8.0, 8.0, 8.0, 8.0]), log(8, [9, 2.5]), baseline=2, reference=other)
     assert result["speedup"].tolist() == pytest.approx([10.5 / 8, 10.5 / 2.5])
@@ -210,7 +210,7 @@ def test_a_baseline_from_other_runs() -> None:
 
 
 def test_the_same_runs_as_their_own_reference_have_an_interval() -> None:
-    """With the same draws for both, the draws would cancel, and the interval would have no width."""
+    """Equal draws on both sides would cancel, and the interval would have no width."""
     own = points(epochs_table([log(2, [9, 10.0, 11.0, 10.5, 10.2])]))
     row = curve(own, reference=own).iloc[0]
     assert row["speedup"] == 1
@@ -218,7 +218,7 @@ def test_the_same_runs_as_their_own_reference_have_an_interval() -> None:
 
 
 def test_modes_without_events() -> None:
-    """The same time on twice the workers: the efficiency is 50% for the same data set, and 100% for twice the data."""
+    """The same time on twice the workers has an efficiency of 50% for a fixed data set, and 100% for a growing one."""
     runs = [log(2, [9.0, 10.0], events=None), log(4, [9.0, 10.0], events=None)]
     table = epochs_table(runs)
     for mode, efficiency, ideal in (("fixed-local", 0.5, 5.0), ("strong", 0.5, 5.0), ("weak", 1.0, 10.0)):
@@ -253,7 +253,7 @@ def test_constant_times_have_intervals_without_width() -> None:
 
 
 def test_intervals_include_the_uncertainty_of_the_baseline() -> None:
-    """The log ratio of two independent medians has the root of the sum of their squared widths as its width."""
+    """The width for the log ratio of two independent medians is the root of the sum of their squared widths."""
     generator = np.random.default_rng(3)
     unsteady = [10 * generator.lognormal(0, 0.05, 40) for _ in range(2)]
     runs = [log(n, times.tolist()) for n, times in zip((1, 2), unsteady, strict=True)]
@@ -300,7 +300,7 @@ def test_equal_repeats_count_their_epochs_and_different_ones_count_as_one_each()
 
 
 def test_repeats_of_different_length_are_resampled_within_their_epochs() -> None:
-    """Equal values give only this value. Two repeats of 1 and 9 give medians of one or the other."""
+    """Equal values give only this value. With two repeats of lengths 1 and 9, a median comes from one of them."""
     drawn = np.unique(median_draws([np.full(3, 5.0), np.full(8, 5.0)], (1,), draws=300))
     assert drawn == pytest.approx([5.0])
     mixed = np.log(median_draws([np.full(2, 1.0), np.full(8, 9.0)], (1,), draws=300))
@@ -369,8 +369,10 @@ def test_each_mode_keeps_other_sizes_equal() -> None:
 
 
 def test_breakdown_adds_up_and_explains_the_efficiency() -> None:
-    """1 worker computes 8 s of 10 s. 4 workers compute 2.4 s of 4 s; at the speed of the baseline it would be 2 s. The
-    slowest rank computes 1.25 times as long, so 0.6 s of the 1.2 s of exchange are waiting for it."""
+    """1 worker computes 8 s of 10 s. 4 workers compute 2.4 s of 4 s, instead of 2 s at the speed of the baseline.
+
+    The slowest rank computes 1.25 times as long. So the others wait for it in 0.6 s of the 1.2 s of exchange.
+    """
     one = log(1, [99, 10.0], times={"input_seconds": 2.0, "communication_seconds": 0.0, "slowest_ratio": 1.0})
     four = log(4, [99, 4.0], times={"input_seconds": 0.4, "communication_seconds": 1.2, "slowest_ratio": 1.25})
     table = breakdown([one, four]).set_index("workers")
@@ -404,7 +406,8 @@ def test_load_balance_is_missing_if_no_log_records_it() -> None:
     assert table.loc[4, "communication"] == pytest.approx(0.2)
     assert table[list(PARTS)].sum(axis=1).tolist() == pytest.approx([1, 1, 1])
     assert table.loc[1, ["imbalance", "load_balance"]].tolist() == [0, 1], "one worker waits for nobody"
-    # The epoch of 20 s: 17 s of computing. The slowest rank computes at least 2 s longer, which is all of the exchange.
+    # The epoch of 20 s has 17 s of computing. The slowest rank computes at least 2 s longer, which is the whole
+    # exchange.
     assert table.loc[8, ["n", "load_balance", "communication"]].tolist() == pytest.approx([1, 17 / 19, 0])
 
 

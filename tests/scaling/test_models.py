@@ -1,4 +1,4 @@
-"""Models are compared with their formulas; fits with SciPy and with simulated studies of known parameters."""
+"""Models are compared with their formulas, and fits with SciPy and with simulated studies of known parameters."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_expected_maximum_of_normal_values(ranks: int) -> None:
 
 
 def test_the_allreduce_time_equals_a_calculation_by_hand() -> None:
-    """4 MB over links with 1 GB/s and 1 us: a ring of 8 sends 14 messages of half a megabyte."""
+    """4 MB over links with 1 GB/s and 1 us. A ring of 8 ranks sends 14 messages of half a megabyte."""
     costs: dict[str, Any] = {"message_bytes": 4e6, "latency": 1e-6, "bandwidth": 1e9}
     ring = allreduce_seconds(ranks=np.array([1, 2, 8]), **costs)
     assert ring == pytest.approx([0, 2 * (1e-6 + 2e-3), 14 * (1e-6 + 5e-4)])
@@ -121,7 +121,7 @@ def test_an_epoch_drops_the_events_that_do_not_fill_a_batch() -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_fit_is_the_minimum_that_scipy_finds(name: str) -> None:
-    """SciPy uses bounded `least_squares` with `soft_l1` on the logarithms. One point is an outlier."""
+    """SciPy uses `least_squares` with bounds and `soft_l1` on the logarithms. One point is an outlier."""
     seconds = noisy("usl", USL, 0.02, 3, Workload(), SIZES)
     seconds[3] *= 1.3
     data = data_of(made(SIZES, seconds))
@@ -177,7 +177,7 @@ TRAINING = Workload(batch=8, epoch=180000, workers_per_node=4, whole_steps=True)
 def test_intervals_have_their_nominal_coverage_on_simulated_studies(
     name: str, weights: np.ndarray, workload: Workload, sizes: np.ndarray, known: bool
 ) -> None:
-    """Points have a known error of 2%, or a scatter of 2% that the fit must estimate. The forecast is 4 times larger.
+    """Points have a known error of 2%, or a scatter of 2% that the fit must estimate. Forecasts are 4 times larger.
 
     The sizes cannot distinguish some terms of the training model, such as ring latency and a constant per epoch. Their
     intervals end at 0 and contain the true value at least as often as the nominal coverage.
@@ -244,7 +244,7 @@ def test_the_small_half_of_the_v100_curve_forecasts_its_large_half() -> None:
 
 
 def test_the_bandwidth_follows_from_the_bytes() -> None:
-    """A step computes 0.5 s and moves 4 MB in 20 ms: the bandwidth is 200 MB/s."""
+    """A step computes for 0.5 s and moves 4 MB in 20 ms, so the bandwidth is 200 MB/s."""
     workload, workers = Workload(batch=1, epoch=1), np.array([1, 2, 4, 16, 64])
     seconds = MODELS["training-ring"].seconds(workers, np.array([0.5, 0, 0, 0.02, 0]), workload)
     found = fit(made(workers, seconds), "training-ring", draws=10, message_bytes=4e6).parameters()
@@ -297,7 +297,7 @@ def test_parameters_of_terms_that_no_size_shows_are_missing() -> None:
 
 
 def test_a_plan_equals_a_calculation_by_hand() -> None:
-    """Amdahl with 1% serial: T(p) = 99 / p + 1; T <= 4 from p = 33 on; 100 / (99 + p) >= 0.79 up to p = 27."""
+    """Amdahl, 1% serial: T(p) = 99 / p + 1. T <= 4 from p = 33 on, and 100 / (99 + p) >= 0.79 up to p = 27."""
     found = fit(made(SIZES, MODELS["amdahl"].seconds(SIZES, AMDAHL, Workload()), 0.01), "amdahl", draws=100)
     answer = plan(found, target_epoch=4.0, target_efficiency=0.79)
     assert (answer.needed, answer.most, answer.unit, answer.possible) == (33, 27, "workers", False)
@@ -313,7 +313,7 @@ def test_a_plan_equals_a_calculation_by_hand() -> None:
 
 
 def test_a_plan_counts_nodes() -> None:
-    """With 4 workers on each node T(n) = 1000 / (4 n): 27.8 s on 9 nodes and 25 s on 10."""
+    """With 4 workers on each node, the time is T(n) = 1000 / (4 n): 27.8 s on 9 nodes and 25 s on 10 nodes."""
     workers = np.array([4, 8, 16, 32])
     found = fit(made(workers, 1000 / workers, nodes=workers // 4), "amdahl", draws=20)
     answer = plan(found, target_epoch=26.0)
@@ -364,7 +364,7 @@ def test_each_extra_p_line_is_one_measurement() -> None:
 
 
 def test_a_plan_with_many_sizes_needs_little_memory() -> None:
-    """T(p) = 2048 / p reaches 1/8 s at p = 2^14. One array of all draws at all sizes would take 72 MB."""
+    """T(p) = 2048 / p is 1/8 s at p = 2^14. A single array of all draws at all sizes would take 72 MB."""
     found = fit(made(SIZES, 2048.0 / SIZES, 0.01), "amdahl", draws=5)
     exact = replace(found, members=[replace(found.members[0], draws=np.tile([2048.0, 0.0], (300, 1)))])
     exact = replace(exact, weights=np.array([2048.0, 0.0]))

@@ -1,6 +1,6 @@
 """The HTML page in a real browser: it loads from disk without a network, and shows the numbers of the CSV file.
 
-Needs Chromium with chromedriver, and selenium. Without them the tests are skipped, unless REQUIRE_BROWSER=1.
+The tests need Chromium with chromedriver, and selenium. Without them they are skipped, unless REQUIRE_BROWSER=1.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Report of a study that fills every part of the page, and whose names contain markup."""
+    """Report of a study that fills every part of the page, with markup in names."""
     root = tmp_path_factory.mktemp("study")
     generator = np.random.default_rng(5)
     for precision, factor in (("fp32", 1.0), (r"bf16 <b>& $\x$ %{x}", 0.6)):

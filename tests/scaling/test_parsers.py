@@ -40,7 +40,7 @@ def test_a_3dgan_log_of_horovod() -> None:
     assert run.format == "3dgan"
     assert (run.workers, run.batch_size, run.global_batch_size, run.train_events) == (32, 8, 256, 180000)
     assert seconds(run) == [(1, 131.7), (2, 121.7), (3, 121.2)]
-    # 703.125 batches are claimed; 703 of 256 events are processed.
+    # The log claims 703.125 batches. 703 batches of 256 events are processed.
     assert {(each.steps, each.events) for each in run.epochs} == {(703, 703 * 256)}
     assert run.epochs[1].losses == {"generator": 12.5, "discriminator": 8.25}
     assert run.status == "complete"
@@ -113,7 +113,7 @@ def test_only_the_newest_start_of_a_log_is_used(tmp_path: Path, start: str) -> N
 
 
 def test_a_long_log_gives_the_same_numbers_as_a_short_one(tmp_path: Path) -> None:
-    """After some time the reader skips lines that repeat known facts, but never lines with times."""
+    """After many lines, the reader skips lines that repeat known facts, but never lines with times."""
     text = "Global batch size is: 16 / batch size is: 8\n"
     for number in range(40):
         text += f"[1,0]<stdout>:Epoch {number + 1} of 40\n[1,1]<stdout>:Epoch {number + 1} of 40\n"
@@ -289,7 +289,7 @@ def test_extra_p_lines_are_a_table(tmp_path: Path) -> None:
 def test_an_epoch_that_occurs_again_starts_a_repeat(
     tmp_path: Path, epochs: Sequence[object], expected: Sequence[Sequence[int]]
 ) -> None:
-    """The seconds are the number of the row, plus 10."""
+    """The seconds of a row are its number plus 10."""
     text = "workers,epoch,seconds\n" + "".join(f"4,{epoch},{10 + row}\n" for row, epoch in enumerate(epochs))
     runs = read_runs([written(tmp_path, text, "all.csv")])
     assert [seconds(run) for run in runs] == [

@@ -1,4 +1,4 @@
-"""A folder gives its runs and nothing else. A record of this project gives all that makes runs comparable."""
+"""A folder gives its runs and nothing else. A record of this project gives all facts for the comparison of runs."""
 
 from __future__ import annotations
 

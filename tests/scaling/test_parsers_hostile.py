@@ -1,4 +1,4 @@
-"""Any bytes give runs or a RecordError, and the memory does not grow with the file."""
+"""Any file gives either runs or a RecordError, and the memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HINTS = [
 
 
 def sound(path: Path, hints: Hints) -> bool:
-    """Read a file, and return whether it gives runs. The only allowed error is a RecordError that names the path."""
+    """Read a file, and return True if it gives runs. The only allowed error is a RecordError that names the path."""
     runs, error = [], None
     try:
         runs = read_runs([path], hints)
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_the_log(folder: Path, kind: str) -> None:
 
 
 def peak_memory(path: Path) -> int:
-    """Return the most bytes that Python allocates while it reads or refuses a file."""
+    """Return the peak of Python's memory in bytes while a file is read or refused."""
     tracemalloc.start()
     try:
         sound(path, Hints(workers=4))

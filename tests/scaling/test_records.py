@@ -1,4 +1,4 @@
-"""Record files: what is written is read back, and anything else gives a clear error."""
+"""Record files: written records are read back, and any other content gives a clear error."""
 
 from __future__ import annotations
 

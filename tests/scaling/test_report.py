@@ -138,7 +138,7 @@ def test_labels_of_sizes_do_not_overlap(sizes: list[int]) -> None:
 
 
 def test_importing_does_not_change_matplotlib() -> None:
-    # Compare plain dicts: reading rcParams["backend"] chooses a backend and imports pyplot.
+    # Compare plain dicts, because reading rcParams["backend"] chooses a backend and imports pyplot.
     code = (
         "import matplotlib, sys; before = matplotlib.rcParams.copy(); import scaling.report; "
         "assert dict.__eq__(matplotlib.rcParams, before); assert 'matplotlib.pyplot' not in sys.modules"
@@ -184,7 +184,7 @@ def test_runs_with_different_settings_are_refused_unless_allowed(tmp_path: Path)
         (["missing"], "missing"),
         (["np1", "broken"], "line 1: not a JSON object"),
         (["started"], "no finished epoch with a time"),
-        (["np1", "--out", "broken/run.jsonl/report"], "choose a folder with --out"),
+        (["np1", "--out", "broken/run.jsonl/report"], "expected a folder that can be written. Change --out"),
     ],
 )
 def test_errors_are_one_message_without_a_traceback(

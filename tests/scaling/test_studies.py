@@ -1,4 +1,4 @@
-"""The file `study.json`: a saved study is read back, and any other file is one clear error."""
+"""The file `study.json`: a saved study is read back, and any other file gives one clear error."""
 
 from __future__ import annotations
 

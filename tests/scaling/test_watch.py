@@ -1,4 +1,4 @@
-"""`python -m scaling watch DIR`: runs that begin, continue, stop and end."""
+"""`python -m scaling watch DIR` with runs that begin, continue, stop and end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_lines_follow_a_study_until_all_runs_have_ended(tmp_path: Path) -> None:
         nonlocal looks
         looks += 1
         assert seconds == 0.5
-        # Every other look finds nothing new and must print nothing.
+        # Every second read finds nothing new, and must print nothing.
         if looks % 2 == 0:
             writer.write(to_come.pop(0))
         if looks == 3:

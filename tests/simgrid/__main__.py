@@ -1,7 +1,7 @@
 """Compare the communication term of `scaling.models` with SimGrid's SMPI: `python -m tests.simgrid`.
 
-Needs SimGrid (make test-packages GROUP=simgrid). Rings of 512 ranks and more are simulated with --large only: a ring of
-p ranks sends 2 p (p - 1) messages, and each simulation takes minutes.
+This needs SimGrid (make test-packages GROUP=simgrid). Rings of 512 ranks and more are simulated only with --large: a
+ring of p ranks sends 2 p (p - 1) messages, and each simulation takes minutes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from tests.simgrid.simulation import Case, SimulationError, compile_program, missing, simulate
 
 SIZES = (64 * 1024, 4 * 1024 * 1024)
-"""Bytes of a message that is dominated by latency, and of the gradients of a million parameters."""
+"""Bytes of a message whose time is mostly latency, and of the gradients of a million parameters."""
 RANKS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 LARGEST_RING = 256
 LIMITS = (0.75, 1.2)
-"""Least and largest ratio of simulated to computed time that pass. The formula uses the latency of the longest way for
-all messages, but a tree's first exchanges stay within one leaf switch."""
+"""Smallest and largest accepted ratio of simulated to computed time. The formula uses the latency of the longest path
+for all messages, but a tree's first exchanges are within one leaf switch."""
 
 
 def main() -> int:

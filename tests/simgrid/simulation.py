@@ -1,7 +1,8 @@
 """Simulate allreduces on a fat tree with SimGrid's SMPI and compute the same times with `allreduce_seconds`.
 
-The platform is `fat_tree.xml`; the constants below repeat its figures. Network model CM02 leaves out SMPI's factors,
-which were measured on an Ethernet cluster. Cross traffic of acknowledgements is off too. The formula has neither.
+The platform is `fat_tree.xml`, and the constants below repeat its numbers. Network model CM02 leaves out SMPI's
+factors, which were measured on an Ethernet cluster. The traffic of acknowledgements is off, too. The formula contains
+neither.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ HERE = Path(__file__).parent
 NODES, NODES_PER_LEAF = 256, 16
 BANDWIDTH, MEMORY_BANDWIDTH = 12.5e9, 50e9
 LATENCIES = {"leaf": 2 * 500e-9, "tree": 4 * 500e-9}
-"""Seconds between two nodes: over 2 links within one leaf switch, over 4 otherwise."""
+"""Latency between two nodes in seconds: of 2 links within one leaf switch, of 4 links otherwise."""
 SELECTORS = {"ring": "lr", "tree": "rab"}
 """SMPI's names of the algorithms: logical ring and Rabenseifner."""
 
 
 class SimulationError(RuntimeError):
-    """SimGrid is missing or failed."""
+    """SimGrid is missing, or a simulation failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One simulation."""
+    """Algorithm and ranks of one simulation."""
 
     algorithm: str
-    """As in `scaling.models.ALGORITHMS`."""
+    """Algorithm of the allreduce, one of `scaling.models.ALGORITHMS`."""
     ranks: int
     ranks_per_node: int
 
@@ -49,9 +50,9 @@ class Result:
     case: Case
     message_bytes: int
     simulated: float
-    """Seconds in SimGrid."""
+    """Seconds of the allreduce in SimGrid's simulation."""
     formula: float
-    """Seconds by `allreduce_seconds`."""
+    """Seconds of the allreduce from `allreduce_seconds`."""
 
     @property
     def ratio(self) -> float:
@@ -59,23 +60,24 @@ class Result:
 
 
 def missing() -> str:
-    """Return what this machine lacks for a simulation and how to install it; empty if nothing."""
+    """Return what is missing on this machine for a simulation, and how to install it; empty if nothing is missing."""
     lacking = [name for name in ("smpicc", "smpirun") if shutil.which(name) is None]
     return f"SimGrid's {' and '.join(lacking)} not found on PATH; {install_hint('simgrid')}" if lacking else ""
 
 
 def compile_program(folder: Path) -> Path:
-    """Compile `allreduce.c` into `folder` and return the program."""
+    """Compile `allreduce.c` into `folder`, and return the path of the program."""
     program = folder / "allreduce"
     _output(["smpicc", "-O2", str(HERE / "allreduce.c"), "-o", str(program)], timeout=120)
     return program
 
 
 def simulate(case: Case, sizes: Sequence[int], program: Path, timeout: float = 600) -> list[Result]:
-    """Simulate allreduces of `sizes` bytes one after the other.
+    """Simulate allreduces of `sizes` bytes, one after another.
 
     Raises:
-        SimulationError: too many ranks for the platform, SimGrid failed, or it took more than `timeout` seconds.
+        SimulationError: there are too many ranks for the platform, SimGrid failed, or it took more than `timeout`
+            seconds.
     """
     nodes = -(-case.ranks // case.ranks_per_node)
     if nodes > NODES:

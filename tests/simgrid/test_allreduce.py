@@ -1,4 +1,4 @@
-"""A few small allreduces in SimGrid agree with the formula; `python -m tests.simgrid` does larger ones."""
+"""A few small allreduces in SimGrid agree with the formula. `python -m tests.simgrid` simulates larger ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_rank_a_node_takes_what_the_formula_says(algorithm: str, ranks: int, program: Path) -> None:
     results = simulate(Case(algorithm=algorithm, ranks=ranks, ranks_per_node=1), (65536, 4194304), program)
     assert [result.message_bytes for result in results] == [65536, 4194304]
-    # The formula takes the longest way for all messages; a tree over few leaves has shorter ones.
+    # The formula uses the longest path for all messages. A tree over few leaf switches has shorter paths.
     assert all(0.75 < result.ratio < 1.2 for result in results)
     assert results[1].ratio == pytest.approx(1, abs=0.02)
 

@@ -1,6 +1,6 @@
 """Imports go one way, without circles, and light commands stay light.
 
-The rules stand in setup.cfg under [importlinter]; `lint-imports` prints all of them.
+The rules are in setup.cfg under [importlinter]. `lint-imports` prints all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def contracts() -> list[str]:
 
 
 def test_import_rules() -> None:
-    # In a process of its own: the linter prints to a stream that pytest may have closed.
+    # Use a separate process, because the linter prints to a stream that pytest may have closed.
     linter = [str(Path(sys.executable).with_name("lint-imports")), "--config", "setup.cfg", "--no-cache"]
     done = subprocess.run(linter, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout

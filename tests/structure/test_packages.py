@@ -1,4 +1,4 @@
-"""What every module and package has: exports, a bounded size, types and data files that are installed."""
+"""Rules for all modules and packages: exports, a maximal size, types, and installed data files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_folder_with_modules_is_a_package() -> None:
 
 
 def test_data_files_are_installed() -> None:
-    """Every file beside the modules matches a pattern in setup.cfg; `py.typed` tells users' mypy to read our types."""
+    """Each other file among the modules matches a pattern in setup.cfg. With `py.typed`, mypy reads our types."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     patterns = [

@@ -13,11 +13,11 @@ __all__ = ["DATA", "ROOT", "mpi_environment"]
 ROOT = Path(__file__).resolve().parents[2]
 """The project's folder."""
 DATA = ROOT / "tests" / "data"
-"""Environment dumps and logs of other programs."""
+"""Folder of test data: environment dumps, and logs of other programs."""
 
 
 def mpi_environment(**extra: str) -> dict[str, str]:
-    """Return this environment without MPI's own variables, plus those that Open MPI needs for root and few cores."""
+    """Return this environment without MPI's own variables, but with Open MPI's settings for root and few cores."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("OMPI_COMM", "PMI", "SLURM"))
     }

@@ -24,7 +24,7 @@ def make_launch(mpirun: str) -> Launch:
         timeout: float = 800,
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run on `ranks` ranks, or without mpirun if it is 0; `timeout` in seconds."""
+        """Run on `ranks` ranks, or without mpirun if `ranks` is 0. `timeout` is in seconds."""
         command = [sys.executable, "-m", "launcher", *map(str, arguments)]
         if ranks:
             command = [mpirun, "-np", str(ranks), "--oversubscribe", *mpi_options, *command]

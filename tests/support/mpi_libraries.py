@@ -1,9 +1,9 @@
-"""Open MPI, MPICH and Intel MPI side by side: each in a folder of its own, with everything else from this environment.
+"""Open MPI, MPICH and Intel MPI side by side: each in a separate folder, with everything else from this environment.
 
-An environment holds one MPI, because each of the three packages contains a libmpi and an mpirun. Here pip installs each
-with mpi4py into a folder of the user's cache. PATH, PYTHONPATH and MPI4PY_LIBMPI make the shell, Python and mpi4py use
-that folder first. mpi4py's wheel has a module for each binary interface and picks the one of the library in
-MPI4PY_LIBMPI.
+An environment can hold only one MPI, because each of the three packages contains a libmpi and an mpirun. Here pip
+installs each package with mpi4py into a folder of the user's cache. PATH, PYTHONPATH and MPI4PY_LIBMPI make the shell,
+Python and mpi4py use that folder first. mpi4py's wheel has a module for each binary interface, and selects the module
+for the library in MPI4PY_LIBMPI.
 
     python, environment = library_environment("mpich")
     subprocess.run([*mpirun("mpich", 4), python, "-m", "launcher", "--dry-run"], env=environment)
@@ -30,7 +30,7 @@ from launcher.setup.built_wheels import wheel_cache
 __all__ = ["LIBRARIES", "MpiLibrary", "library_environment", "library_folder", "mpirun", "srun_environment"]
 
 MPI_VARIABLES = ("OMPI_", "PMI", "PMIX_", "PRTE_", "I_MPI_", "HYDRA_", "MPI_LOCAL", "MPIR_", "SLURM_")
-"""Prefixes of variables that tell a rank its number. A test must not inherit them from an outer mpirun."""
+"""Prefixes of variables that give a rank its number. A test must not inherit them from an outer mpirun."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class MpiLibrary:
     srun_mpi: str = "pmi2"
     """Value of srun --mpi."""
     srun_variables: Mapping[str, str] = field(default_factory=dict)
-    """Variables that it also needs under srun."""
+    """Additional variables for ranks under srun."""
 
 
 LIBRARIES = {
@@ -58,10 +58,10 @@ LIBRARIES = {
         libmpi="libmpi.so.40",
         source="Open MPI",
         vendor="Open MPI",
-        # It refuses more ranks than cores, and these tests start four whatever the machine has.
+        # Open MPI refuses more ranks than cores, and these tests always start four ranks.
         mpirun_options=("--oversubscribe",),
         srun_mpi="pmix",
-        # Without these PMIx prints which other methods it tried.
+        # Without these variables PMIx prints which other methods it tried.
         srun_variables={"PMIX_MCA_psec": "native", "PMIX_MCA_gds": "hash"},
     ),
     "mpich": MpiLibrary(
@@ -76,19 +76,19 @@ LIBRARIES = {
         libmpi="libmpi.so.12",
         source="Intel MPI",
         vendor="Intel(R) MPI",
-        # Intel MPI has its own PMI; this is the path of Slurm's.
+        # Intel MPI has its own PMI library. This is the path of Slurm's.
         srun_variables={"I_MPI_PMI_LIBRARY": "libpmi2.so.0", "FI_PROVIDER": "tcp"},
     ),
 }
 
 
 def library_environment(name: str) -> tuple[str, dict[str, str]]:
-    """Return the Python and the variables of a process that uses one of the libraries; install it first if needed.
+    """Return the Python and the variables of a process that uses one of the libraries. Install the library if needed.
 
-    These processes need --communicator mpi, since Horovod works only with the MPI it was built against.
+    These processes need --communicator mpi, because Horovod works only with the MPI that it was built against.
 
     Raises:
-        RuntimeError: pip cannot install it; with pip's message.
+        RuntimeError: pip cannot install the library. The message is pip's message.
     """
     library, folder = LIBRARIES[name], library_folder(name)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(MPI_VARIABLES)}
@@ -116,7 +116,7 @@ def mpirun(name: str, ranks: int, *options: str) -> list[str]:
 
 @cache
 def library_folder(name: str) -> Path:
-    """Return the folder with bin and lib of one library; make it once per version of library, mpi4py and Python."""
+    """Return the folder with bin and lib of a library. It is made once per version of library, mpi4py and Python."""
     library = LIBRARIES[name]
     needs = (f"mpi4py=={importlib.metadata.version('mpi4py')}", library.package)
     versions = "-".join(need.replace("==", "-") for need in needs)
@@ -137,9 +137,9 @@ def library_folder(name: str) -> Path:
 
 
 def _install(needs: tuple[str, ...], folder: Path) -> None:
-    """Install with pip --prefix; --target would leave out bin and lib."""
+    """Install with pip --prefix, because --target would leave out bin and lib."""
     argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-input", "--quiet"]
-    # --ignore-installed: the environment's own mpi4py may be built for another MPI.
+    # Use --ignore-installed, because the environment's own mpi4py may be built for another MPI.
     argv += ["--prefix", str(folder), "--ignore-installed", "--only-binary", ":all:", *needs]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:

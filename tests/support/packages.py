@@ -1,4 +1,4 @@
-"""Debian packages that some tests need, and what happens without them; the list is tests/apt-packages.txt."""
+"""Debian packages that some tests need, from tests/apt-packages.txt, and skips or failures without them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def packages(group: str) -> list[str]:
 
 
 def install_hint(group: str) -> str:
-    """Return the commands that install a group, to end an error message with."""
+    """Return the commands that install a group, for the end of an error message."""
     return f"install with 'make test-packages GROUP={group}' (apt-get install {' '.join(packages(group))})"
 
 

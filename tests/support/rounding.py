@@ -2,16 +2,16 @@
 
 Correct programs may round differently: they add in another order, fuse multiplications with additions, or use other
 instructions. So a tolerance must follow from the arithmetic: the number of operations, the size of the operands and the
-unit roundoff. Tests compute the exact result in float64, whose own errors are negligible here, and allow the error that
-the tested format can make on the way:
+unit roundoff. Tests compute the exact result in float64, whose own errors are negligible here, and allow the largest
+error of the tested format:
 
 - `sum_bound` for sums of products, and `product_bounds` for functions that consist of such sums, like convolutions.
-- `Tracked` for chains of operations: a value that carries the bound of its error.
-- `perturbed` for whole networks, whose worst case is far from any error that happens.
+- `Tracked` for chains of operations: a value with the bound of its error.
+- `perturbed` for whole networks, because their worst case is much larger than any real error.
 - `assert_within` to compare.
 
 The bounds are worst cases, valid for every order of a sum and every processor. The actual errors of long sums are far
-smaller, since roundings cancel. A missing term or a wrong place still exceeds the bounds by orders of magnitude.
+smaller, because roundings cancel. A missing or misplaced term still exceeds the bounds by orders of magnitude.
 
 Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, SIAM 2002, sections 3.1 and 3.3.
 """
@@ -52,7 +52,7 @@ in the wrong direction if rounding changes the sign of its gradient. With the us
 trainings differ by percents after a few updates.
 
 A sign changes if the gradient is smaller than its rounding error, about 1e-5 of the root mean square. At the start of a
-training that holds for 3 weights in 10,000; 1 in 1,000 is assumed here. A weight that moves in the wrong direction
+training this is true for 3 weights in 10,000. Here 1 in 1,000 is assumed. A weight that moves in the wrong direction
 changes a loss L by up to 2 sqrt(10) SMALL_RATE |dL/dw|. The sum of |dL/dw| over all weights is up to 10,000 L, for the
 loss of real showers, which is the largest. So 8 updates change L by up to
 2 sqrt(10) 1e-6 x 10,000 L x 8 / 1,000 = 5e-4 L. The rounding of a loss itself adds 1e-5, see `perturbed`.
@@ -61,15 +61,15 @@ loss of real showers, which is the largest. So 8 updates change L by up to
 Array = npt.NDArray[np.floating[Any]]
 
 ROUNDINGS = 4
-"""Roundings that `Tracked` counts per operation: of the result, of a constant operand, and two for a compiler that
-replaces an operation, for example a division by the product with a rounded inverse."""
+"""Number of roundings that `Tracked` counts per operation: one of the result, one of a constant operand, and two for a
+compiler that replaces an operation, for example a division with the product with a rounded inverse."""
 
 
 def growth(operations: Any, roundoff: float = FP32) -> Any:
     """Return the largest relative error after some operations: gamma_n = n u / (1 - n u).
 
     Args:
-        operations: number n of operations on the way from an operand to the result, a number or an array.
+        operations: number n of operations from an operand to the result, a number or an array.
         roundoff: unit roundoff u of the format.
     """
     product = np.asarray(operations) * roundoff
@@ -81,11 +81,11 @@ def growth(operations: Any, roundoff: float = FP32) -> Any:
 def sum_bound(terms: Any, magnitudes: Any, roundoff: float = FP32) -> Any:
     """Return the bound of the error of sums of products: |computed - exact| <= gamma_n sum |x_i y_i|.
 
-    It holds for any order of the additions, with and without fused multiply-add.
+    The bound is valid for any order of the additions, with and without fused multiply-add.
 
     Args:
         terms: number n of products per sum, plus one for each further rounding of an operand or of the result.
-        magnitudes: sums of the absolute products, of the same shape as `terms` or with one number of terms.
+        magnitudes: sums of the absolute values of the products. `terms` has the same shape or is a single number.
         roundoff: unit roundoff of the format that adds.
     """
     return growth(terms, roundoff) * magnitudes
@@ -95,10 +95,10 @@ def product_bounds(function: Callable[..., Sequence[Any]], *operands: Any, more:
     """Return the bounds of the results of a function in FP32.
 
     Args:
-        function: function whose results are sums of products, each with one value of every operand. So with operands
-            of ones it returns the number of products, and with absolute values the sum of the absolute products.
+        function: function whose results are sums of products of one value of each operand. The function is called with
+            ones to get the number of products, and with absolute values to get the sum of the absolute products.
         operands: float64 arrays.
-        more: operations per sum besides its products and their additions.
+        more: operations per sum in addition to its products and their additions.
     """
     terms = function(*(np.ones_like(operand) for operand in operands))
     magnitudes = function(*(np.abs(operand) for operand in operands))
@@ -112,9 +112,9 @@ def assert_within(computed: Any, exact: Any, bound: Any, *, rounded: Any = None)
         computed: the tested result.
         exact: the exact result, of the same shape.
         bound: largest error, a number or an array that broadcasts to this shape.
-        rounded: type that the tested program rounds its result to at the end, for example bfloat16. Rounding is
-            monotonic, so the result must then lie between the rounded ends of the interval. Most results are then
-            exactly equal to the rounded exact one.
+        rounded: type of the result after a last rounding in the tested program, for example bfloat16. Rounding is
+            monotonic, so the result must lie between the rounded ends of the interval. Most results are then equal to
+            the rounded exact result.
     """
     computed, exact = np.asarray(computed), np.asarray(exact, np.float64)
     assert computed.shape == exact.shape
@@ -135,20 +135,20 @@ def assert_within(computed: Any, exact: Any, bound: Any, *, rounded: Any = None)
 
 
 def perturbed(weights: Sequence[Array], seed: int) -> list[Array]:
-    """Change the weights of a network at random by what its rounding errors may amount to.
+    """Change the weights of a network at random, by the possible size of its rounding errors.
 
     A layer that computes sums of n products in FP32 returns the exact sums for weights with relative errors of at most
-    n u, one error per product (backward error, Higham section 3.1). Roundings go in both directions, so the errors grow
-    as sqrt(n) u instead; for random products their standard deviation is sqrt(n / 6) u. This function draws normal
-    errors with a standard deviation of sqrt(n) u. So the results of the changed network differ from those of the
-    original one by 2.4 times the rounding errors of a computation, or more.
+    n u, one error per product (backward error, Higham section 3.1). Roundings go up and down, so the real errors grow
+    only as sqrt(n) u. For random products their standard deviation is sqrt(n / 6) u. This function draws normal errors
+    with a standard deviation of sqrt(n) u. So the changed network's results differ from the original results by at
+    least 2.4 times the rounding errors of a computation.
 
     Args:
         weights: float32 arrays: kernels with the output channels as the last axis, and vectors.
         seed: seed of the errors.
     """
     draw = np.random.default_rng(seed)
-    # A vector is added or multiplied once, with its roundings.
+    # A vector is added or multiplied only once, with its roundings.
     terms = [max(4, int(np.prod(array.shape[:-1]))) for array in weights]
     return [
         (array * (1 + np.sqrt(n) * FP32 * draw.standard_normal(array.shape))).astype(np.float32)
@@ -157,7 +157,7 @@ def perturbed(weights: Sequence[Array], seed: int) -> list[Array]:
 
 
 class Tracked:
-    """An exact value and the bound of the error that FP32 arithmetic makes in its computation.
+    """An exact value, with the bound of the error of its computation in FP32.
 
     Every operation adds its own roundings to the errors of its operands (running error analysis). Plain numbers and
     arrays count as exact operands.
@@ -198,12 +198,12 @@ class Tracked:
         """Return the inverse square root of positive values."""
         smallest = self.value - self.error
         assert np.all(smallest > 0)
-        # Mean value theorem, with the largest derivative in the interval.
+        # Use the mean value theorem, with the largest derivative in the interval.
         return _rounded(self.value**-0.5, 0.5 * smallest**-1.5 * self.error)
 
 
 def where(condition: Any, one: Tracked, other: Tracked) -> Tracked:
-    """Choose between values. Rounding must not change the condition."""
+    """Choose between values by a condition that is the same in all programs."""
     return Tracked(np.where(condition, one.value, other.value), np.where(condition, one.error, other.error))
 
 

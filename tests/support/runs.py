@@ -27,7 +27,7 @@ def weights(run: Path, epoch: int) -> dict[str, np.ndarray]:
 
 
 def gradients(run: Path, epoch: int) -> dict[str, np.ndarray]:
-    """Return the sizes of the last gradients, from RMSprop's mean squares, in one row for each network."""
+    """Return the norms of the last gradients from RMSprop's mean squares, one row for each network."""
     arrays = weights(run, epoch)
     return {
         network: np.sqrt(np.concatenate([
@@ -53,7 +53,7 @@ def start(mpirun: str, ranks: int, *more: object) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 600) -> None:
-    """Wait until a condition holds; fail if the process ends before."""
+    """Wait until a condition is true. Fail if the process ends before."""
     limit = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "".join(process.communicate())

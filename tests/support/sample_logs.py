@@ -1,4 +1,4 @@
-"""Runs for tests, as the readers of logs return them. Every field can be given; the others have realistic values."""
+"""Runs for tests, as the readers of logs return them. Fields that are not given have realistic values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def log(
     times: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> RunLog:
-    """Return a complete run with an epoch for each of `seconds`. `times` are further fields of all epochs."""
+    """Return a complete run with one epoch for each value of `seconds`. `times` are further fields of all epochs."""
     values: dict[str, Any] = {
         "source": f"{name or f'run-{workers}'}/run.jsonl",
         "format": "record",

@@ -1,4 +1,4 @@
-"""Records of runs, made by hand: every field can be given, the others have usual values."""
+"""Records of runs for tests. Fields that are not given have usual values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 def header(workers: int = 1, settings: dict[str, Any] | None = None, **fields: Any) -> Header:
-    """Return the header of a run; `settings` replace the usual ones."""
+    """Return the header of a run. `settings` replace the usual settings."""
     values: dict[str, Any] = {
         "started": "2026-11-21T08:00:00+00:00",
         "workers": workers,

@@ -1,4 +1,4 @@
-"""Showers and shower files for the tests of `gan`, small and quick to make."""
+"""Small showers and shower files for the tests of `gan`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["random_showers", "target_of", "write_raw"]
 
 
 def random_showers(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return sparse cells above the cut and primary energies, both different in every event."""
+    """Return sparse cells above the cut, and primary energies. Both are different in every event."""
     rng = np.random.default_rng(seed)
     cells = rng.uniform(0.001, 1.0, (count, *SHAPE)) * (rng.random((count, *SHAPE)) < 0.05)
     return cells.astype(np.float32), rng.uniform(2, 500, count).astype(np.float32)
@@ -26,7 +26,7 @@ def target_of(energies: np.ndarray) -> np.ndarray:
 
 
 def write_raw(path: Path, cells: Any, target: Any, **options: Any) -> Path:
-    """Write a file without this project's writer, and return its path. A data set of None is left out.
+    """Write a file without this project's writer, and return its path. A data set that is None is left out.
 
     `options` are options of h5py for the cells, such as `chunks`.
     """

@@ -1,4 +1,4 @@
-"""Stand-ins for Slurm's commands: shell scripts that answer from files and write down their arguments."""
+"""Stand-ins for Slurm's commands: shell scripts that print answers from files and record their arguments."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Site:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Environment variables that make programs use the stand-ins."""
+        """Environment variables with which programs use the stand-ins."""
         return {"PATH": f"{self.bin}:/usr/bin:/bin", "SITE": str(self.folder)}
 
     def answer(self, name: str, text: str) -> None:
-        """Write one of the files from which the stand-ins answer."""
+        """Write a file with an answer of the stand-ins."""
         (self.folder / name).write_text(text)
 
     def calls(self, command: str) -> list[str]:
@@ -67,7 +67,7 @@ class Site:
         return {int(path.stem.removeprefix("job-")): path.read_text() for path in sorted(paths)}
 
     def set_states(self, state: str, jobs: Sequence[int]) -> None:
-        """Set the state of jobs in the queue; '' removes them from it."""
+        """Set the state of jobs in the queue. An empty state removes them."""
         lines = dict(line.split() for line in (self.folder / "queue").read_text().splitlines())
         lines.update({str(job): state for job in jobs})
         self.answer("queue", "".join(f"{job} {state}\n" for job, state in lines.items() if state))

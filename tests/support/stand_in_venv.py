@@ -8,7 +8,7 @@ __all__ = ["stand_in_venv"]
 
 
 def stand_in_venv(folder: Path, script: str) -> Path:
-    """Make an environment in `folder`/venv whose python runs these lines of sh, and return it."""
+    """Make an environment in `folder`/venv whose python runs these lines of sh, and return its path."""
     python = folder / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\n{script}\n")

@@ -10,7 +10,7 @@ from launcher.topology import Topology
 
 
 def mask(cpus: Sequence[int]) -> str:
-    """Return CPUs as a mask of the kernel: hexadecimal words of 32 bits, separated by commas."""
+    """Return CPUs as a mask in the kernel's format: hexadecimal words of 32 bits, separated by commas."""
     bits = sum(1 << cpu for cpu in cpus)
     words = [f"{bits >> shift & 0xFFFFFFFF:08x}" for shift in range(0, max(bits.bit_length(), 1), 32)]
     return ",".join(reversed(words))
@@ -22,7 +22,7 @@ def write_sysfs(root: Path, topology: Topology, *, lists: bool = True, nodes: bo
     Args:
         root: folder for `sys` and `proc`.
         topology: topology of the node.
-        lists: whether to write CPU lists; old kernels write masks only.
+        lists: whether to write CPU lists. Old kernels write masks only.
         nodes: whether to write the folders of the NUMA domains.
     """
 

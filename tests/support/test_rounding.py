@@ -1,4 +1,4 @@
-"""The bounds of `tests.support.rounding` hold for FP32 and are not so wide that they would hide a fault."""
+"""The bounds of `tests.support.rounding` are valid for FP32, and narrow enough to reveal a fault."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_chain_of_operations_stays_within_its_bound() -> None:
 def test_rounded_results_must_be_the_nearest_numbers() -> None:
     exact = np.array([1.0, 1.0039])
     assert_within(exact.astype(ml_dtypes.bfloat16), exact, 1e-6, rounded=ml_dtypes.bfloat16)
-    # 1.0039 lies between 1 and 1.0078125, just on the side of 1.
+    # 1.0039 is between 1 and 1.0078125, and slightly closer to 1.
     with pytest.raises(AssertionError, match="1 of 2"):
         assert_within(np.array([1.0, 1.0078125]), exact, 1e-6, rounded=ml_dtypes.bfloat16)
     assert_within(np.array([1.0, 1.0078125]), exact, 1e-5, rounded=ml_dtypes.bfloat16)
