@@ -340,6 +340,7 @@ class TestBuilding:
         assert packaged["LDFLAGS"] == r"-s -Wl,-rpath,\$ORIGIN/../../../.."
         assert site["LDFLAGS"] == "-s -L/site"
         assert (packaged["MAKEFLAGS"], site["MAKEFLAGS"]) == ("-j2", "-j8")
+        assert packaged["CXXFLAGS"] == "-include stdexcept -include cstdint"
 
 
 class TestEnvironment:
