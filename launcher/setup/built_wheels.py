@@ -211,7 +211,7 @@ def horovod_build_environment(environ: Mapping[str, str], cores: int, *, mpi_in_
         # A compiler needs up to 1 GB of memory, so do not start one per core on a large node.
         "MAKEFLAGS": f"-j{min(cores, 8)}",
         "LDFLAGS": linking,
-        # Horovod 0.28.1 uses std::logic_error without including its header. From GCC 14 on, no other header includes it.
+        # Horovod 0.28.1 uses std::logic_error without its header. Since GCC 14, no other header includes it.
         "CXXFLAGS": f"-include stdexcept -include cstdint {environ.get('CXXFLAGS', '')}".strip(),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
