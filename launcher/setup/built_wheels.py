@@ -185,6 +185,10 @@ def unpack_without_xla(folder: Path) -> Path:
     listing = source / "horovod" / "tensorflow" / "CMakeLists.txt"
     lines = listing.read_text().splitlines(keepends=True)
     listing.write_text("".join(line for line in lines if "xla_mpi_ops.cc" not in line))
+    # GCC 14 refuses a template of the bundled flatbuffers that assigns to a constant. Nothing uses the assignment.
+    header = source / "third_party" / "flatbuffers" / "include" / "flatbuffers" / "stl_emulation.h"
+    if header.exists():
+        header.write_text(header.read_text().replace("const size_type count_;", "size_type count_;"))
     return source
 
 
