@@ -47,7 +47,7 @@ def witness(folder: Path) -> tuple[object, ...]:
     return (*LAUNCHER, "exec", "--", "python", "-m", "tests.cluster.witness", folder)
 
 
-def testimonies_in(folder: Path) -> list[dict[str, Any]]:
+def read_testimonies(folder: Path) -> list[dict[str, Any]]:
     """Return the contents of the ranks' files, in the order of ranks."""
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(list(folder.iterdir())))]
 
@@ -84,7 +84,7 @@ def test_ranks_on_four_nodes_are_bound_as_planned(bed: SlurmBed, here: Placement
     start, folder = STARTERS[starter], tmp_path / "ranks"
     printed = run_job(bed, (*start, *LAUNCHER, "--dry-run"), ("echo", "witnesses"), (*start, *witness(folder)))
     check_report(printed.partition("witnesses")[0], here)
-    ranks = testimonies_in(folder)
+    ranks = read_testimonies(folder)
     assert len(ranks) == RANKS
     check_testimonies(ranks, here, bed)
     for rank in ranks:
@@ -119,7 +119,7 @@ def test_workers_on_two_by_24_cores_bind_themselves_as_planned(skx_bed: SlurmBed
     )
     check_report(printed.partition("witnesses")[0], placement)
     for folder in ("srun", "mpirun"):
-        ranks = testimonies_in(tmp_path / folder)
+        ranks = read_testimonies(tmp_path / folder)
         assert len(ranks) == RANKS
         check_testimonies(ranks, placement, skx_bed)
         domains = [placement.workers[rank["local_rank"]].memory_domain for rank in ranks]
@@ -131,7 +131,7 @@ def test_lines_of_the_plan_bind_as_planned(skx_bed: SlurmBed, tmp_path: Path, bu
     """Slurm and Open MPI bind as planned, and the launcher keeps their masks."""
     placement = place(SKX, PER_NODE)
     printed = run_job(skx_bed, planned_line(builder, witness(tmp_path / "ranks")))
-    ranks = testimonies_in(tmp_path / "ranks")
+    ranks = read_testimonies(tmp_path / "ranks")
     assert len(ranks) == RANKS
     check_testimonies(ranks, placement, skx_bed)
     assert {"srun": "Slurm", "open_mpi": "Open MPI"}[builder] in printed
