@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["geant4_ecal", "moments", "profile_error", "profiles", "sampling_fraction"]
+__all__ = ["geant4_ecal", "moments", "profile_distance", "profile_error", "profiles", "sampling_fraction"]
 
 Array = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
@@ -74,6 +74,21 @@ def profile_error(mc: Sequence[Array], gan: Sequence[Array]) -> float:
         gan: the same for generated events with the same primary energies.
     """
     return float(np.mean([_mean_relative_error(m, g) for m, g in zip(mc, gan, strict=True)]))
+
+
+def profile_distance(one: Array, other: Array) -> float:
+    """Return the L1 distance of two profiles, each divided by its sum: the sum over cells of |p - q|.
+
+    It is symmetric, 0 for equal shapes and 2 for profiles without a common cell. A profile without energy has no shape:
+    its distance to any other profile is 2.
+
+    Args:
+        one, other: energy along an axis, (cells,), for example summed over events.
+    """
+    sums = one.sum(dtype=np.float64), other.sum(dtype=np.float64)
+    if min(sums) <= 0:
+        return 0.0 if max(sums) <= 0 else 2.0
+    return float(np.abs(one / sums[0] - other / sums[1]).sum())
 
 
 def _mean_relative_error(mc: Array, gan: Array) -> float:

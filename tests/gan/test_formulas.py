@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gan.physics.formulas import geant4_ecal, moments, profile_error, profiles, sampling_fraction
+from gan.physics.formulas import geant4_ecal, moments, profile_distance, profile_error, profiles, sampling_fraction
 from tests.support.rounding import FP64, assert_within, sum_bound
 
 ENERGIES = np.array([0.02, 0.1, 0.5, 1.0, 2.0, 5.0])
@@ -78,3 +78,12 @@ def test_profile_error_leaves_out_cells_that_monte_carlo_never_reached() -> None
     mc = [np.array([0.0, 2.0])]
     assert profile_error(mc, [np.array([7.0, 1.0])]) == pytest.approx(0.5)
     assert math.isnan(profile_error([np.zeros(2)], [np.ones(2)]))
+
+
+def test_profile_distance_compares_shapes_and_is_symmetric_and_bounded() -> None:
+    one, other = np.array([3.0, 1.0, 0.0]), np.array([0.0, 2.0, 2.0])
+    assert profile_distance(one, other) == profile_distance(other, one) == pytest.approx(1.5)
+    assert profile_distance(one, 7 * one) == pytest.approx(0, abs=1e-15)  # three differences of rounded quotients
+    assert profile_distance(np.array([1.0, 0.0]), np.array([0.0, 5.0])) == 2
+    assert profile_distance(one, np.zeros(3)) == profile_distance(np.zeros(3), one) == 2
+    assert profile_distance(np.zeros(3), np.zeros(3)) == 0
