@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scaling.records import UserError
 
-__all__ = ["InputError", "RanksDiffer", "TrainingDiverged"]
+__all__ = ["GeneratorDead", "InputError", "RanksDiffer", "TrainingDiverged"]
 
 
 class InputError(UserError):
@@ -13,6 +13,10 @@ class InputError(UserError):
 
 class TrainingDiverged(InputError):
     """A loss is not a finite number."""
+
+
+class GeneratorDead(InputError):
+    """The generator gave no output during a whole epoch."""
 
 
 class RanksDiffer(InputError):

@@ -61,6 +61,8 @@ class TrainingSettings:
     """Whether the batch statistics cover the global batch instead of each worker's part of it."""
     deterministic: bool = False
     """Whether to use only TensorFlow operations that give the same bits every time."""
+    stop_when_dead: bool = True
+    """Whether to end the training if the generator gives no output during a whole epoch."""
 
     @classmethod
     def of(cls, **options: Any) -> TrainingSettings:

@@ -134,6 +134,12 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     default=DEFAULTS.deterministic,
     help="Compute the same bits in every run with the same seed. This is slower.",
 )
+@click.option(
+    "--stop-when-dead/--no-stop-when-dead",
+    default=DEFAULTS.stop_when_dead,
+    help="stop-when-dead: end the training with status 2 if the generator gives no output during a whole epoch; "
+    "no-stop-when-dead: only warn.",
+)
 @binding_options
 @click.option(
     "--communicator",

@@ -20,7 +20,16 @@ set (fixed-local); the global batch and the data set (strong); the batch and the
 
 MAY_DIFFER = frozenset(
     {
-        *("epochs", "warmup_epochs", "learning_rate", "lr_scaling", "lr_schedule", "lr_decay", "seed"),
+        *(
+            "epochs",
+            "warmup_epochs",
+            "learning_rate",
+            "lr_scaling",
+            "lr_schedule",
+            "lr_decay",
+            "seed",
+            "stop_when_dead",
+        ),
         *("data", "out", "resume", "config", "tensorboard", "workers_per_node", "bind"),
     }
 )
@@ -54,6 +63,8 @@ class EpochTimes:
     rank_step_seconds: Sequence[float] = ()
     """Mean computing seconds of a step on each rank, in rank order."""
     losses: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """Figures of the validation by name, as in the record of this project."""
     whole: bool = True
     """False if the epoch was interrupted and continued. Its seconds then cover only the last part."""
 

@@ -122,6 +122,11 @@ class Architecture:
         return self.filters[name]
 
     @property
+    def label_output(self) -> int:
+        """Place of the discriminator's output that tells real from generated showers."""
+        return next(place for place, term in enumerate(self.losses) if term.target == "label")
+
+    @property
     def loss_parts(self) -> tuple[str, ...]:
         """Names of the columns of a loss: the total, then every term."""
         return ("total", *(term.name for term in self.losses))

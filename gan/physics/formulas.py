@@ -80,14 +80,15 @@ def profile_distance(one: Array, other: Array) -> float:
     """Return the L1 distance of two profiles, each divided by its sum: the sum over cells of |p - q|.
 
     It is symmetric, 0 for equal shapes and 2 for profiles without a common cell. A profile without energy has no shape:
-    its distance to any other profile is 2.
+    its distance to any other profile is 2. Negative energies count as 0.
 
     Args:
         one, other: energy along an axis, (cells,), for example summed over events.
     """
+    one, other = np.maximum(one, 0), np.maximum(other, 0)
     sums = one.sum(dtype=np.float64), other.sum(dtype=np.float64)
-    if min(sums) <= 0:
-        return 0.0 if max(sums) <= 0 else 2.0
+    if min(sums) == 0:
+        return 0.0 if max(sums) == 0 else 2.0
     return float(np.abs(one / sums[0] - other / sums[1]).sum())
 
 

@@ -64,6 +64,8 @@ class Observables:
     """First moments along x, y and z, (n, 3). 0 for a shower without energy."""
     variance: Floats
     """Second central moments along x, y and z, (n, 3). 0 for a shower without energy."""
+    active: Floats
+    """Number of cells above zero, (n,)."""
     hits: Floats
     """Number of cells above the threshold, (n,)."""
     radius: Floats
@@ -168,6 +170,7 @@ class Observer:
             radial=radial,
             mean=np.column_stack([first for first, _ in pairs]),
             variance=np.column_stack([second for _, second in pairs]),
+            active=np.count_nonzero(cells > 0, axis=(1, 2, 3)).astype(np.float64),
             hits=np.count_nonzero(cells > self._hit, axis=(1, 2, 3)).astype(np.float64),
             radius=radius,
             start=_depth(z, START),

@@ -47,8 +47,8 @@ class Checkpoint:
     """Sum of the losses over these steps, for each of the four updates in a step."""
     arrays: Mapping[str, np.ndarray]
     """Values by group and position, such as `generator/003`."""
-    validation_errors: Sequence[float] = ()
-    """Validation error of every complete epoch."""
+    distances: Sequence[float] = ()
+    """Shower distance on the validation events of every complete epoch, NaN if it is unknown."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Settings and versions of the training."""
 
@@ -140,7 +140,7 @@ class Checkpoints:
         return None
 
     def best(self) -> Path | None:
-        """Return the checkpoint with the lowest validation error, else the newest after a complete epoch, else None.
+        """Return the checkpoint with the smallest shower distance, else the newest after a complete epoch, else None.
 
         Checkpoints within an epoch do not count, because they have the BatchNorm statistics of rank 0 only.
         """
@@ -167,7 +167,7 @@ def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkp
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            about = json.loads(str(archive[_ABOUT]))
+            about = _translated(json.loads(str(archive[_ABOUT])))
             names = [name for name in archive.files if name != _ABOUT]
             arrays = {name: archive[name] for name in names if groups is None or name.split("/")[0] in groups}
         return Checkpoint(arrays=arrays, **about)
@@ -177,13 +177,25 @@ def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkp
         ) from error
 
 
+def _translated(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a checkpoint in the names of today.
+
+    Older versions stored the profile error of the 3DGAN authors for each epoch. It cannot be compared with a shower
+    distance, so it becomes NaN.
+    """
+    if "validation_errors" not in about:
+        return about
+    errors = about.pop("validation_errors")
+    return {**about, "distances": [float("nan")] * len(errors)}
+
+
 def _write(path: Path, checkpoint: Checkpoint) -> None:
     about = {
         "epochs": checkpoint.epochs,
         "steps": checkpoint.steps,
         "global_batch_size": checkpoint.global_batch_size,
         "losses": list(checkpoint.losses),
-        "validation_errors": list(checkpoint.validation_errors),
+        "distances": list(checkpoint.distances),
         "about": dict(checkpoint.about),
     }
     arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about)), **checkpoint.arrays}

@@ -24,6 +24,7 @@ MAY_DIFFER = {
     "lr_decay",
     "learning_rate",
     "batch_size",
+    "stop_when_dead",
 }
 """Settings that may change when a training continues. All others define the networks, the data or the updates."""
 

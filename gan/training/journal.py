@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
 import tensorflow as tf
 
+from gan.physics.metrics.validation import SHOWER_DISTANCE
 from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.training.progress import log_to
-from gan.training.validation import PROFILE_ERROR
 from scaling.records import End, Epoch, Header, RecordWriter, read_run
 from scaling.records.wording import count
 
@@ -100,7 +100,7 @@ class Journal:
             f"{record.events / seconds:.1f} events/s, loss D {discriminator:.4g} G {generator:.4g}"
         )
         if record.validation:
-            line += f", validation: profile error {record.validation[PROFILE_ERROR]:.3g}"
+            line += f", validation: {_validation(record.validation)}"
         waiting = record.input_seconds / seconds, record.communication_seconds / seconds
         log.info("%s; input %.1f%%, exchange %.1f%% of the time", line, *(100 * share for share in waiting))
         if record.slow_ranks:
@@ -158,6 +158,14 @@ def now() -> str:
 
 def _moment(epochs: int, steps: int) -> str:
     return count(epochs, "complete epoch") + (f" and {count(steps, 'step')}" if steps else "")
+
+
+def _validation(figures: Mapping[str, float]) -> str:
+    return (
+        f"shower distance {figures[SHOWER_DISTANCE]:.3f}, visible energy {figures['sampling_fraction_error']:+.1%}, "
+        f"active cells {figures['active_cells']:.2%} (real {figures['active_cells_real']:.2%}), "
+        f"hits {figures['hits']:.0f} (real {figures['hits_real']:.0f})"
+    )
 
 
 def _slow(record: Epoch) -> str:

@@ -6,8 +6,10 @@ The launcher supplies the worker and the communicator, so this module reads no M
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 
 import numpy as np
@@ -15,12 +17,14 @@ import tensorflow as tf
 
 from gan.data.feeding import Feeder
 from gan.data.showers import ShowerSet
-from gan.errors import TrainingDiverged
+from gan.errors import GeneratorDead, TrainingDiverged
 from gan.ops.draws import position
 from gan.parallel import Communicator, Worker, agree, average_variables, verify_equal
+from gan.physics.metrics.validation import SHOWER_DISTANCE, WORST
 from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
+from gan.training.alarms import Alarms, Warned
 from gan.training.interruption import Interruption
 from gan.training.journal import Journal, now
 from gan.training.measure import EpochMeasure, summarize
@@ -29,10 +33,15 @@ from gan.training.progress import EpochProgress
 from gan.training.schedule import LearningRate
 from gan.training.state import Progress, State
 from gan.training.step import LOSSES, Networks, TrainingStep
-from gan.training.validation import PROFILE_ERROR, Validation
+from gan.training.validation import Validation
 from scaling.records import End, Epoch, Header
 
 __all__ = ["Training"]
+
+log = logging.getLogger("gan")
+
+FEWEST_SILENT = 50
+"""Steps without output before a training ends. An epoch of a few events may be shorter."""
 
 
 class Training:
@@ -64,6 +73,7 @@ class Training:
         self._rate = LearningRate.of(settings, workers=communicator.size, steps_per_epoch=self._part.steps)
         self._state = State(self.networks, folder.checkpoints, settings, worker, communicator)
         self._interruption = interruption or Interruption()
+        self._alarms = Alarms()
         self._tensorboard = tensorboard
         self._longest_step = 0.0
         self._concluding = 0.0
@@ -88,6 +98,7 @@ class Training:
         Raises:
             InputError: a data file cannot be read.
             TrainingDiverged: a loss is not finite. The last checkpoint is from the epoch before.
+            GeneratorDead: the generator gave no output during a whole epoch, and `settings.stop_when_dead` is set.
             RanksDiffer: the ranks do not hold equal weights.
         """
         # A rank on a node without space writes the warning to its own log, because rank 0 does not know about it.
@@ -113,6 +124,7 @@ class Training:
             record, stop = self._conclude(measure, progress)
             if journal and record:
                 journal.epoch(record)
+            self._check_output(measure, progress)
             if stop and progress.epochs < self.settings.epochs:
                 return self._interrupted(progress, journal)
         return journal.complete() if journal else None
@@ -143,7 +155,7 @@ class Training:
         average_variables(self.communicator, self.networks.moving_statistics())
         verify_equal(self.communicator, self.networks.variables(), f"after epoch {epoch}")
         figures = self._validation.evaluate(self._split.validation, self._feeder)
-        progress.finish_epoch(figures.get(PROFILE_ERROR, math.nan))
+        progress.finish_epoch(figures.get(SHOWER_DISTANCE, math.nan))
         validated = time.perf_counter()
         measure.stopped = bool(self._interruption.reason(self._longest_step))
         measures = self.communicator.gather(measure)
@@ -173,18 +185,19 @@ class Training:
         batches = self._part.batches(epoch)[first:]
         following = self._part.batches(epoch + 1) if epoch + 1 < self.settings.epochs else ()
         self._feeder.reset()
-        rate = self._rate.at(epoch, self._part.steps - 1, progress.validation_errors)
+        rate = self._rate.at(epoch, self._part.steps - 1, progress.distances)
         bar = EpochProgress(epoch + 1, self.settings.epochs, len(batches), self._global_batch, shown=self._first)
         began = last = time.perf_counter()
         with bar:
             for step, (cells, energies) in enumerate(self._feeder.feed(batches, following), start=first):
-                rate = self._rate.at(epoch, step, progress.validation_errors)
+                rate = self._rate.at(epoch, step, progress.distances)
                 wants_stop = bool(self._interruption.reason(self._longest_step))
-                losses, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wants_stop)
+                losses, health, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wants_stop)
                 if not np.isfinite(losses).all():
                     raise self._diverged(epoch, step, losses, rate)
                 stepped = time.perf_counter()
                 measure.add_step(stepped - last, exchanged, losses)
+                measure.warnings += self._warn(epoch, self._alarms.step(step + 1, losses, health))
                 self._longest_step = max(self._longest_step, measure.longest_step)
                 last = stepped
                 bar.step(losses[:2, 0].mean(), losses[2:, 0].mean())
@@ -193,6 +206,39 @@ class Training:
                     break
         measure.finish(seconds=last - began, waited=self._feeder.waited, learning_rate=rate)
         return measure
+
+    def _warn(self, epoch: int, warnings: Sequence[Warned]) -> list[str]:
+        """Log the warnings of a step on rank 0, and return them as texts for the record."""
+        if not self._first:
+            return []
+        texts = [f"{each.alarm} since {self._moment(epoch, each.step)}: {each.text}" for each in warnings]
+        for text in texts:
+            log.warning("Warning: %s", text)
+        return texts
+
+    def _moment(self, epoch: int, step: int) -> str:
+        """Return the step in words. It is counted from 1 within the epoch; below 1, it is of an earlier epoch."""
+        earlier, place = divmod(epoch * self._part.steps + step - 1, self._part.steps)
+        return f"epoch {earlier + 1}, step {place + 1}"
+
+    def _check_output(self, measure: EpochMeasure, progress: Progress) -> None:
+        """End the training if the generator gave no output in all steps of the last epoch."""
+        silent = self._alarms.silent_steps
+        if not self.settings.stop_when_dead or silent < max(len(measure.step_seconds), FEWEST_SILENT):
+            return
+        good = [epoch for epoch, distance in enumerate(progress.distances, start=1) if distance < WORST]
+        best = min(good, key=lambda epoch: progress.distances[epoch - 1], default=None)
+        checkpoint = (
+            f"the last good checkpoint is {self.folder.checkpoints.folder / 'best.npz'} of epoch {best}"
+            if best
+            else "no epoch has a good checkpoint"
+        )
+        raise GeneratorDead(
+            f"the generator gave no output in the last {silent} steps, up to the end of epoch {progress.epochs}; "
+            f"expected showers; {checkpoint}. Start again in another --out with a smaller --learning-rate, a larger "
+            "--batch-size or another --seed. --no-stop-when-dead trains on",
+            agreed=True,  # the signs of life are means over ranks, so all ranks see the same
+        )
 
     def _diverged(self, epoch: int, step: int, losses: np.ndarray, rate: float) -> TrainingDiverged:
         update, part = np.argwhere(~np.isfinite(losses))[0]

@@ -34,6 +34,8 @@ class EpochMeasure:
     """Sum of the losses over the steps for each update, also before an interruption. A loss is a mean over ranks."""
     resumed_steps: int = 0
     """Steps of this epoch that an earlier job had completed."""
+    warnings: list[str] = field(default_factory=list)
+    """Warnings of the alarms, only on rank 0."""
     stopped: bool = False
     """True if the training stops here, within the epoch or after it."""
 
@@ -110,6 +112,7 @@ def summarize(
             for rank in np.argsort(-ratios)
             if ratios[rank] >= SLOW
         ],
+        warnings=list(measures[0].warnings),
         rank_step_seconds=[round(measure.computing / max(1, len(measure.step_seconds)), 6) for measure in measures],
     )
 

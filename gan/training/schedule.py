@@ -11,7 +11,7 @@ from gan.settings import TrainingSettings
 __all__ = ["LearningRate", "scaling_factor"]
 
 PATIENCE = 3
-"""Number of consecutive epochs without a lower validation error that make a plateau."""
+"""Number of consecutive epochs without a smaller shower distance that make a plateau."""
 
 
 def scaling_factor(lr_scaling: str, workers: int) -> float:
@@ -47,13 +47,13 @@ class LearningRate:
             decay=settings.lr_decay,
         )
 
-    def at(self, epoch: int, step: int, validation_errors: Sequence[float] = ()) -> float:
+    def at(self, epoch: int, step: int, distances: Sequence[float] = ()) -> float:
         """Return the learning rate of a step.
 
         Args:
             epoch: number of the epoch, from 0.
             step: number of the step within the epoch, from 0.
-            validation_errors: validation errors of the earlier epochs. Only the plateau schedule uses them.
+            distances: shower distances of the earlier epochs, NaN if unknown. Only the plateau schedule uses them.
         """
         progress = epoch + step / self.steps_per_epoch
         if progress < self.warmup_epochs:
@@ -62,17 +62,22 @@ class LearningRate:
         if self.schedule == "exponential":
             return full * self.decay ** (epoch - self.warmup_epochs)
         if self.schedule == "plateau":
-            return full * self.decay ** plateaus(validation_errors[self.warmup_epochs :])
+            return full * self.decay ** plateaus(distances[self.warmup_epochs :])
         return full
 
 
-def plateaus(errors: Sequence[float], patience: int = PATIENCE) -> int:
-    """Return the number of plateaus: times that `patience` consecutive epochs had no new lowest error."""
+def plateaus(distances: Sequence[float], patience: int = PATIENCE) -> int:
+    """Return the number of plateaus: times that `patience` consecutive epochs had no new smallest distance.
+
+    Epochs without a distance do not count.
+    """
     count = waited = 0
     best = math.inf
-    for error in errors:
-        if error < best:
-            best, waited = error, 0
+    for distance in distances:
+        if math.isnan(distance):
+            continue
+        if distance < best:
+            best, waited = distance, 0
             continue
         waited += 1
         if waited == patience:

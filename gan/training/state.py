@@ -33,12 +33,12 @@ class Progress:
     """Number of complete steps of the next epoch."""
     losses: np.ndarray = field(default_factory=lambda: np.zeros(len(LOSSES)))
     """Sum of the losses over these steps, for each of the four updates in a step."""
-    validation_errors: list[float] = field(default_factory=list)
-    """Validation error of every complete epoch. NaN if no events are held out."""
+    distances: list[float] = field(default_factory=list)
+    """Shower distance of every complete epoch, see `physics.metrics.validation`. NaN if no events are held out."""
 
-    def finish_epoch(self, validation_error: float) -> None:
+    def finish_epoch(self, distance: float) -> None:
         """Count an epoch as complete."""
-        self.validation_errors.append(validation_error)
+        self.distances.append(distance)
         self.epochs, self.steps, self.losses = self.epochs + 1, 0, np.zeros(len(LOSSES))
 
 
@@ -84,9 +84,9 @@ class State:
     def save(self, progress: Progress) -> None:
         """Write a checkpoint after an epoch. Only rank 0 writes."""
         if self._communicator.rank == 0:
-            errors = progress.validation_errors
-            finite = [error for error in errors if math.isfinite(error)]
-            self._write(progress, {}, best=not finite or errors[-1] == min(finite))
+            distances = progress.distances
+            finite = [distance for distance in distances if math.isfinite(distance)]
+            self._write(progress, {}, best=not finite or distances[-1] == min(finite))
 
     def save_interrupted(self, progress: Progress) -> None:
         """Write a checkpoint within an epoch, with the moving statistics of all ranks. Only rank 0 writes."""
@@ -101,7 +101,7 @@ class State:
             global_batch_size=self._global_batch,
             losses=progress.losses.tolist(),
             arrays={**snapshot(self._networks.groups()), **arrays},
-            validation_errors=progress.validation_errors,
+            distances=progress.distances,
             about=self._about,
         )
         self._checkpoints.save(checkpoint, best=best)
@@ -111,14 +111,14 @@ class State:
         if checkpoint is None:
             return Progress(), None
         restore(self._networks.groups(), checkpoint)
-        errors = list(checkpoint.validation_errors)
+        distances = list(checkpoint.distances)
         if checkpoint.epochs >= self._settings.epochs:
-            return Progress(epochs=self._settings.epochs, validation_errors=errors), None
+            return Progress(epochs=self._settings.epochs, distances=distances), None
         before, losses = checkpoint.steps, np.array(checkpoint.losses or [0.0] * len(LOSSES))
         steps = min(
             before * (checkpoint.global_batch_size or self._global_batch) // self._global_batch, steps_per_epoch
         )
         # Sums over steps stay means when the number of steps changes.
         losses = losses * (steps / before) if steps != before else losses
-        progress = Progress(epochs=checkpoint.epochs, steps=steps, losses=losses, validation_errors=errors)
+        progress = Progress(epochs=checkpoint.epochs, steps=steps, losses=losses, distances=distances)
         return progress, checkpoint.arrays.get(EVERY_RANK)

@@ -22,6 +22,7 @@ from gan.ops.draws import Draws
 from gan.parallel import Communicator
 from gan.precision.formats import layer_policy, round_weights
 from gan.settings import TrainingSettings
+from gan.training.health import HEALTH, signs_of_life
 from gan.training.losses import flipped_labels, judgement_loss, targets
 
 __all__ = ["LOSSES", "Networks", "StepResult", "TrainingStep"]
@@ -30,6 +31,8 @@ LOSSES = ("discriminator_real", "discriminator_fake", "generator_1", "generator_
 """Names of the four updates of a step, in their order."""
 
 Update = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+Loss = Callable[[], tuple[tf.Tensor, tf.Tensor]]
+"""Function that returns the loss with its parts, and the signs of life."""
 
 
 class Networks:
@@ -80,6 +83,8 @@ class StepResult(NamedTuple):
     losses: np.ndarray
     """Means over all ranks, (4, parts): a row for each of LOSSES, a column for each of the architecture's
     `loss_parts`."""
+    health: np.ndarray
+    """Means over all ranks, (4, len(HEALTH)): a row for each of LOSSES, a column for each of `health.HEALTH`."""
     exchange_seconds: float
     """Seconds in the four exchanges, including the wait for slower ranks."""
     stop: bool
@@ -122,8 +127,8 @@ class TrainingStep:
             stop: True to ask all ranks to stop after this step. The request is part of the message with the gradients.
         """
         means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), np.float32(stop))
-        losses, wishes = np.split(means.numpy(), [-1], axis=1)
-        return StepResult(losses, float(seconds), bool(wishes.any()))
+        losses, health, wishes = np.split(means.numpy(), [-1 - len(HEALTH), -1], axis=1)
+        return StepResult(losses, health, float(seconds), bool(wishes.any()))
 
     def _step(
         self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
@@ -168,29 +173,31 @@ class TrainingStep:
     ) -> Update:
         networks, design = self._networks, self._networks.architecture
 
-        def loss() -> tf.Tensor:
+        def loss() -> tuple[tf.Tensor, tf.Tensor]:
             with networks.masks.drawn(draws, use):
                 outputs = networks.discriminator(cells, training=True)
             labels = flipped_labels(label, design.label_flip, draws, use)
-            return judgement_loss(design.losses, outputs, targets(labels, energy, ecal))
+            losses = judgement_loss(design.losses, outputs, targets(labels, energy, ecal))
+            return losses, signs_of_life(cells, energy, outputs, design)
 
         return partial(self._update, loss, networks.discriminator_variables, networks.discriminator_optimizer)
 
     def _generate(self, use: str, draws: Draws) -> Update:
         networks, design = self._networks, self._networks.architecture
 
-        def loss() -> tf.Tensor:
+        def loss() -> tuple[tf.Tensor, tf.Tensor]:
             latent, energy = sample_latent(design.latent, draws, use)
             fakes = networks.generator(latent, training=True)
             with frozen(networks.discriminator), networks.masks.drawn(draws, use):
                 outputs = networks.discriminator(fakes, training=True)
-            return judgement_loss(design.losses, outputs, targets(tf.ones_like(energy), energy))
+            losses = judgement_loss(design.losses, outputs, targets(tf.ones_like(energy), energy))
+            return losses, signs_of_life(fakes, energy, outputs, design)
 
         return partial(self._update, loss, networks.generator_variables, networks.generator_optimizer)
 
     def _update(
         self,
-        loss: Callable[[], tf.Tensor],
+        loss: Loss,
         variables: Sequence[Any],
         optimizer: keras.optimizers.Optimizer,
         stop: tf.Tensor,
@@ -198,13 +205,15 @@ class TrainingStep:
         """Update one network.
 
         Returns:
-            The loss, its parts and the request to stop, all averaged over the ranks; and the seconds of the exchange.
+            The loss, its parts, the signs of life and the request to stop, all averaged over the ranks; and the seconds
+            of the exchange.
         """
         with tf.GradientTape() as tape:
-            parts = loss()
+            parts, signs = loss()
             total = parts[0]
         gradients = tape.gradient(total, [variable.value for variable in variables])
-        (*gradients, means), seconds = self._exchange([*gradients, tf.concat([parts, stop[tf.newaxis]], axis=0)])
+        about = tf.concat([parts, signs, stop[tf.newaxis]], axis=0)
+        (*gradients, means), seconds = self._exchange([*gradients, about])
         optimizer.apply(gradients, variables)
         round_weights(variables, self._precision)
         return means, seconds

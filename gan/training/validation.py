@@ -1,12 +1,12 @@
-"""Compare held-out showers with generated showers of the same energies: losses, profiles and sampling fraction.
+"""Compare held-out showers with generated showers of the same energies, after every epoch.
 
-Each rank evaluates its part of the held-out events. The sums over all ranks give the same results on any number of
-ranks.
+Each rank evaluates its part of the held-out events. Rank 0 puts the parts together in the order of the events, so the
+results do not depend on the number of ranks.
 """
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -14,18 +14,30 @@ import tensorflow as tf
 from gan.data.feeding import Feeder
 from gan.models.latent import ENERGY_UNIT
 from gan.parallel import Communicator
-from gan.physics.formulas import profile_error, profiles
+from gan.physics.metrics.validation import validation_figures, variety
+from gan.physics.observables import Observables, Observer
 from gan.training.losses import judgement_loss, targets
 from gan.training.step import Networks
 
-__all__ = ["PROFILE_ERROR", "Validation"]
+__all__ = ["Validation"]
 
-PROFILE_ERROR = "profile_error"
-"""Name of the result that decides which epoch is the best."""
 BATCH = 32
-_LOSSES = ("discriminator_real", "discriminator_fake", "generator")
-_SUMS = 1 + len(_LOSSES) + 2
-"""Number of sums before the profiles: events, each loss, sampling fractions of real and of generated showers."""
+TWINS = 256
+"""Number of held-out events, from the first one, that get a second shower from another latent vector."""
+_MEANS = ("discriminator_real", "discriminator_fake", "generator", "judged_real", "judged_fake")
+
+
+@dataclass(slots=True)
+class _Part:
+    """Results of one rank."""
+
+    places: list[int] = field(default_factory=list)
+    """Places of its events among all held-out events."""
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(len(_MEANS)))
+    """Sums over its events of the values in _MEANS."""
+    variety: list[np.ndarray] = field(default_factory=list)
+    observables: tuple[Observables, Observables] | None = None
+    """Real and generated showers. None without events."""
 
 
 class Validation:
@@ -37,9 +49,12 @@ class Validation:
         self._communicator = communicator
         self._seed = seed
         self._judge = tf.function(self._judge_batch, reduce_retracing=True, autograph=False)
+        self._generate = tf.function(
+            lambda latent: networks.generator(latent, training=False), reduce_retracing=True, autograph=False
+        )
 
     def evaluate(self, events: np.ndarray, feeder: Feeder) -> dict[str, float]:
-        """Return means over the held-out events.
+        """Return figures of the held-out events, equal on all ranks.
 
         Args:
             events: numbers of all held-out events, equal on all ranks.
@@ -47,43 +62,46 @@ class Validation:
 
         Returns:
             `discriminator_real`, `discriminator_fake` and `generator` (losses without label flips or dropout),
-            `sampling_fraction_error` (mean of the generated over mean of the real showers, minus 1) and
-            `profile_error` (see `physics.formulas.profile_error`, with all energies in one bin). Empty without events.
+            `judged_real` and `judged_fake` (mean probability that the discriminator gives for "real"), and the figures
+            of `physics.metrics.validation`. Empty without events.
         """
         if not len(events):
             return {}
-        own = events[self._communicator.rank :: self._communicator.size]
-        batches = [own[start : start + BATCH] for start in range(0, len(own), BATCH)]
-        sums = np.zeros(_SUMS + 2 * sum(self._architecture.cells))
-        for numbers, (cells, energies) in zip(batches, feeder.feed(batches), strict=True):
-            sums += self._sums(cells, energies, numbers)
-        # Add in float64 and in rank order, so that all ranks get the same bits.
-        total = np.sum(self._communicator.allgather(sums), axis=0)
-        return self._figures(total)
+        parts = self._communicator.gather(self._part(events, feeder))
+        return self._communicator.broadcast(self._figures(parts) if parts is not None else None)
 
-    def _sums(self, cells: np.ndarray, energies: np.ndarray, events: np.ndarray) -> np.ndarray:
-        scaled = (energies / ENERGY_UNIT)[:, np.newaxis]
-        latent = self._architecture.latent.scaled(self._noise(events), scaled)
-        losses, fakes = self._judge(cells[..., np.newaxis], scaled, latent)
-        fake_cells = fakes.numpy()[..., 0]
-        return np.concatenate(
-            [
-                [len(cells)],
-                losses.numpy() * len(cells),
-                [np.sum(image.sum(axis=(1, 2, 3)) / energies) for image in (cells, fake_cells)],
-                *(profile.sum(axis=0) for image in (cells, fake_cells) for profile in profiles(image)),
-            ]
-        )
+    def _part(self, events: np.ndarray, feeder: Feeder) -> _Part:
+        places = np.arange(self._communicator.rank, len(events), self._communicator.size)
+        cuts = range(0, len(places), BATCH)
+        real, fake, part = Observer(), Observer(), _Part(places=places.tolist())
+        batches = [events[places[start : start + BATCH]] for start in cuts]
+        for start, (cells, energies) in zip(cuts, feeder.feed(batches), strict=True):
+            own = places[start : start + BATCH]
+            scaled = (energies / ENERGY_UNIT)[:, np.newaxis]
+            means, fakes = self._judge(cells[..., np.newaxis], scaled, self._latent(events[own], scaled))
+            # Cells that are not finite count as empty: they are no output.
+            fake_cells = np.nan_to_num(fakes.numpy()[..., 0], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            real.add(cells, energies)
+            fake.add(fake_cells, energies)
+            part.sums += len(cells) * means.numpy()
+            twins = own < TWINS
+            if twins.any():
+                others = self._generate(self._latent(events[own], scaled, twin=True))[..., 0]
+                part.variety.append(variety(fake_cells, np.nan_to_num(others.numpy()))[twins])
+        if batches:
+            part.observables = real.observables(), fake.observables()
+        return part
 
-    def _noise(self, events: np.ndarray) -> np.ndarray:
-        """Return the noise of each event, float32 (n, latent size).
+    def _latent(self, events: np.ndarray, energies: np.ndarray, *, twin: bool = False) -> np.ndarray:
+        """Return the latent vector of each event, float32 (n, latent size).
 
         The noise depends only on the event, not on the rank or the epoch. So all epochs are compared with the same
-        noise.
+        noise. A twin has other noise.
         """
-        size = self._architecture.latent.size
-        rows = [np.random.default_rng([self._seed, 2, event]).standard_normal(size) for event in events]
-        return np.asarray(rows, dtype=np.float32)
+        latent = self._architecture.latent
+        kind = (2, 1) if twin else (2,)
+        rows = [np.random.default_rng([self._seed, *kind, event]).standard_normal(latent.size) for event in events]
+        return latent.scaled(np.asarray(rows, dtype=np.float32), energies)
 
     def _judge_batch(self, cells: tf.Tensor, energies: tf.Tensor, latent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         networks, terms = self._networks, self._architecture.losses
@@ -96,15 +114,18 @@ class Validation:
             judgement_loss(terms, fake, targets(0 * one, energies)),
             judgement_loss(terms, fake, targets(one, energies)),
         ]
-        return tf.stack([loss[0] for loss in losses]), fakes
+        judged = [tf.reduce_mean(tf.nest.flatten(outputs)[self._architecture.label_output]) for outputs in (real, fake)]
+        return tf.stack([*(loss[0] for loss in losses), *judged]), fakes
 
-    def _figures(self, total: np.ndarray) -> dict[str, float]:
-        events, *means = total[:_SUMS]
-        *losses, fraction, fake_fraction = means
-        cuts = list(itertools.accumulate(2 * self._architecture.cells))[:-1]
-        profile_sums = np.split(total[_SUMS:], cuts)
+    def _figures(self, parts: list[_Part]) -> dict[str, float]:
+        order = np.argsort(np.concatenate([part.places for part in parts]).astype(np.int64))
+        means = np.sum([part.sums for part in parts], axis=0) / len(order)
+        real, fake = (
+            Observables.join([part.observables[kind] for part in parts if part.observables]).take(order)
+            for kind in (0, 1)
+        )
+        spread = float(np.mean(np.concatenate([batch for part in parts for batch in part.variety])))
         return {
-            **{name: float(loss / events) for name, loss in zip(_LOSSES, losses, strict=True)},
-            "sampling_fraction_error": float(fake_fraction / fraction - 1),
-            PROFILE_ERROR: profile_error(profile_sums[:3], profile_sums[3:]),
+            **{name: float(value) for name, value in zip(_MEANS, means, strict=True)},
+            **validation_figures(real, fake, spread, cells=int(np.prod(self._architecture.cells))),
         }

@@ -23,6 +23,7 @@ def run_log(run: Run) -> RunLog:
     """Convert a record to a RunLog, the result of all readers."""
     header = run.header
     notes = ["The last line is incomplete, because its writer was killed; left out."] if run.truncated else []
+    notes += [f"Warning of the training: {warning}." for epoch in run.epochs for warning in epoch.warnings]
     return RunLog(
         source=str(run.path),
         format=FORMAT.name,
@@ -56,6 +57,7 @@ def _epoch(epoch: Epoch) -> EpochTimes:
         step_seconds=epoch.step_seconds,
         rank_step_seconds=epoch.rank_step_seconds,
         losses=epoch.losses,
+        validation=epoch.validation,
         whole=epoch.resumed_steps == 0,
     )
 

@@ -7,6 +7,7 @@
 from scaling.plots.describe import Bars, Cells, Line, Panel, Plot
 from scaling.plots.panels import breakdown_panels, curve_panels
 from scaling.plots.placement import placement_plots
+from scaling.plots.quality import quality_panels
 from scaling.plots.static import as_text, draw, scaling_figure
 from scaling.plots.steps import loss_panels, rank_panel, slowest_panel, step_panel
 
@@ -22,6 +23,7 @@ __all__ = [
     "draw",
     "loss_panels",
     "placement_plots",
+    "quality_panels",
     "rank_panel",
     "scaling_figure",
     "slowest_panel",

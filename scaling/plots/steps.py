@@ -17,7 +17,7 @@ from scaling.plots.describe import Line, Panel
 from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
-__all__ = ["loss_panels", "rank_panel", "slowest_panel", "step_panel"]
+__all__ = ["lines_by_run", "loss_panels", "rank_panel", "slowest_panel", "step_panel"]
 
 _MOST_LINES = 7
 """Largest number of lines in a plot."""
@@ -147,7 +147,7 @@ def slowest_panel(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> Panel |
         record = next((e for e in run.record.epochs if e.epoch == epoch.epoch), None) if run.record else None
         return f"rank {record.slowest_rank} on {record.slowest_host}" if record else ""
 
-    lines = _by_epoch(runs, labels, lambda epoch: epoch.slowest_ratio, hover)
+    lines = lines_by_run(runs, labels, lambda epoch: epoch.slowest_ratio, hover)
     if not lines:
         return None
     return Panel(
@@ -179,7 +179,7 @@ def loss_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Pane
         def value(epoch: EpochTimes, name: str = name) -> float:
             return epoch.losses.get(name, math.nan)
 
-        lines = _by_epoch(runs, labels, value, lambda *_: "")
+        lines = lines_by_run(runs, labels, value, lambda *_: "")
         if not lines:
             continue
         heights = [y for line in lines for y in line.y if math.isfinite(y)]
@@ -213,11 +213,17 @@ def _file_names(names: Sequence[str]) -> list[str]:
     return result
 
 
-def _by_epoch(
+def _numbers(run: RunLog) -> list[float]:
+    """Return the numbers of the epochs."""
+    return [float(epoch.epoch) for epoch in run.epochs]
+
+
+def lines_by_run(
     runs: Sequence[RunLog],
     labels: Sequence[str],
     value: Callable[[EpochTimes], float],
     hover: Callable[[RunLog, EpochTimes], str],
+    places: Callable[[RunLog], Sequence[float]] = _numbers,
 ) -> list[Line]:
     """Return a line over epochs for each series and size.
 
@@ -226,6 +232,7 @@ def _by_epoch(
     Args:
         value: function that returns the value of an epoch, or not-a-number if the epoch has none.
         hover: function that returns the text that a browser shows at an epoch.
+        places: function that returns the place of each epoch on the x axis. By default its number.
     """
     first: dict[tuple[str, int], RunLog] = {}
     for run, series in _labelled(runs, labels):
@@ -238,7 +245,7 @@ def _by_epoch(
     return [
         Line(
             label=_name(series if several else "", workers),
-            x=[float(epoch.epoch) for epoch in first[series, workers].epochs],
+            x=list(places(first[series, workers])),
             y=[value(epoch) for epoch in first[series, workers].epochs],
             style=style,
             hover=[hover(first[series, workers], epoch) for epoch in first[series, workers].epochs],

@@ -136,6 +136,8 @@ class Epoch:
     steps."""
     slow_ranks: Sequence[Mapping[str, Any]] = ()
     """Ranks whose computing time is at least 1.2 times the median, slowest first: `rank`, `host` and `ratio`."""
+    warnings: Sequence[str] = ()
+    """Warnings that the networks do not learn, one sentence each. They began in this epoch."""
     rank_step_seconds: Sequence[float] = ()
     """Mean seconds of computing per step on each rank, in rank order. This excludes the wait for events and the
     exchange of gradients."""

@@ -17,6 +17,7 @@ from scaling.plots import (
     curve_panels,
     loss_panels,
     placement_plots,
+    quality_panels,
     rank_panel,
     slowest_panel,
     step_panel,
@@ -69,6 +70,7 @@ class Report:
             *curve_panels(self.curve, self.forecasts, self.published),
             *breakdown_panels(self.breakdown),
             *(panel for panel in steps if panel is not None),
+            *quality_panels(self.runs, self.labels),
             *loss_panels(self.runs, self.labels),
             *self._placements(),
         ]

@@ -17,7 +17,7 @@ def checkpoint(epochs: int, value: float = 0.0) -> Checkpoint:
     return Checkpoint(
         epochs=epochs,
         arrays={"generator/000": np.full((2, 3), value, "float32")},
-        validation_errors=[1.0, value],
+        distances=[1.0, value],
     )
 
 
@@ -27,7 +27,7 @@ def test_round_trip(tmp_path: Path) -> None:
     folder.save(checkpoint(2, 0.5), best=True)
     read = folder.latest()
     assert read is not None
-    assert (read.epochs, read.validation_errors) == (2, [1.0, 0.5])
+    assert (read.epochs, read.distances) == (2, [1.0, 0.5])
     np.testing.assert_array_equal(read.arrays["generator/000"], checkpoint(2, 0.5).arrays["generator/000"])
 
 

@@ -52,7 +52,7 @@ def networks() -> Networks:
 @pytest.fixture(scope="module")
 def checkpoint(networks: Networks) -> Checkpoint:
     about = {"settings": SETTINGS.as_dict(), "versions": {}}
-    return Checkpoint(epochs=3, arrays=snapshot(networks.groups()), validation_errors=[0.4, 0.2, 0.3], about=about)
+    return Checkpoint(epochs=3, arrays=snapshot(networks.groups()), distances=[0.4, 0.2, 0.3], about=about)
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,6 @@ def test_plateaus_count_patience_without_a_new_best() -> None:
     assert plateaus([3, 2, 1]) == 0
     assert plateaus([1, 2, 2, 2]) == 1
     assert plateaus([1, 2, 2, 2, 2, 2, 2]) == 2
-    assert plateaus([1, math.nan, math.nan, math.nan]) == 1
+    assert plateaus([1, math.nan, math.nan, math.nan]) == 0  # unknown distances
     schedule = rate(1, lr_schedule="plateau", warmup_epochs=0)
     assert schedule.at(4, 0, [1, 2, 2, 2]) == pytest.approx(0.0005)

@@ -64,7 +64,11 @@ def test_record_tells_the_whole_run(run: Path) -> None:
         assert 0 < epoch.step_seconds.median <= epoch.step_seconds.p95 <= epoch.step_seconds.max
         assert epoch.seconds >= epoch.step_seconds.max
         assert 0 <= epoch.input_seconds < epoch.seconds
-        assert set(epoch.validation) >= {"profile_error", "generator", "sampling_fraction_error"}
+        assert set(epoch.validation) >= {
+            *("generator", "discriminator_fake", "judged_real", "judged_fake", "variety", "shower_distance"),
+            *("sampling_fraction_error", "active_cells", "hits", "profile_l1_z", "moment_error"),
+        }
+        assert all(np.isfinite(list(epoch.validation.values())))
 
 
 def test_checkpoints_and_log_are_there(run: Path) -> None:
@@ -74,17 +78,24 @@ def test_checkpoints_and_log_are_there(run: Path) -> None:
         "generator", "discriminator", "generator_optimizer", "discriminator_optimizer",
     }  # fmt: skip
     best = read_checkpoint(run / "checkpoints" / "best.npz")
-    assert best.validation_errors[-1] == min(newest.validation_errors)
+    assert best.distances[-1] == min(newest.distances)
     text = (run / "train.log").read_text()
     assert "Continuing after 1 complete epoch" in text
     assert "epoch 2/2" in text
+    assert "validation: shower distance 0." in text or "validation: shower distance 1.000" in text
 
 
 def test_tensorboard_gets_the_losses(run: Path) -> None:
     events = list((run / "tensorboard").glob("events.out.tfevents.*"))
     assert len(events) == 1
     content = b"".join(bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(events[0])))
-    for name in (b"discriminator_real", b"generator_1", b"held_out/profile_error", b"events_per_second"):
+    for name in (
+        b"discriminator_real",
+        b"generator_1",
+        b"held_out/shower_distance",
+        b"held_out/sampling_fraction_error/108-206",
+        b"events_per_second",
+    ):
         assert name in content
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALL", "AUTHORS", "EnergyBin", "authors_bins", "equal_bins"]
+__all__ = ["ALL", "AUTHORS", "EnergyBin", "authors_bins", "equal_bins", "wide_bins"]
 
 ALL = "all"
 """Name of the bin with all events."""
@@ -17,6 +17,8 @@ AUTHORS = (50.0, 100.0, 200.0, 250.0, 300.0, 400.0, 500.0)
 """GeV. Centres of the bins of the 3DGAN authors."""
 HALF_WIDTH = 5.0
 """GeV."""
+WIDE = (10.0, 500.0, 6)
+"""GeV. First and last edge of the wide bins, and the number of edges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ class EnergyBin:
 def authors_bins() -> list[EnergyBin]:
     """Return the bins of the 3DGAN authors: 5 GeV to each side of 50 to 500 GeV."""
     return [EnergyBin(centre - HALF_WIDTH, centre + HALF_WIDTH) for centre in AUTHORS]
+
+
+def wide_bins() -> list[EnergyBin]:
+    """Return 5 bins of equal width from 10 to 500 GeV. The energy 500 GeV belongs to the last bin."""
+    edges = np.linspace(*WIDE)
+    edges[-1] = np.nextafter(edges[-1], np.inf)
+    return [EnergyBin(float(low), float(high)) for low, high in itertools.pairwise(edges)]
 
 
 def equal_bins(energies: npt.NDArray[np.floating[Any]], number: int = 5) -> list[EnergyBin]:

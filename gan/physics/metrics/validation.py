@@ -1,0 +1,124 @@
+"""Figures of the validation during a training: cheap, and finite for any output of a generator.
+
+`evaluation` has the figures for a closer look. These here come after every epoch, on a few hundred to a few thousand
+events, so that a user sees whether the training learns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gan.physics.formulas import profile_distance
+from gan.physics.metrics.bins import wide_bins
+from gan.physics.observables import AXES, Observables
+
+__all__ = ["COLLAPSED", "SHOWER_DISTANCE", "SILENT", "WORST", "validation_figures", "variety"]
+
+Floats = npt.NDArray[np.float64]
+
+SHOWER_DISTANCE = "shower_distance"
+"""Name of the figure of merit: 0 for showers like the real ones, up to WORST. It decides which epoch is the best."""
+WORST = 1.0
+"""Shower distance of a generator without output, or with a single output."""
+SILENT = 1e-3
+"""Share of the real showers' active cells or energy below which a generator counts as one without output."""
+COLLAPSED = 0.01
+"""Variety below which a generator counts as one with a single output. Simulated showers of one energy have over 0.1."""
+
+
+def validation_figures(real: Observables, fake: Observables, variety: float, cells: int) -> dict[str, float]:
+    """Compare generated showers with real showers of the same primary energies, event by event in the same order.
+
+    Args:
+        real: observables of the held-out showers.
+        fake: observables of the generated showers.
+        variety: result of `variety` for the generator. NaN if it is unknown.
+        cells: number of cells of a shower.
+
+    Returns:
+        By name:
+        `shower_distance`: the figure of merit, 0 to 1: the mean of three symmetric distances, each 0 to 1: half of the
+        mean profile distance, the difference over the sum of the sampling fractions (mean over the energy bins), and
+        that of the hits. It is 1 for a generator without output, or with the same output for every latent vector.
+        `profile_l1_x` to `_z`: `formulas.profile_distance` of the mean showers, 0 to 2.
+        `sampling_fraction_error`: mean of the generated over mean of the real showers, minus 1; also in the bins of
+        `bins.wide_bins` that have events, such as `sampling_fraction_error/10-108`.
+        `active_cells`, `active_cells_real`: share of cells above zero.
+        `hits`, `hits_real`: mean number of cells above `observables.HIT`.
+        `mean_error_x` to `_z`: difference of the mean first moments in cells.
+        `width_error_x` to `_z`: square root of the mean second moment, generated over real, minus 1.
+        `moment_error`: mean over both moments and all axes of |generated - real| / real, of the 3DGAN authors.
+        `variety`: as given.
+    """
+    fractions = {
+        f"sampling_fraction_error/{each.low:.0f}-{each.high:.0f}": _relative(
+            real.sampling_fraction[inside], fake.sampling_fraction[inside]
+        )
+        for each in wide_bins()
+        if (inside := each.holds(real.energies)).any()
+    }
+    distances = {f"profile_l1_{axis}": profile_distance(_sum(real, axis), _sum(fake, axis)) for axis in AXES}
+    real_moments, fake_moments = (np.stack([each.mean, each.variance]).mean(axis=1) for each in (real, fake))
+    with np.errstate(invalid="ignore", divide="ignore"):  # the first moment is 0 if all energy is in the first cells
+        ratios = fake_moments / real_moments
+    overall = _relative(real.sampling_fraction, fake.sampling_fraction)
+    parts = (
+        float(np.mean(list(distances.values()))) / 2,
+        float(np.mean([_symmetric(error) for error in fractions.values() or (overall,)])),
+        _symmetric(_relative(real.hits, fake.hits)),
+    )
+    useless = (
+        fake.active.sum() < SILENT * real.active.sum()
+        or fake.visible.sum() < SILENT * real.visible.sum()
+        or variety < COLLAPSED
+    )
+    return {
+        SHOWER_DISTANCE: WORST if useless else float(np.mean(parts)),
+        **distances,
+        "sampling_fraction_error": overall,
+        **fractions,
+        "active_cells": float(fake.active.mean() / cells),
+        "active_cells_real": float(real.active.mean() / cells),
+        "hits": float(fake.hits.mean()),
+        "hits_real": float(real.hits.mean()),
+        **_named("mean_error", fake_moments[0] - real_moments[0]),
+        **_named("width_error", np.sqrt(np.maximum(ratios[1], 0)) - 1),
+        "moment_error": float(np.mean(np.abs(ratios - 1))),
+        "variety": variety,
+    }
+
+
+def variety(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> Floats:
+    """Return the difference between showers of the same energy from different latent vectors, (n,).
+
+    It is half of the L1 distance of the cells, each shower divided by its sum: 0 for equal showers, 1 for showers
+    without a common cell. Two showers without energy are equal.
+
+    Args:
+        one, other: cells, (n, X, Y, Z).
+    """
+    shapes = []
+    for each in (one, other):
+        flat = each.reshape(len(each), -1).astype(np.float64)
+        sums = flat.sum(axis=1, keepdims=True)
+        shapes.append(np.divide(flat, sums, out=np.zeros_like(flat), where=sums > 0))
+    return np.abs(shapes[0] - shapes[1]).sum(axis=1) / 2
+
+
+def _relative(real: Floats, fake: Floats) -> float:
+    """Return the relative difference of the means."""
+    return float(fake.mean() / real.mean() - 1) if real.mean() else float("nan")
+
+
+def _symmetric(error: float) -> float:
+    """Return |f - r| / (f + r) for a relative difference f / r - 1: 0 to 1, and symmetric in f and r."""
+    return abs(error) / abs(error + 2) if error >= -1 else 1.0
+
+
+def _sum(observables: Observables, axis: str) -> Floats:
+    return np.asarray(getattr(observables, axis).sum(axis=0))
+
+
+def _named(name: str, values: Floats) -> dict[str, float]:
+    return {f"{name}_{axis}": float(value) for axis, value in zip(AXES, values, strict=True)}
