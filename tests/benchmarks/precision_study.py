@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -169,7 +170,7 @@ def run_cell(seed: int, precision: str, steps: int, train: Data, held_out: Data)
             "shape_error": shape_distance(generated, expected),
             # Use the logarithm, because a generator at the beginning of its training may be wrong by a factor of
             # hundreds.
-            "fraction_error": float(abs(np.log(max(fraction / of_simulation, 1e-6)))),
+            "fraction_error": abs(math.log(max(float(fraction / of_simulation), 1e-6))),
         },
         seconds_per_step=seconds,
     )
