@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import tensorflow as tf
 
 from gan.data.showers import open_showers
 from gan.data.writing import write_showers
-from gan.errors import InputError, TrainingDiverged
+from gan.errors import GeneratorDead, InputError, TrainingDiverged
 from gan.parallel import Alone, Worker
 from gan.run.checkpoint import read_checkpoint
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
+from gan.training import loop
 from gan.training.loop import Training
+from gan.training.state import Progress, State
 from scaling.records import read_run
 
 SMALL = {"filters": "original", "batch_size": 4, "validation_fraction": 0.25, "warmup_epochs": 1}
@@ -137,3 +140,51 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_record(tmp_path: Pa
     assert record.end.status == "failed"
     assert "TrainingDiverged" in record.end.message
     assert not (out / "checkpoints").exists()
+
+
+def test_a_generator_without_output_ends_the_run_and_the_last_good_checkpoint_is_named(
+    run: Path, shower_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generator has output in epoch 1 and loses its last kernel before epoch 2."""
+    monkeypatch.setattr(loop, "FEWEST_SILENT", 3)
+    train(shower_files, tmp_path, epochs=1)
+    resume = State.resume
+
+    def resume_and_kill(self: State, steps: int) -> Progress:
+        progress = resume(self, steps)
+        (kernel,) = self._networks.generator.get_layer("conv4").weights
+        kernel.assign(0 * kernel)
+        return progress
+
+    monkeypatch.setattr(State, "resume", resume_and_kill)
+    with pytest.raises(
+        GeneratorDead, match=r"no output in the last 4 steps, up to the end of epoch 2;.*epoch 1\."
+    ) as error:
+        train(shower_files, tmp_path, epochs=3)
+    assert error.value.agreed
+    assert str(tmp_path / "checkpoints" / "best.npz") in str(error.value)
+    record = read_run(tmp_path)
+    assert record.end is not None
+    assert record.end.status == "failed"
+    assert [epoch.validation["shower_distance"] == 1 for epoch in record.epochs] == [False, True]
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.npz").epochs == 1
+
+    train(shower_files, tmp_path, epochs=3, stop_when_dead=False)
+    assert read_run(tmp_path).complete
+
+
+def test_checkpoints_with_the_figure_of_older_versions_continue(run: Path, shower_files: Path, tmp_path: Path) -> None:
+    """Older versions stored a profile error for each epoch, which cannot be compared with a shower distance."""
+    checkpoint = run / "checkpoints" / "epoch-0001.npz"
+    with np.load(checkpoint) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    about = json.loads(str(arrays["about"]))
+    about["validation_errors"] = [0.001 for _ in about.pop("distances")]
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    np.savez(folder / checkpoint.name, **{**arrays, "about": np.array(json.dumps(about))})
+    lines = (run / "run.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run.jsonl").write_text("".join(lines[:2]))
+    train(shower_files, tmp_path, epochs=2)
+    assert np.isnan(read_checkpoint(folder / "epoch-0002.npz").distances[0])
+    assert read_checkpoint(folder / "best.npz").epochs == 2

@@ -62,6 +62,8 @@ def test_one_rank_and_two_train_alike_on_the_same_global_batch(
     np.testing.assert_allclose(losses_of(one), losses_of(two), rtol=LOSS_TOLERANCE)
     held_out = [[epoch.validation["discriminator_real"] for epoch in run.epochs] for run in (one, two)]
     np.testing.assert_allclose(held_out[0], held_out[1], rtol=LOSS_TOLERANCE)
+    distances = [[epoch.validation["shower_distance"] for epoch in run.epochs] for run in (one, two)]
+    np.testing.assert_allclose(distances[0], distances[1], rtol=LOSS_TOLERANCE)
     # Rounding may change the sign at single LeakyReLUs, so only the norm of a gradient has a small error. A sum over
     # the ranks instead of the mean, or the part of one rank only, would be wrong by a factor.
     alone, together = (gradients(tmp_path / ranks, 1) for ranks in ("1", "2"))

@@ -60,7 +60,9 @@ def validation_figures(real: Observables, fake: Observables, variety: float, cel
     }
     distances = {f"profile_l1_{axis}": profile_distance(_sum(real, axis), _sum(fake, axis)) for axis in AXES}
     real_moments, fake_moments = (np.stack([each.mean, each.variance]).mean(axis=1) for each in (real, fake))
-    with np.errstate(invalid="ignore", divide="ignore"):  # the first moment is 0 if all energy is in the first cells
+    with np.errstate(
+        invalid="ignore", divide="ignore", over="ignore"
+    ):  # the first moment is 0 if all energy is in the first cells
         ratios = fake_moments / real_moments
     overall = _relative(real.sampling_fraction, fake.sampling_fraction)
     parts = (
