@@ -127,7 +127,7 @@ def quality_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[P
 def _panel(quantity: _Quantity, suffix: str, axis: str, lines: Sequence[Line]) -> Panel:
     seen = [x for line in lines for x in line.x]
     span = [min(seen), max(seen)]
-    heights = [y for line in lines for y in line.y if math.isfinite(y)]
+    heights = [quantity.ideal, *(y for line in lines for y in line.y if math.isfinite(y))]
     # A logarithmic axis has no place for a generator without output.
     log = quantity.log and min(heights) > 0 and max(heights) / min(heights) > 5
     return Panel(
@@ -140,7 +140,7 @@ def _panel(quantity: _Quantity, suffix: str, axis: str, lines: Sequence[Line]) -
             *lines,
         ],
         y_scale="log" if log else "linear",
-        digits=".3g",
+        digits=".4g",
         caption=quantity.caption,
     )
 
