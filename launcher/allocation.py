@@ -13,13 +13,16 @@ from dataclasses import dataclass
 
 from launcher.errors import LaunchError
 
-__all__ = ["Allocation", "expand_node_list", "expand_tasks_per_node"]
+__all__ = ["RANK_VARIABLES", "Allocation", "expand_node_list", "expand_tasks_per_node"]
 
 FIRST_SPECIAL_STEP = 0xFFFFFFF0
 """Lowest step number of Slurm for a step that srun did not start: batch script, interactive shell, external step."""
 
 MAX_NAMES = 100_000
 """Largest number of nodes in one entry of a list. No cluster has more, so a larger entry is damaged."""
+
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+"""Variables in which the starters give the number of a rank."""
 
 INTEL_MARKS = ("I_MPI_MPIRUN", "I_MPI_HYDRA_UUID", "I_MPI_INFO_BRAND")
 """Variables that only the mpirun of Intel MPI sets. Users may set other I_MPI_* variables under any MPI."""

@@ -170,5 +170,19 @@ for command in (train, run, script, study, submit):
 
 
 def main() -> None:
-    """Run the command line. Errors that the user can correct end with exit status 2 and without a traceback."""
-    cli(prog_name="launcher")
+    """Run the command line. Errors that the user can correct end with exit status 2 and without a traceback.
+
+    All ranks of a job have the same command line, so rank 0 alone prints an error in it.
+    """
+    from launcher.guard import wait_unless_first
+
+    try:
+        status = cli(prog_name="launcher", standalone_mode=False)
+    except click.Abort:
+        click.echo("Interrupted", err=True)
+        status = 130
+    except click.ClickException as error:
+        if wait_unless_first(os.environ):
+            error.show()
+        status = error.exit_code
+    sys.exit(status if isinstance(status, int) else 0)

@@ -6,13 +6,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from launcher.allocation import Allocation
+from launcher.allocation import RANK_VARIABLES, Allocation
+from launcher.errors import LaunchError
 from launcher.output import console
 from scaling.records import UserError
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "wait_unless_first"]
 
 PRINT_SECONDS = 1.0
 """Seconds that the other ranks wait for rank 0 to print an error that all ranks have."""
@@ -44,6 +45,19 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
         if isinstance(error, SystemExit):
             raise
         return _abort(allocation, traceback.format_exc(), 1)
+
+
+def wait_unless_first(environ: Mapping[str, str]) -> bool:
+    """Return True if this process should print an error that all ranks have; otherwise wait for rank 0 to print it."""
+    try:
+        first = Allocation.from_environment(environ).rank == 0
+    except LaunchError:
+        # The variables contradict each other. A process that one of them gives a number above 0 does not print.
+        values = [environ.get(name, "") for name in RANK_VARIABLES]
+        first = not any(value.isdecimal() and int(value) > 0 for value in values)
+    if not first:
+        time.sleep(PRINT_SECONDS)
+    return first
 
 
 def _abort(allocation: Allocation, message: str, status: int) -> int:

@@ -7,6 +7,7 @@ itself imports the modules that run a rank.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -50,6 +51,18 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     context.default_map = {**(context.default_map or {}), **values}
 
 
+def _no_commands(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a mistyped command: the command line would take it for a data file of a training."""
+    commands = context.parent.command if context.parent else None
+    for name in files:
+        if isinstance(commands, click.Group) and re.fullmatch("[a-z]+", name) and not Path(name).exists():
+            known = ", ".join(commands.list_commands(context))
+            raise click.BadParameter(
+                f"{name!r} is neither a command nor a file; expected one of {known}, or shower files"
+            )
+    return files
+
+
 @click.command()
 @click.option(
     "--config",
@@ -67,7 +80,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     help="HDF5 shower files, as paths or patterns. The shell may expand an unquoted pattern.  [required unless "
     "--dry-run]",
 )
-@click.argument("more_data", metavar="[FILE]...", nargs=-1)
+@click.argument("more_data", metavar="[FILE]...", nargs=-1, callback=_no_commands)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -129,3 +129,33 @@ def test_error_for_an_unknown_machine_names_the_known_ones() -> None:
     done = launcher("plan", "--machine", "stampede9")
     assert done.returncode == 2
     assert "stampede2-skx" in done.stderr
+
+
+def test_a_mistyped_command_is_not_taken_for_a_data_file() -> None:
+    done = launcher("plann")
+    assert done.returncode == 2
+    assert "'plann' is neither a command nor a file" in done.stderr
+    assert "plan, run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "prints"),
+    [
+        ({}, True),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4"}, False),
+        ({"PMI_RANK": "2", "PMI_SIZE": "4"}, False),
+    ],
+)
+def test_only_the_first_rank_prints_an_error_in_the_command_line(variables: dict[str, str], prints: bool) -> None:
+    done = launcher("--epochz", 3, **variables)
+    assert done.returncode == 2
+    assert ("No such option '--epochz'" in done.stderr) == prints
+    assert done.stdout == ""
+
+
+def test_variables_that_contradict_each_other_are_reported_by_the_rank_that_is_called_0() -> None:
+    for rank, prints in (("0", True), ("5", False)):
+        done = launcher("--dry-run", OMPI_COMM_WORLD_RANK=rank, OMPI_COMM_WORLD_SIZE="none")
+        assert done.returncode == 2
+        assert ("OMPI_COMM_WORLD_SIZE" in done.stderr) == prints
