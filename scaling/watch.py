@@ -107,6 +107,8 @@ def _follow_in_lines(
 ) -> Sequence[State]:
     """Print a line for each change until all runs have ended. Return their last states."""
     printed: dict[str, tuple[str, int]] = {}
+    if not states:
+        console.print(f"no runs yet in {reader.folder}", markup=False, highlight=False, soft_wrap=True)
     while True:
         for state in states:
             if printed.get(state.name) != (state.status, state.epochs):

@@ -166,6 +166,9 @@ def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkp
         InputError: the file is not a checkpoint, or is damaged.
     """
     try:
+        # NumPy takes any other file for a pickle, and its message would say so.
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is not a NumPy archive")
         with np.load(path, allow_pickle=False) as archive:
             about = _translated(json.loads(str(archive[_ABOUT])))
             names = [name for name in archive.files if name != _ABOUT]
