@@ -22,7 +22,8 @@ def test_a_record_of_this_project(tmp_path: Path) -> None:
     rows = [{"host": "c1", "cores": 12, "cpus": f"{12 * i}-{12 * i + 11}"} for i in range(4)]
     path = write(tmp_path, header(4, placement=rows), epoch(1), epoch(2, resumed_steps=3, slowest_ratio=1.5), end(2))
     run = read(tmp_path)
-    assert run == run_log(read_run(path))
+    # As texts, because a time that is not a number differs from itself.
+    assert repr(run) == repr(run_log(read_run(path)))
     assert (run.format, run.workers, run.nodes, run.cores_per_node, run.status) == ("record", 4, 1, 48, "complete")
     assert [each.whole for each in run.epochs] == [True, False]
     assert run.epochs[1].slowest_ratio == 1.5
@@ -69,7 +70,7 @@ def test_a_report_may_be_in_the_folder_of_the_logs(tmp_path: Path) -> None:
         written(tmp_path, '{"workers": [4, 8], "seconds": [2.5, 1.5]}', name)
     assert len(read_runs([tmp_path])) == len(expected) + 4, "without a report they are ordinary tables"
     written(tmp_path, "<html>", "scaling.html")
-    assert read_runs([tmp_path]) == expected
+    assert repr(read_runs([tmp_path])) == repr(expected)
 
 
 @pytest.mark.parametrize(
