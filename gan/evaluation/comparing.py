@@ -17,7 +17,7 @@ import pandas as pd
 from gan.evaluation.figures import FEWEST, IDEAL, bootstrapped, embedding_figures
 from gan.evaluation.pairing import halves, pair
 from gan.evaluation.samples import Sample
-from gan.physics.metrics.bins import ALL, authors_bins, equal_bins
+from gan.physics.metrics.bins import ALL, authors_bins, equal_bins, wide_bins
 from gan.physics.metrics.classifier import Judgement, judge_cells, judge_features
 from gan.physics.metrics.distances import standardised
 from gan.physics.metrics.embedding import Estimate
@@ -44,7 +44,7 @@ class Comparison:
 
     reference: Sample
     samples: Sequence[Sample]
-    """Samples, cut to the events that have a partner of the same energy in the reference."""
+    """Samples with all their events. Only those with a partner of the same energy in the reference are compared."""
     table: pd.DataFrame
     """One row for each sample, figure and bin: `sample`, `figure`, `bin`, `events`, `value`, `low`, `high`, `floor`,
     `floor_low`, `floor_high` and `ratio` (distance from the ideal value over that of the floor)."""
@@ -90,7 +90,7 @@ def compare(
     first, second = halves(len(reference))
     floor_pairs = [_pairing(reference, first, reference, second), _pairing(reference, second, reference, first)]
     floors = _figures(floor_pairs, classifier, judgements.setdefault(reference.name, {}))
-    rows, cut = [], []
+    rows = []
     for sample in samples:
         report(sample.name)
         own, other = pair(reference.observables.energies, sample.observables.energies, sample.name)
@@ -111,8 +111,9 @@ def compare(
             _row(sample.name, name, bin_name, value, floors.get((name, bin_name)), len(own) // 2)
             for (name, bin_name), value in values.items()
         ]
-        cut.append(sample)
-    return Comparison(reference=reference, samples=cut, table=pd.DataFrame(rows), judgements=judgements, notes=notes)
+    return Comparison(
+        reference=reference, samples=samples, table=pd.DataFrame(rows), judgements=judgements, notes=notes
+    )
 
 
 def _pairing(reference: Sample, own: np.ndarray, sample: Sample, other: np.ndarray) -> _Pairing:
@@ -129,7 +130,7 @@ def _figures(pairs: Sequence[_Pairing], classifier: bool, judgements: dict[str, 
     """Return the means over the pairings of all figures, in all bins."""
     figures: Figures = {}
     energies = np.concatenate([pair.real.energies for pair in pairs])
-    bins = {ALL: None, **{each.name: each for each in (*equal_bins(energies), *authors_bins())}}
+    bins = {ALL: None, **{each.name: each for each in (*wide_bins(), *equal_bins(energies), *authors_bins())}}
     equal = {each.name for each in equal_bins(energies)}
     for name, energy_bin in bins.items():
         estimates = []

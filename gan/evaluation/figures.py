@@ -20,6 +20,7 @@ from gan.physics.metrics.authors import (
 )
 from gan.physics.metrics.distances import separation_power, standardised, wasserstein
 from gan.physics.metrics.embedding import Estimate, fpd, kpd
+from gan.physics.metrics.means import mean_figures
 from gan.physics.metrics.neighbours import prdc
 from gan.physics.observables import SCALARS, Observables
 
@@ -38,6 +39,7 @@ def direct_figures(reference: Observables, sample: Observables) -> dict[str, flo
     real, fake = reference.scalars(), sample.scalars()
     separations, distances = separation_power(real, fake), wasserstein(real, fake)
     return {
+        **mean_figures(reference, sample),
         "moment error": moment_error(reference, sample),
         "profile error": mean_profile_error(reference, sample),
         "sampling fraction error": sampling_fraction_error(reference, sample),

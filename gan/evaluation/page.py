@@ -19,7 +19,7 @@ from gan.physics.metrics.bins import ALL
 
 __all__ = ["page"]
 
-_BINNED = ("sampling fraction error", "moment error", "profile error", "shape MSE", "FPD")
+_BINNED = ("visible energy", "hits", "profile L1, x", "profile L1, y", "profile L1, z", "moment error", "FPD")
 """Figures that the page shows in energy bins."""
 
 

@@ -24,6 +24,7 @@ from gan.evaluation.drawing.static import draw
 from gan.evaluation.page import page
 from gan.evaluation.samples import Sample
 from gan.physics.metrics.bins import ALL
+from gan.physics.observables import AXES
 from scaling.records.saving import replacing, save_text
 from scaling.records.wording import count
 
@@ -32,8 +33,14 @@ __all__ = ["SCHEMA", "SUMMARY", "as_json", "markdown", "summary_table", "text", 
 SCHEMA = 1
 """Version of `evaluation.json`. It grows when a field changes its meaning, not when a field is added."""
 SUMMARY = (
+    "visible energy",
     "sampling fraction error",
     "resolution error",
+    "hits",
+    "active cells",
+    *(f"profile L1, {axis}" for axis in AXES),
+    *(f"position, {axis}" for axis in AXES),
+    *(f"width, {axis}" for axis in AXES),
     "moment error",
     "profile error",
     "shape MSE",

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from gan.physics.formulas import moments, profiles
 
-__all__ = ["FEATURES", "HIT", "SCALARS", "SPECTRUM_EDGES", "Observables", "Observer", "ring_numbers"]
+__all__ = ["AXES", "FEATURES", "HIT", "SCALARS", "SPECTRUM_EDGES", "Observables", "Observer", "ring_numbers"]
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,8 +1,11 @@
 """FPD and KPD: how far apart two samples are in the space of all features together.
 
 Source: Kansal et al., "Evaluating generative models in high energy physics", arXiv:2211.10295. The package `jetnet` of
-the authors computes the same values, but needs PyTorch. So the formulas are written out here, and a test compares them
-with values of `jetnet`.
+the authors needs PyTorch. So the formulas are written out here, and a test compares them with values of `jetnet`.
+
+Batches are drawn without replacement, those of `jetnet` with replacement: of a few thousand events, repeated events
+would make equal samples look different. The features are standardised by their width, those of `jetnet` by their
+largest value, which a single event decides.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import sqrtm
 
 __all__ = ["Estimate", "fpd", "frechet", "kpd", "polynomial_mmd"]
 
@@ -35,9 +37,13 @@ def frechet(one: Floats, other: Floats) -> float:
     """
     gap = one.mean(axis=0) - other.mean(axis=0)
     first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
-    # Singular products, as of constant columns, have a square root that is only nearly real.
-    root = np.real(sqrtm(first @ second))
-    return float(gap @ gap + np.trace(first) + np.trace(second) - 2 * np.trace(root))
+    # S1 S2 has the same eigenvalues as R S2 R with R^2 = S1, which is symmetric. So the trace of its root is the sum of
+    # their roots, also for singular matrices, where a matrix root fails.
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    product = np.linalg.eigvalsh(root @ second @ root)
+    trace = np.sqrt(np.maximum(product, 0)).sum()
+    return float(gap @ gap + np.trace(first) + np.trace(second) - 2 * trace)
 
 
 def fpd(reference: Floats, sample: Floats, *, seed: int = 0, points: int = 8, batches: int = 8) -> Estimate:
@@ -75,7 +81,11 @@ def polynomial_mmd(one: Floats, other: Floats) -> float:
     columns = one.shape[1]
 
     def kernel(a: Floats, b: Floats) -> Floats:
-        return (a @ b.T / columns + 1) ** 4
+        values = a @ b.T
+        values /= columns
+        values += 1
+        # Two squares are ten times faster than NumPy's fourth power.
+        return np.square(np.square(values, out=values), out=values)
 
     n, m = len(one), len(other)
     within_one, within_other = kernel(one, one), kernel(other, other)
@@ -96,10 +106,10 @@ def kpd(reference: Floats, sample: Floats, *, seed: int = 0, batches: int = 10, 
         sample: standardised features, (m, columns).
         seed: seed of the random batches.
         batches: number of batches.
-        size: events of a batch. Smaller samples give smaller batches.
+        size: events of a batch, at most half of the smaller sample: batches of all events would have no spread.
     """
     rng = np.random.default_rng(seed)
-    size = min(size, len(reference), len(sample))
+    size = min(size, len(reference) // 2, len(sample) // 2)
     values = []
     for _ in range(batches):
         first, second = (rng.choice(len(each), size, replace=False) for each in (reference, sample))
