@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import pytest
 
@@ -12,16 +10,15 @@ from gan.evaluation.figures import direct_figures, embedding_figures
 from gan.evaluation.pairing import halves, pair
 from gan.physics.metrics.authors import Resolution, fitted_resolution, moment_error, shape_mse
 from gan.physics.metrics.bins import authors_bins, equal_bins
-from gan.physics.metrics.classifier import judge_features
 from gan.physics.metrics.distances import separation_power, standardised, wasserstein
 from gan.physics.metrics.embedding import fpd, frechet, kpd, polynomial_mmd
 from gan.physics.metrics.neighbours import memorisation, prdc
 from gan.physics.observables import Observables, Observer
 from gan.simulation.gflash import simulate
+from tests.support.distortions import Cells, calmer
 
 EVENTS = 1200
 ENERGIES = np.linspace(20.0, 480.0, EVENTS)
-Cells = np.ndarray
 
 
 @pytest.fixture(scope="module")
@@ -40,80 +37,6 @@ def floor(simulated: tuple[Cells, Cells], reference: Observables) -> dict[str, f
     return direct_figures(reference, Observer().add(simulated[1], ENERGIES))
 
 
-def scaled(size: float) -> Callable[[Cells], Cells]:
-    return lambda cells: cells * (1 + size)
-
-
-def shifted(size: float) -> Callable[[Cells], Cells]:
-    return lambda cells: (1 - size) * cells + size * np.roll(cells, 1, axis=1)
-
-
-def widened(size: float) -> Callable[[Cells], Cells]:
-    """Return a distortion that moves a part of each cell's energy to its four neighbours in x and y."""
-
-    def change(cells: Cells) -> Cells:
-        around = sum(np.roll(cells, step, axis) for step in (-1, 1) for axis in (1, 2)) / 4
-        return (1 - size) * cells + size * around
-
-    return change
-
-
-def without_layer(cells: Cells) -> Cells:
-    dead = cells.copy()
-    dead[..., 12] = 0
-    return dead
-
-
-def calm(share: float) -> Callable[[Cells], Cells]:
-    """Return a distortion that replaces a share of each shower by the mean shower of its energy."""
-
-    def change(cells: Cells) -> Cells:
-        mean = (cells / ENERGIES[:, None, None, None]).mean(axis=0)
-        return (1 - share) * cells + share * mean * ENERGIES[:, None, None, None]
-
-    return change
-
-
-def with_empty_events(share: float) -> Callable[[Cells], Cells]:
-    def change(cells: Cells) -> Cells:
-        some = cells.copy()
-        some[:: round(1 / share)] = 0
-        return some
-
-    return change
-
-
-def permuted(cells: Cells) -> Cells:
-    return cells[np.random.default_rng(0).permutation(len(cells))]
-
-
-DISTORTIONS: dict[str, tuple[str, Sequence[Callable[[Cells], Cells]]]] = {
-    "energy scale": ("Wasserstein, sampling_fraction", [scaled(size) for size in (0.02, 0.05)]),
-    "energy scale, authors": ("sampling fraction error", [scaled(size) for size in (0.05, 0.1)]),
-    "shift": ("Wasserstein, mean_x", [shifted(size) for size in (0.25, 0.5, 1.0)]),
-    "shift, authors": ("moment error", [shifted(1.0)]),
-    "width": ("Wasserstein, variance_y", [widened(size) for size in (0.1, 0.3)]),
-    "dead layer": ("shape MSE", [without_layer]),
-    "dead layer, profile": ("profile error", [without_layer]),
-    "fluctuations": ("resolution error", [calm(share) for share in (0.5, 0.9)]),
-    "empty events": ("Wasserstein, mean_z", [with_empty_events(share) for share in (0.02, 0.1)]),
-    "wrong energies": ("sampling fraction error", [permuted]),
-}
-"""The figure that should see a distortion, and the distortion in growing sizes."""
-
-
-@pytest.mark.parametrize("name", DISTORTIONS)
-def test_a_figure_sees_the_distortion_that_it_should(
-    simulated: tuple[Cells, Cells], reference: Observables, floor: dict[str, float], name: str
-) -> None:
-    figure, distortions = DISTORTIONS[name]
-    values = [
-        direct_figures(reference, Observer().add(distort(simulated[1]), ENERGIES))[figure] for distort in distortions
-    ]
-    assert values[0] > 2 * floor[figure]
-    assert values == sorted(values)
-
-
 def test_direct_figures_of_a_sample_with_itself_are_zero(reference: Observables) -> None:
     assert max(map(abs, direct_figures(reference, reference).values())) == 0
 
@@ -128,24 +51,12 @@ def test_a_generator_without_output_is_not_taken_for_good(
 
 
 def test_equal_showers_lose_recall_and_coverage(simulated: tuple[Cells, Cells], reference: Observables) -> None:
-    equal = embedding_figures(reference, Observer().add(calm(1.0)(simulated[1]), ENERGIES))
+    equal = embedding_figures(reference, Observer().add(calmer(1.0, simulated[1], ENERGIES), ENERGIES))
     same = embedding_figures(reference, Observer().add(simulated[1], ENERGIES))
     assert same["recall"].value > 0.9
     assert equal["recall"].value < 0.1
     assert equal["coverage"].value < 0.5 * same["coverage"].value
     assert equal["FPD"].value > 5 * abs(same["FPD"].value)
-
-
-def test_classifier_cannot_tell_equal_samples_apart_and_finds_a_wrong_scale(
-    simulated: tuple[Cells, Cells], reference: Observables
-) -> None:
-    same = judge_features(reference.features(), Observer().add(simulated[1], ENERGIES).features(), seeds=2)
-    # With 480 events of each kind in the test, an AUC of equal samples has an error of 1 / sqrt(6 x 480) = 0.02.
-    assert same.auc == pytest.approx(0.5, abs=0.08)
-    wrong = judge_features(
-        reference.features(), Observer().add(scaled(0.2)(simulated[1]), ENERGIES).features(), seeds=2
-    )
-    assert wrong.auc > 0.9
 
 
 def normal(seed: int, events: int = 2000, columns: int = 3) -> np.ndarray:

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DISTORTIONS", "Cells", "Distortion"]
+__all__ = ["DISTORTIONS", "Cells", "Distortion", "calmer"]
 
 Cells = npt.NDArray[np.float32]
 Energies = npt.NDArray[np.float64]
