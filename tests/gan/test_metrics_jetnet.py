@@ -17,6 +17,7 @@ from gan.physics.metrics.embedding import fpd, frechet, kpd, polynomial_mmd
 from gan.physics.metrics.neighbours import prdc
 
 CASES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("jetnet_values.json").read_text())["cases"]
+COLUMNS = 6
 CHANGES: dict[str, dict[str, float]] = {
     "equal": {},
     "shifted": {"shift": 0.2},
@@ -25,10 +26,10 @@ CHANGES: dict[str, dict[str, float]] = {
 }
 
 
-def sample(seed: int, events: int, shift: float = 0.0, width: float = 1.0, columns: int = 6) -> np.ndarray:
-    """Return correlated normal features, (events, columns)."""
-    mixing = np.random.default_rng(0).standard_normal((columns, columns)) / np.sqrt(columns)
-    return width * np.random.default_rng(seed).standard_normal((events, columns)) @ mixing + shift
+def sample(seed: int, events: int, shift: float = 0.0, width: float = 1.0) -> np.ndarray:
+    """Return correlated normal features, (events, COLUMNS)."""
+    mixing = np.random.default_rng(0).standard_normal((COLUMNS, COLUMNS)) / np.sqrt(COLUMNS)
+    return width * np.random.default_rng(seed).standard_normal((events, COLUMNS)) @ mixing + shift
 
 
 @pytest.mark.parametrize("name", CHANGES)
