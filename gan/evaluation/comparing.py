@@ -8,16 +8,18 @@ events at the energies of half B, and half B with those at the energies of half 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
 from gan.evaluation.figures import FEWEST, IDEAL, bootstrapped, embedding_figures
 from gan.evaluation.pairing import halves, pair
 from gan.evaluation.samples import Sample
-from gan.physics.metrics.bins import ALL, authors_bins, equal_bins, wide_bins
+from gan.physics.metrics.bins import ALL, EnergyBin, authors_bins, equal_bins, wide_bins
 from gan.physics.metrics.classifier import Judgement, judge_cells, judge_features
 from gan.physics.metrics.distances import standardised
 from gan.physics.metrics.embedding import Estimate
@@ -32,6 +34,8 @@ Figures = dict[tuple[str, str], Estimate]
 
 FEWEST_EMBEDDING = 200
 """Events of each half from which FPD, KPD and the figures of neighbours are computed."""
+FEWEST_PARALLEL = 2000
+"""Events from which the bins are computed in several processes."""
 FEWEST_MEANINGFUL = 500
 """Events below which the report says that most figures are not meaningful."""
 INTERVAL = 1.96
@@ -128,31 +132,61 @@ def _kept(sample: Sample, events: np.ndarray) -> np.ndarray:
 
 def _figures(pairs: Sequence[_Pairing], classifier: bool, judgements: dict[str, Judgement]) -> Figures:
     """Return the means over the pairings of all figures, in all bins."""
-    figures: Figures = {}
     energies = np.concatenate([pair.real.energies for pair in pairs])
-    bins = {ALL: None, **{each.name: each for each in (*wide_bins(), *equal_bins(energies), *authors_bins())}}
-    equal = {each.name for each in equal_bins(energies)}
-    for name, energy_bin in bins.items():
-        estimates = []
+    equal = equal_bins(energies)
+    bins = {each.name: each for each in (*wide_bins(), *equal, *authors_bins())}
+    embedded = {ALL, *(each.name for each in equal)}
+    tasks: list[tuple[str, Observables, Observables, bool, int]] = []
+    for name, energy_bin in {ALL: None, **bins}.items():
         for number, pairing in enumerate(pairs):
-            real, fake = pairing.real, pairing.fake
-            if energy_bin is not None:
-                real, fake = (each.take(energy_bin.holds(each.energies)) for each in (real, fake))
-            if min(len(real), len(fake)) < FEWEST:
-                continue
-            one = bootstrapped(real, fake, seed=number)
-            if min(len(real), len(fake)) >= FEWEST_EMBEDDING and (name == ALL or name in equal):
-                one |= embedding_figures(real, fake, seed=number)
-            estimates.append(one)
-        if len(estimates) == len(pairs):
-            figures |= {(figure, name): _mean([each[figure] for each in estimates]) for figure in estimates[0]}
+            real, fake = (
+                each if energy_bin is None else each.take(energy_bin.holds(each.energies))
+                for each in (pairing.real, pairing.fake)
+            )
+            tasks.append((name, real, fake, name in embedded, number))
+    # Small samples are done before the processes have started.
+    processes = len(os.sched_getaffinity(0)) if len(energies) >= FEWEST_PARALLEL else 1
+    by_bin: dict[str, list[dict[str, Estimate]]] = {}
+    results = Parallel(n_jobs=processes)(delayed(_estimates)(*task[1:]) for task in tasks)
+    for task, estimates in zip(tasks, results, strict=True):
+        by_bin.setdefault(task[0], []).append(estimates)
+    figures = {
+        (figure, name): _mean([each[figure] for each in estimates])
+        for name, estimates in by_bin.items()
+        for figure in estimates[0]
+        if all(figure in each for each in estimates)
+    }
     if classifier:
-        pairing = pairs[0]
-        if min(len(pairing.real), len(pairing.fake)) >= FEWEST_EMBEDDING:
-            judgements["features"] = judge_features(pairing.real.features(), pairing.fake.features())
-            judgements["cells"] = judge_cells(pairing.real_cells, pairing.fake_cells)
-            for of, judgement in judgements.items():
-                figures[f"classifier AUC, {of}", ALL] = Estimate(judgement.auc, judgement.spread)
+        figures |= _judged(pairs[0], equal, judgements)
+    return figures
+
+
+def _estimates(real: Observables, fake: Observables, embedded: bool, seed: int) -> dict[str, Estimate]:
+    """Return the figures of two samples; empty if they have too few events."""
+    events = min(len(real), len(fake))
+    if events < FEWEST:
+        return {}
+    estimates = bootstrapped(real, fake, seed=seed)
+    if embedded and events >= FEWEST_EMBEDDING:
+        estimates |= embedding_figures(real, fake, seed=seed)
+    return estimates
+
+
+def _judged(pairing: _Pairing, bins: Sequence[EnergyBin], judgements: dict[str, Judgement]) -> Figures:
+    """Return the AUC of both classifiers, and that of the features in energy bins too. Add the judgements."""
+    if min(len(pairing.real), len(pairing.fake)) < FEWEST_EMBEDDING:
+        return {}
+    judgements["features"] = judge_features(pairing.real.features(), pairing.fake.features())
+    judgements["cells"] = judge_cells(pairing.real_cells, pairing.fake_cells)
+    figures = {
+        (f"classifier AUC, {of}", ALL): Estimate(judgement.auc, judgement.spread)
+        for of, judgement in judgements.items()
+    }
+    for each in bins:
+        real, fake = (one.take(each.holds(one.energies)) for one in (pairing.real, pairing.fake))
+        if min(len(real), len(fake)) >= FEWEST_EMBEDDING:
+            judgement = judge_features(real.features(), fake.features())
+            figures["classifier AUC, features", each.name] = Estimate(judgement.auc, judgement.spread)
     return figures
 
 

@@ -157,3 +157,9 @@ def test_pairs_have_equal_energies_and_foreign_energies_are_refused() -> None:
     assert len(set(own)) == len(own)
     with pytest.raises(InputError, match=r"x has energies of 600 to 700 GeV.*0 events have the same energy"):
         pair(one, np.linspace(600, 700, 100), "x")
+
+
+def test_wasserstein_distance_of_samples_of_one_size_is_the_general_one() -> None:
+    one, other = normal(1, 500), 2 * normal(2, 500) + 0.3
+    twice = np.repeat(other, 2, axis=0)  # the same distribution in another size
+    np.testing.assert_allclose(wasserstein(one, other), wasserstein(one, twice), rtol=1e-12)  # sums of 500 numbers

@@ -5,9 +5,6 @@ The tests need Chromium with chromedriver, and selenium. Without them they are s
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +15,10 @@ import pytest
 from scaling.records import StepTimes
 from scaling.report import make_report, write_report
 from scaling.study import StudyOptions
-from tests.support.packages import install_hint, skip_or_fail
+from tests.support.browser import check_loading, drawn_plots, is_wider_than_window, load
 from tests.support.sample_runs import end, epoch, header, write
 
 HOSTILE = r"</script><script>window.broken = true</script><img src=x onerror='window.broken = true'> $\x$"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium that logs its console and every request."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        skip_or_fail("browser", f"no Chromium with chromedriver on PATH; {install_hint('browser')}")
-    try:
-        from selenium import webdriver
-        from selenium.webdriver.chrome.service import Service
-    except ImportError:
-        skip_or_fail("browser", "selenium is not installed; bring the environment up to date with 'make env'")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program or ""
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (
-        *("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"),
-        *("disable-component-update", "disable-sync", "disable-quic", "disable-dev-shm-usage", "disable-extensions"),
-        *(f"user-data-dir={profile}", "window-size=1360,2400"),
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=Service(driver))
-    yield opened
-    opened.quit()
 
 
 @pytest.fixture(scope="module")
@@ -93,41 +62,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(browser: Any, folder: Path) -> Any:
-    browser.get((folder / "scaling.html").as_uri())
-    browser.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 300))")
-    return browser
+    return load(browser, folder / "scaling.html")
 
 
 def test_the_page_loads_without_errors_and_without_a_network(page: Any, folder: Path) -> None:
-    assert [entry["message"] for entry in page.get_log("browser")] == []
-    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    address = (folder / "scaling.html").as_uri()
-    requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    # Other requests are from the first page of the browser.
-    urls = [request["request"]["url"] for request in requests if request["documentURL"] == address]
-    assert [url for url in urls if not url.startswith(("data:", "blob:"))] == [address]
+    check_loading(page, folder / "scaling.html")
     assert page.execute_script("return window.broken === undefined")
-    buttons = page.execute_script(
-        "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || '')"
-    )
-    assert buttons
-    assert not [title for title in buttons if "share" in title.lower() or "cloud" in title.lower()]
 
 
 def test_every_plot_is_drawn_inside_its_frame(page: Any, folder: Path) -> None:
-    drawn = page.execute_script(
-        "return [...document.querySelectorAll('.js-plotly-plot')].map(plot => {"
-        "  const inner = plot.querySelector('.main-svg').getBoundingClientRect();"
-        "  const outer = plot.closest('figure').getBoundingClientRect();"
-        "  return [plot.id, inner.width > 200 && inner.height > 80 && inner.right <= outer.right + 1];"
-        "})"
-    )
+    drawn = drawn_plots(page)
     stems = {path.stem for path in folder.glob("*.svg")} - {"scaling"}
-    assert {name.removeprefix("plot-") for name, _ in drawn} == stems
+    assert set(drawn) == stems
     assert {"placement", "steps", "ranks", "slowest", "breakdown", "breakdown-2"} <= stems
     assert len([stem for stem in stems if stem.startswith("loss-")]) == 3
-    assert [name for name, inside in drawn if not inside] == []
-    assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert [name for name, inside in drawn.items() if not inside] == []
+    assert not is_wider_than_window(page)
 
 
 def test_the_table_shows_the_numbers_of_the_csv_file(page: Any, folder: Path) -> None:

@@ -45,7 +45,13 @@ def wasserstein(reference: Floats, sample: Floats) -> Floats:
         sample: values of m events, (m, columns).
     """
     scale = reference.std(axis=0)
-    distances = np.array([wasserstein_distance(real, fake) for real, fake in zip(reference.T, sample.T, strict=True)])
+    if len(reference) == len(sample):
+        # Of two samples of one size it is the mean distance of their sorted values, which is three times faster.
+        distances = np.abs(np.sort(reference, axis=0) - np.sort(sample, axis=0)).mean(axis=0)
+    else:
+        distances = np.array(
+            [wasserstein_distance(one, other) for one, other in zip(reference.T, sample.T, strict=True)]
+        )
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(scale > 0, distances / scale, np.where(distances > 0, np.inf, 0.0))
 
