@@ -116,4 +116,4 @@ def _neighbours(real: np.ndarray, fake: np.ndarray, error: _Binomial) -> Iterato
     for name in ("precision", "recall", "coverage"):
         value = getattr(found, name)
         yield name, Estimate(value, error(value))
-    yield "density", Estimate(found.density, error(min(found.density, 1.0)))
+    yield "density", Estimate(found.density, found.density_error)

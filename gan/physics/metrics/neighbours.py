@@ -25,6 +25,8 @@ class Prdc:
     """Fraction of reference events inside the manifold of the generated ones: is everything generated?"""
     density: float
     """As precision, weighted by the number of neighbourhoods that contain the event."""
+    density_error: float
+    """Standard error of the density."""
     coverage: float
     """Fraction of reference events with a generated event in their neighbourhood."""
 
@@ -48,6 +50,7 @@ def prdc(reference: Floats, sample: Floats, neighbours: int = NEIGHBOURS) -> Prd
         precision=float(np.mean(containing > 0)),
         recall=float(np.mean(_containing(sample, fake_radii, reference) > 0)),
         density=float(containing.mean() / neighbours),
+        density_error=float(containing.std() / neighbours / np.sqrt(len(containing))),
         coverage=float(np.mean(of_sample.kneighbors(reference, 1)[0][:, 0] < real_radii)),
     )
 
