@@ -188,7 +188,7 @@ SMALL_BUFFERS = {
 }
 """Variables with which a rank of MPICH over TCP needs 11 MB instead of 27."""
 MEMORY_OF_512_RANKS = 16e9
-"""Bytes, with the daemons of 128 nodes."""
+"""Memory in bytes that 512 ranks and the daemons of 128 nodes need."""
 
 
 def available_memory() -> int:

@@ -116,7 +116,7 @@ def check_intel_compact(topology: Topology, plan: Placement) -> str:
 
 
 def check_intel_masks(topology: Topology, plan: Placement) -> str:
-    """Ranks that do not use the launcher have the explicit masks."""
+    """Check that ranks without the launcher get the masks that the plan writes for Intel MPI."""
     return expect("masks by rank", intel_masks(dict(intel_mpi(topology, plan, 1).environment)), cpus_of(plan))
 
 
