@@ -118,7 +118,9 @@ def _progress(title: str, total: int | None = None) -> tqdm:
 def _labels(sources: tuple[str, ...]) -> list[str]:
     """Return a short name for each source: the last parts of the paths that tell them apart."""
     parts = [Path(source).parts for source in sources]
-    for length in range(1, max(map(len, parts)) + 1):
+    # A pattern such as *.h5 says nothing without its folder.
+    shortest = 2 if any(set("*?[") & set(source) for source in sources) else 1
+    for length in range(shortest, max(shortest, *map(len, parts)) + 1):
         labels = ["/".join(each[-length:]) for each in parts]
         if len(set(labels)) == len(labels):
             return labels

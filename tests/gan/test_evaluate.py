@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from gan.cli import main
 from gan.data.writing import write_showers
+from gan.evaluation.cli import _labels
 from gan.evaluation.report import SCHEMA
 from gan.parallel import Alone
 from gan.run.checkpoint import Checkpoint, snapshot
@@ -99,3 +100,17 @@ def test_bad_input_is_one_error(
     assert message in done.output.replace("\n", " ")
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("sources", "labels"),
+    [
+        (("runs/a", "runs/b"), ["a", "b"]),
+        (("a/run", "b/run"), ["a/run", "b/run"]),
+        (("generated/*.h5",), ["generated/*.h5"]),
+        (("*.h5",), ["*.h5"]),
+        (("run", "run"), ["1: run", "2: run"]),
+    ],
+)
+def test_labels_are_short_and_different(sources: tuple[str, ...], labels: list[str]) -> None:
+    assert _labels(sources) == labels
