@@ -17,6 +17,8 @@ from gan.physics.observables import Observables, Observer
 from gan.simulation.gflash import simulate
 from tests.support.distortions import DISTORTIONS, Cells
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 1000
 ENERGIES = np.linspace(10.0, 500.0, EVENTS)
 Observe = Callable[[str], Observables]
@@ -78,7 +80,6 @@ def test_a_figure_grows_with_the_distortions_that_it_should_see(
         assert all(small <= large * 1.01 for small, large in itertools.pairwise(values)), names
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("names", [ENERGY[1:], SHIFT, WIDTH, ["dead layer"], CALM, ["wrong energies"]], ids=str)
 def test_fpd_and_coverage_see_every_distortion(
     reference: Observables, distorted: Observe, names: Sequence[str]
@@ -91,7 +92,6 @@ def test_fpd_and_coverage_see_every_distortion(
     assert all(figures["coverage"].value < same["coverage"].value for figures in seen)
 
 
-@pytest.mark.slow
 def test_simulation_against_simulation_is_at_the_floor(reference: Observables, distorted: Observe) -> None:
     """Distances are 0 within 5 of their errors, and fractions near 1; a classifier cannot tell the samples apart."""
     same = embedding_figures(reference, distorted("none"))
@@ -106,7 +106,6 @@ def test_simulation_against_simulation_is_at_the_floor(reference: Observables, d
     assert judged.auc == pytest.approx(0.5, abs=5 * 0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["energy +5%", "shift 1/4 cell", "width +5%", "dead layer", "half fluctuations"])
 def test_a_classifier_tells_distorted_showers_apart(reference: Observables, distorted: Observe, name: str) -> None:
     judged = judge_features(reference.features(), distorted(name).features(), seeds=2)

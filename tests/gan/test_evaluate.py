@@ -39,6 +39,7 @@ def evaluate(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_files_side_by_side(files: Path, tmp_path: Path) -> None:
     done = evaluate(
         "--from", files / "same.h5", "--from", files / "bright.h5", "--reference", files / "reference.h5",

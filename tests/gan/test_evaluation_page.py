@@ -16,6 +16,8 @@ from gan.data.writing import write_showers
 from gan.simulation.gflash import simulate
 from tests.support.browser import check_loading, drawn_plots, is_wider_than_window, load
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><script>window.broken = true</script> $x$ <b>"
 PHONE = 390
 """Width of a phone in pixels."""

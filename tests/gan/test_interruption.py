@@ -20,6 +20,8 @@ from gan.training.interruption import REPEATS_WITHIN, Interruption
 from gan.training.loop import Training
 from scaling.records import End, read_run
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, STEPS = 2, 4  # 18 training events in batches of 4
 
 

@@ -70,6 +70,7 @@ def test_frechet_distance_of_shifted_and_scaled_gaussians() -> None:
     assert frechet(one, one) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_fpd_and_kpd_of_equal_samples_are_zero_within_their_errors() -> None:
     one, other = normal(1, 4000, 10), normal(2, 4000, 10)
     for measure in (fpd, kpd):

@@ -142,6 +142,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_record(tmp_path: Pa
     assert not (out / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_generator_without_output_ends_the_run_and_the_last_good_checkpoint_is_named(
     run: Path, shower_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

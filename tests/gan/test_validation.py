@@ -46,6 +46,7 @@ def feeder(shower_files: Path) -> Iterator[Feeder]:
 EVENTS = np.array([3, 20, 7, 11, 0, 16, 9])
 
 
+@pytest.mark.slow
 def test_the_figures_do_not_depend_on_the_number_of_ranks(networks: Networks, feeder: Feeder) -> None:
     alone = Validation(networks, Alone(), seed=1).evaluate(EVENTS, feeder)
     for size in (2, 3, 9):  # of 9 ranks, two have no event
