@@ -78,7 +78,7 @@ check: lint  ## check style and types, then run the tests without MPI, Slurm and
 	@python -m pytest -n $(TEST_WORKERS) -m '$(SIDE_BY_SIDE) and not slow' $(PYTEST_OPTIONS)
 
 # Status 5: PYTEST_OPTIONS select no test of this lane.
-test: lint  ## check style and types, then run all tests (20 minutes on 2 cores)
+test: lint  ## check style and types, then run all tests (26 minutes on 2 cores)
 	@failed=0; \
 	python -m pytest -n $(TEST_WORKERS) -m '$(SIDE_BY_SIDE)' $(PYTEST_OPTIONS) || [ $$? = 5 ] || failed=1; \
 	python -m pytest -m 'not ($(SIDE_BY_SIDE))' $(PYTEST_OPTIONS) || [ $$? = 5 ] || failed=1; \
