@@ -24,7 +24,6 @@ from gan.evaluation.cli import evaluate
 from gan.generation.production import HIGHEST_ENERGY, GenerationRequest, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
 from gan.quiet import prepare_tensorflow
-from gan.run.folder import find_checkpoint
 from gan.simulation.production import SimulationRequest, write_files
 from scaling.records.commands import UserErrorGroup
 
@@ -160,7 +159,6 @@ def generate_(*, threads: int | None, **options: Any) -> None:
     rounding. Attributes of the files name the checkpoint, the seed and the precision.
     """
     request = GenerationRequest(threads=threads or len(os.sched_getaffinity(0)), **options)
-    find_checkpoint(request.source)  # before TensorFlow is loaded, because that takes seconds
     prepare_tensorflow(*request.parallel)
     events = request.events if request.events is not None or request.energies_from else EVENTS_PER_FILE
     with _progress(events, "Generated") as report:

@@ -117,9 +117,11 @@ def _progress(title: str, total: int | None = None) -> tqdm:
 
 def _labels(sources: tuple[str, ...]) -> list[str]:
     """Return a short name for each source: the last parts of the paths that tell them apart."""
+    from gan.evaluation.samples import is_pattern
+
     parts = [Path(source).parts for source in sources]
     # A pattern such as *.h5 says nothing without its folder.
-    shortest = 2 if any(set("*?[") & set(source) for source in sources) else 1
+    shortest = 2 if any(map(is_pattern, sources)) else 1
     for length in range(shortest, max(shortest, *map(len, parts)) + 1):
         labels = ["/".join(each[-length:]) for each in parts]
         if len(set(labels)) == len(labels):

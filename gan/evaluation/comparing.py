@@ -67,6 +67,13 @@ class _Pairing:
     real_cells: np.ndarray
     fake_cells: np.ndarray
 
+    def inside(self, energy_bin: EnergyBin | None) -> tuple[Observables, Observables]:
+        """Return the real and the generated events in an energy bin. None means all energies."""
+        if energy_bin is None:
+            return self.real, self.fake
+        real, fake = (each.take(energy_bin.holds(each.energies)) for each in (self.real, self.fake))
+        return real, fake
+
 
 def compare(
     reference: Sample,
@@ -139,11 +146,7 @@ def _figures(pairs: Sequence[_Pairing], classifier: bool, judgements: dict[str, 
     tasks: list[tuple[str, Observables, Observables, bool, int]] = []
     for name, energy_bin in {ALL: None, **bins}.items():
         for number, pairing in enumerate(pairs):
-            real, fake = (
-                each if energy_bin is None else each.take(energy_bin.holds(each.energies))
-                for each in (pairing.real, pairing.fake)
-            )
-            tasks.append((name, real, fake, name in embedded, number))
+            tasks.append((name, *pairing.inside(energy_bin), name in embedded, number))
     # Small samples are done before the processes have started.
     processes = len(os.sched_getaffinity(0)) if len(energies) >= FEWEST_PARALLEL else 1
     by_bin: dict[str, list[dict[str, Estimate]]] = {}
@@ -183,7 +186,7 @@ def _judged(pairing: _Pairing, bins: Sequence[EnergyBin], judgements: dict[str, 
         for of, judgement in judgements.items()
     }
     for each in bins:
-        real, fake = (one.take(each.holds(one.energies)) for one in (pairing.real, pairing.fake))
+        real, fake = pairing.inside(each)
         if min(len(real), len(fake)) >= FEWEST_EMBEDDING:
             judgement = judge_features(real.features(), fake.features())
             figures["classifier AUC, features", each.name] = Estimate(judgement.auc, judgement.spread)

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gan.physics.metrics.authors import (
-    fitted_resolution,
     mean_profile_error,
     moment_error,
-    resolution,
     sampling_fraction_error,
     shape_mse,
 )
@@ -22,6 +20,7 @@ from gan.physics.metrics.distances import separation_power, standardised, wasser
 from gan.physics.metrics.embedding import Estimate, fpd, kpd
 from gan.physics.metrics.means import mean_figures
 from gan.physics.metrics.neighbours import prdc
+from gan.physics.metrics.resolution import fitted_resolution, resolution
 from gan.physics.observables import SCALARS, Observables
 
 __all__ = ["FEWEST", "IDEAL", "REPLICATES", "bootstrapped", "direct_figures", "embedding_figures"]

@@ -5,7 +5,7 @@ A sample keeps the observables of all events, and the cells of a few thousand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,16 @@ from gan.run.folder import find_checkpoint
 if TYPE_CHECKING:
     from gan.generation.network import GeneratorWeights
 
-__all__ = ["KEPT_CELLS", "Sample", "generate_sample", "is_shower_file", "read_sample"]
+__all__ = [
+    "BATCH",
+    "KEPT_CELLS",
+    "Sample",
+    "collect_sample",
+    "generate_sample",
+    "is_pattern",
+    "is_shower_file",
+    "read_sample",
+]
 
 Floats = npt.NDArray[np.float64]
 Report = Callable[[int], None]
@@ -30,6 +39,7 @@ Report = Callable[[int], None]
 KEPT_CELLS = 4000
 """Events whose cells are kept, for the classifier on cells and for event displays: 62 kB each."""
 BATCH = 128
+"""Events that are read, generated and observed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,9 +64,14 @@ class Sample:
         return len(self.observables)
 
 
+def is_pattern(source: str) -> bool:
+    """Return True if a source is a pattern for several files."""
+    return any(mark in source for mark in "*?[")
+
+
 def is_shower_file(source: str) -> bool:
     """Return True if a source names HDF5 files, not a run or a checkpoint."""
-    return source.endswith((".h5", ".hdf5")) or any(mark in source for mark in "*?[")
+    return source.endswith((".h5", ".hdf5")) or is_pattern(source)
 
 
 def read_sample(
@@ -87,7 +102,7 @@ def read_sample(
                 cells, of_cells = showers.read(order[start : start + BATCH])
                 yield cells, of_cells.astype(np.float64)
 
-        return _sample(name, ", ".join(sources), batches(), len(order), hit, report)
+        return collect_sample(name, ", ".join(sources), batches(), len(order), hit, report)
 
 
 def generate_sample(
@@ -114,10 +129,11 @@ def generate_sample(
     Raises:
         InputError: there is no usable checkpoint, or a cell is not finite.
     """
+    checkpoint = find_checkpoint(source)  # before TensorFlow is loaded, because that takes seconds
     with startup_messages_hidden():
         from gan.generation.network import Showers, build_generator, read_generator
 
-    weights = read_generator(find_checkpoint(source))
+    weights = read_generator(checkpoint)
     precision = precision or _precision(weights)
     showers = Showers(build_generator(weights, precision), weights.architecture.latent, batch_size=BATCH, seed=seed)
 
@@ -126,7 +142,7 @@ def generate_sample(
             part = energies[start : start + BATCH]
             yield showers.cells(start, part)[0], part
 
-    return _sample(name, f"{weights.path} ({precision})", batches(), len(energies), hit, report)
+    return collect_sample(name, f"{weights.path} ({precision})", batches(), len(energies), hit, report)
 
 
 def _precision(weights: GeneratorWeights) -> str:
@@ -134,14 +150,27 @@ def _precision(weights: GeneratorWeights) -> str:
     return str(weights.settings.get("precision", "fp32")).removesuffix("-full")
 
 
-def _sample(
+def collect_sample(
     name: str,
     source: str,
-    batches: Iterator[tuple[npt.NDArray[np.float32], Floats]],
+    batches: Iterable[tuple[npt.NDArray[np.float32], Floats]],
     events: int,
-    hit: float,
-    report: Report,
+    hit: float = HIT,
+    report: Report = lambda _: None,
 ) -> Sample:
+    """Make a sample of showers that come in batches, ordered by primary energy.
+
+    Args:
+        name: name for tables and legends.
+        source: origin of the showers, for tables and errors.
+        batches: cells in GeV, (n, X, Y, Z), and primary energies in GeV, (n,), of each batch.
+        events: number of events in all batches.
+        hit: threshold of a hit, GeV.
+        report: called with the number of events after each batch.
+
+    Raises:
+        InputError: a cell is not finite.
+    """
     observer = Observer(hit)
     # In pairs of neighbours: both halves of the comparison need cells.
     kept = np.arange(events)

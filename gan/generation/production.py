@@ -127,10 +127,11 @@ def generate(request: GenerationRequest, report: Callable[[int], None] = lambda 
         InputError: there is no usable checkpoint or energy, the folder holds showers already, a cell is not finite, or
             a file cannot be written.
     """
+    checkpoint = find_checkpoint(request.source)  # before TensorFlow is loaded, because that takes seconds
     with startup_messages_hidden():
         from gan.generation.network import Showers, build_generator, read_generator
 
-    weights = read_generator(find_checkpoint(request.source))
+    weights = read_generator(checkpoint)
     # `bf16-full` differs from `bf16` only in the updates of the weights, and there are no updates here.
     precision = request.precision or str(weights.settings.get("precision", "fp32")).removesuffix("-full")
     energies = _energies(request)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gan.physics.metrics.validation import SILENT
 from gan.training.health import HEALTH
 from gan.training.step import LOSSES
 
@@ -29,8 +30,6 @@ DEAD = 0.1
 """Share of the real showers' active cells below which a generator is dead."""
 FAINT = 0.01
 """Share of the real showers' energy below which a generator is dead, whatever the number of its active cells."""
-SILENT = 0.001
-"""Share of the real showers' active cells below which a generator has no output. It then gets no gradient either."""
 COLLAPSED = 0.1
 """Share of the real showers' variety below which a generator makes one shower for all latent vectors."""
 SURE = 0.99
@@ -68,7 +67,10 @@ class _Signs:
 
     @property
     def silent(self) -> bool:
-        """True if no update of the step saw output of the generator, with moving or with batch statistics."""
+        """True if no update of the step saw output of the generator, with moving or with batch statistics.
+
+        Such a generator gets no gradient.
+        """
         return all(self.ratio("active_cells", update) < SILENT for update in LOSSES[1:])
 
     @property

@@ -16,9 +16,8 @@ import pandas as pd
 
 from gan.evaluation.comparing import compare
 from gan.evaluation.report import SUMMARY
-from gan.evaluation.samples import KEPT_CELLS, Sample
+from gan.evaluation.samples import BATCH, Sample, collect_sample
 from gan.physics.metrics.bins import ALL
-from gan.physics.observables import Observer
 from gan.simulation.gflash import simulate
 from tests.support.distortions import DISTORTIONS, Cells
 
@@ -50,18 +49,8 @@ def measure(events: int, *, classifier: bool = True, seed: int = 1) -> pd.DataFr
 
 
 def _sample(name: str, cells: Cells, energies: np.ndarray) -> Sample:
-    observer = Observer()
-    for start in range(0, len(cells), 256):
-        observer.add(cells[start : start + 256], energies[start : start + 256])
-    kept = np.arange(min(len(cells), KEPT_CELLS))
-    return Sample(
-        name=name,
-        source="simulation",
-        observables=observer.observables(),
-        spectrum=observer.spectrum / len(cells),
-        kept=kept,
-        cells=cells[kept],
-    )
+    parts = [slice(start, start + BATCH) for start in range(0, len(cells), BATCH)]
+    return collect_sample(name, "simulation", ((cells[part], energies[part]) for part in parts), len(cells))
 
 
 def _markdown(table: pd.DataFrame) -> str:

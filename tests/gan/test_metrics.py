@@ -8,11 +8,12 @@ import pytest
 from gan.errors import InputError
 from gan.evaluation.figures import direct_figures, embedding_figures
 from gan.evaluation.pairing import halves, pair
-from gan.physics.metrics.authors import Resolution, fitted_resolution, moment_error, shape_mse
+from gan.physics.metrics.authors import moment_error, shape_mse
 from gan.physics.metrics.bins import authors_bins, equal_bins
 from gan.physics.metrics.distances import separation_power, standardised, wasserstein
 from gan.physics.metrics.embedding import fpd, frechet, kpd, polynomial_mmd
 from gan.physics.metrics.neighbours import memorisation, prdc
+from gan.physics.metrics.resolution import Resolution, fitted_resolution
 from gan.physics.observables import Observables, Observer
 from gan.simulation.gflash import simulate
 from tests.support.distortions import Cells, calmer

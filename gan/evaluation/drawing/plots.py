@@ -9,7 +9,8 @@ import numpy as np
 from gan.evaluation.comparing import Comparison
 from gan.evaluation.drawing.describe import Curve, Curves, Floats, Map, Maps, Plot
 from gan.evaluation.samples import Sample
-from gan.physics.metrics.authors import FRACTION_EDGES, fitted_resolution, resolution
+from gan.physics.metrics.authors import FRACTION_EDGES
+from gan.physics.metrics.resolution import fitted_resolution, resolution
 from gan.physics.observables import SCALARS, SPECTRUM_EDGES
 
 __all__ = ["plots"]

@@ -8,38 +8,67 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from gan.physics.formulas import profile_distance
 from gan.physics.observables import AXES, Observables
 
-__all__ = ["mean_figures"]
+__all__ = [
+    "mean_figures",
+    "position_differences",
+    "profile_distances",
+    "relative_difference",
+    "width_differences",
+]
+
+Floats = npt.NDArray[np.float64]
+
+
+def relative_difference(reference: float, sample: float) -> float:
+    """Return sample / reference - 1. NaN if the reference is 0."""
+    return sample / reference - 1 if reference else float("nan")
+
+
+def profile_distances(reference: Observables, sample: Observables) -> Mapping[str, float]:
+    """Return `formulas.profile_distance` of the mean showers along each axis, by the name of the axis."""
+    return {axis: profile_distance(*(getattr(each, axis).sum(axis=0) for each in (reference, sample))) for axis in AXES}
+
+
+def position_differences(reference: Observables, sample: Observables) -> Mapping[str, float]:
+    """Return the mean first moment of the sample minus that of the reference, in cells, by the name of the axis."""
+    differences = sample.mean.mean(axis=0) - reference.mean.mean(axis=0)
+    return dict(zip(AXES, differences.tolist(), strict=True))
+
+
+def width_differences(reference: Observables, sample: Observables) -> Mapping[str, float]:
+    """Return the relative differences of the widths, by the name of the axis.
+
+    A width is the square root of the mean second moment. Negative cells can make a second moment negative; it counts
+    as 0.
+    """
+    widths = (np.sqrt(np.maximum(each.variance.mean(axis=0), 0)).tolist() for each in (reference, sample))
+    return {axis: relative_difference(real, fake) for axis, real, fake in zip(AXES, *widths, strict=True)}
 
 
 def mean_figures(reference: Observables, sample: Observables) -> Mapping[str, float]:
-    """Return the figures by name.
+    """Return the figures by name, all without signs.
 
     Returns:
         `visible energy`, `hits` and `active cells`: relative difference of the means of the sampling fraction, the
-        number of hits and the number of cells above zero. `profile L1, x` and others: `formulas.profile_distance` of
-        the mean showers, 0 to 2. `position, x` and others: difference of the mean first moments in cells. `width, x`
-        and others: relative difference of the square roots of the mean second moments.
+        number of hits and the number of cells above zero. `profile L1, x`, `position, x`, `width, x` and those of the
+        other axes: the functions of this module.
     """
-    first = np.abs(sample.mean.mean(axis=0) - reference.mean.mean(axis=0))
-    second = np.sqrt([np.maximum(each.variance.mean(axis=0), 0) for each in (reference, sample)])
     return {
-        "visible energy": _difference(reference.sampling_fraction, sample.sampling_fraction),
-        "hits": _difference(reference.hits, sample.hits),
-        "active cells": _difference(reference.active, sample.active),
-        **{
-            f"profile L1, {axis}": profile_distance(*(getattr(each, axis).sum(axis=0) for each in (reference, sample)))
-            for axis in AXES
-        },
-        **{f"position, {axis}": float(value) for axis, value in zip(AXES, first, strict=True)},
-        **{f"width, {axis}": _difference(real, fake) for axis, real, fake in zip(AXES, *second, strict=True)},
+        "visible energy": _size(reference.sampling_fraction, sample.sampling_fraction),
+        "hits": _size(reference.hits, sample.hits),
+        "active cells": _size(reference.active, sample.active),
+        **{f"profile L1, {axis}": value for axis, value in profile_distances(reference, sample).items()},
+        **{f"position, {axis}": abs(value) for axis, value in position_differences(reference, sample).items()},
+        **{f"width, {axis}": abs(value) for axis, value in width_differences(reference, sample).items()},
     }
 
 
-def _difference(reference: np.ndarray, sample: np.ndarray) -> float:
-    """Return |<sample> / <reference> - 1|. NaN if the reference is 0 and the sample is not."""
+def _size(reference: Floats, sample: Floats) -> float:
+    """Return the size of the relative difference of the means. 0 if both are 0."""
     real, fake = float(np.mean(reference)), float(np.mean(sample))
-    return abs(fake / real - 1) if real else 0.0 if fake == real else float("nan")
+    return 0.0 if real == fake else abs(relative_difference(real, fake))

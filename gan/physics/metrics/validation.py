@@ -9,9 +9,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gan.physics.formulas import profile_distance
+from gan.physics.metrics.authors import moment_error
 from gan.physics.metrics.bins import wide_bins
-from gan.physics.observables import AXES, Observables
+from gan.physics.metrics.means import (
+    position_differences,
+    profile_distances,
+    relative_difference,
+    width_differences,
+)
+from gan.physics.observables import Observables
 
 __all__ = ["COLLAPSED", "SHOWER_DISTANCE", "SILENT", "WORST", "validation_figures", "variety"]
 
@@ -48,7 +54,7 @@ def validation_figures(real: Observables, fake: Observables, variety: float, cel
         `hits`, `hits_real`: mean number of cells above `observables.HIT`.
         `mean_error_x` to `_z`: difference of the mean first moments in cells.
         `width_error_x` to `_z`: square root of the mean second moment, generated over real, minus 1.
-        `moment_error`: mean over both moments and all axes of |generated - real| / real, of the 3DGAN authors.
+        `moment_error`: that of the 3DGAN authors, see `authors.moment_error`.
         `variety`: as given.
     """
     fractions = {
@@ -58,12 +64,7 @@ def validation_figures(real: Observables, fake: Observables, variety: float, cel
         for each in wide_bins()
         if (inside := each.holds(real.energies)).any()
     }
-    distances = {f"profile_l1_{axis}": profile_distance(_sum(real, axis), _sum(fake, axis)) for axis in AXES}
-    real_moments, fake_moments = (np.stack([each.mean, each.variance]).mean(axis=1) for each in (real, fake))
-    with np.errstate(
-        invalid="ignore", divide="ignore", over="ignore"
-    ):  # the first moment is 0 if all energy is in the first cells
-        ratios = fake_moments / real_moments
+    distances = profile_distances(real, fake)
     overall = _relative(real.sampling_fraction, fake.sampling_fraction)
     parts = (
         float(np.mean(list(distances.values()))) / 2,
@@ -77,16 +78,16 @@ def validation_figures(real: Observables, fake: Observables, variety: float, cel
     )
     return {
         SHOWER_DISTANCE: WORST if useless else float(np.mean(parts)),
-        **distances,
+        **{f"profile_l1_{axis}": value for axis, value in distances.items()},
         "sampling_fraction_error": overall,
         **fractions,
         "active_cells": float(fake.active.mean() / cells),
         "active_cells_real": float(real.active.mean() / cells),
         "hits": float(fake.hits.mean()),
         "hits_real": float(real.hits.mean()),
-        **_named("mean_error", fake_moments[0] - real_moments[0]),
-        **_named("width_error", np.sqrt(np.maximum(ratios[1], 0)) - 1),
-        "moment_error": float(np.mean(np.abs(ratios - 1))),
+        **{f"mean_error_{axis}": value for axis, value in position_differences(real, fake).items()},
+        **{f"width_error_{axis}": value for axis, value in width_differences(real, fake).items()},
+        "moment_error": moment_error(real, fake),
         "variety": variety,
     }
 
@@ -109,18 +110,9 @@ def variety(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> F
 
 
 def _relative(real: Floats, fake: Floats) -> float:
-    """Return the relative difference of the means."""
-    return float(fake.mean() / real.mean() - 1) if real.mean() else float("nan")
+    return relative_difference(float(real.mean()), float(fake.mean()))
 
 
 def _symmetric(error: float) -> float:
     """Return |f - r| / (f + r) for a relative difference f / r - 1: 0 to 1, and symmetric in f and r."""
     return abs(error) / abs(error + 2) if error >= -1 else 1.0
-
-
-def _sum(observables: Observables, axis: str) -> Floats:
-    return np.asarray(getattr(observables, axis).sum(axis=0))
-
-
-def _named(name: str, values: Floats) -> dict[str, float]:
-    return {f"{name}_{axis}": float(value) for axis, value in zip(AXES, values, strict=True)}
