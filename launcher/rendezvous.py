@@ -49,7 +49,7 @@ class Rendezvous:
             value: anything that JSON can hold.
 
         Raises:
-            LaunchError: another rank sends nothing within the patience.
+            LaunchError: another rank sends nothing before the time limit.
         """
         self.tell(value)
         return self._values()
@@ -66,7 +66,7 @@ class Rendezvous:
         Only the first rank of the node gets the values; other ranks get None.
 
         Raises:
-            LaunchError: another rank sends nothing within the patience.
+            LaunchError: another rank sends nothing before the time limit.
         """
         if self.local_rank:
             return None

@@ -92,7 +92,7 @@ def breakdown(
 
 
 def _split(used: pd.DataFrame, mode: str) -> None:
-    """Add columns with the fractions of each epoch and its computing seconds per unit of work (`pace`)."""
+    """Add columns to each epoch: the fractions of its time, and `pace`, the computing seconds per unit of work."""
     seconds = used["seconds"]
     waiting = used["input_seconds"].fillna(0).clip(lower=0)
     exchange = used["communication_seconds"].clip(lower=0)

@@ -28,7 +28,7 @@ EXACT_STEPS = 5
 STEPS = 200
 """Number of steps of a measurement."""
 BLOCK = 15
-"""Number of steps to average before the spread is computed, because losses of neighbouring steps are correlated."""
+"""Number of steps in a mean. The spread is that of the means, because losses of neighbouring steps are correlated."""
 
 
 def measure(job: Job, say: Say) -> list[Figure]:

@@ -71,7 +71,7 @@ def test_every_folder_with_modules_is_a_package() -> None:
 
 
 def test_data_files_are_installed() -> None:
-    """Each other file among the modules matches a pattern in setup.cfg. With `py.typed`, mypy reads our types."""
+    """Every file beside the modules matches a pattern in setup.cfg. `py.typed` makes our types visible to mypy."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     patterns = [
