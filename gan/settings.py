@@ -12,13 +12,30 @@ from typing import Any
 from gan.errors import InputError
 from gan.models.registry import ARCHITECTURES, DEFAULT, architecture
 
-__all__ = ["FILTERS", "LR_SCALINGS", "LR_SCHEDULES", "MODELS", "OPTIMIZERS", "PRECISIONS", "TrainingSettings"]
+__all__ = [
+    "CELL_SCALES",
+    "FILTERS",
+    "LAST_ACTIVATIONS",
+    "LATENTS",
+    "LR_SCALINGS",
+    "LR_SCHEDULES",
+    "MODELS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "RECIPES",
+    "TrainingSettings",
+]
 
 MODELS = tuple(ARCHITECTURES)
 FILTERS = tuple(dict.fromkeys(name for each in ARCHITECTURES.values() for name in each.filters))
 """Names of the filter sets of all architectures. An architecture may have only some of them."""
+RECIPES = tuple(dict.fromkeys(name for each in ARCHITECTURES.values() for name in each.recipes))
+"""Names of the recipes of all architectures. An architecture may have only some of them."""
 OPTIMIZERS = ("rmsprop", "adam")
 PRECISIONS = ("fp32", "bf16", "bf16-full")
+LATENTS = ("product", "sphere")
+CELL_SCALES = ("gev", "rms")
+LAST_ACTIVATIONS = ("relu", "leaky-start", "leaky-gradient")
 LR_SCALINGS = ("linear", "sqrt", "none")
 LR_SCHEDULES = ("constant", "exponential", "plateau")
 
@@ -35,21 +52,48 @@ class TrainingSettings:
 
     model: str = DEFAULT.name
     """Name of the architecture."""
-    filters: str = DEFAULT.recipe.filters
+    recipe: str = "stampede2"
+    """Name of the recipe from which the values came that the user did not choose."""
+    filters: str = "16"
     """Name of a filter set of the architecture."""
     epochs: int = 25
     warmup_epochs: int = 5
     """Epochs in which the learning rate rises to its scaled value."""
     batch_size: int = 8
     """Events per worker and step."""
-    learning_rate: float = DEFAULT.recipe.learning_rate
+    learning_rate: float = 0.001
     """Learning rate of one worker. `lr_scaling` defines how the rate grows with the number of workers."""
+    discriminator_rate: float = 1.0
+    """Learning rate of the discriminator, relative to the generator's."""
     lr_scaling: str = "linear"
     lr_schedule: str = "constant"
     """Change of the learning rate after the warm-up: constant, exponential or plateau."""
     lr_decay: float = 0.5
     """Factor on the learning rate after each epoch (exponential) or after each plateau (plateau)."""
-    optimizer: str = DEFAULT.recipe.optimizer
+    optimizer: str = "rmsprop"
+    beta1: float = 0.9
+    """Weight of the old value in Adam's mean gradient. RMSprop ignores it."""
+    generator_steps: int = 2
+    """Updates of the generator for each batch."""
+    loss_weights: str = "8,0.2,0.1"
+    """Factor of each loss term of the architecture, separated by commas."""
+    real_label: float = 1.0
+    """Label of real showers for the discriminator. A value below 1 makes it less sure."""
+    label_flip: float = 0.05
+    """Probability that a label is flipped, so that the discriminator gets the wrong one."""
+    latent: str = "product"
+    """How the energy is put into the noise, see `models.latent.Latent.scaled`."""
+    cell_scale: str = "gev"
+    """Unit of the cells that the networks see and give, see `ops.scale.CellScale`."""
+    cell_power: float = 1.0
+    """Power of the cells that the networks see and give."""
+    last_activation: str = "relu"
+    """Activation of the generator's last layer, see `ops.scale.CellOutput`."""
+    opening_epochs: int = 0
+    """Epochs at the start with the opening energies of the architecture, and with `leaky-start`."""
+    average: float = 0.0
+    """Weight of the old value in the moving average of the generator's weights. The averaged generator is validated
+    and generates. With 0, there is no average."""
     precision: str = "fp32"
     """`bf16`: mixed precision. `bf16-full`: also round the weights to BF16 after every update, for comparisons."""
     seed: int = 1
@@ -68,11 +112,20 @@ class TrainingSettings:
     def of(cls, **options: Any) -> TrainingSettings:
         """Create settings from options. An option that is None takes its default or the value of the model's recipe."""
         chosen = {name: value for name, value in options.items() if value is not None}
-        recipe = dataclasses.asdict(architecture(chosen.get("model", DEFAULT.name)).recipe)
-        return cls(**{**recipe, **chosen})
+        name, recipe = architecture(chosen.get("model", DEFAULT.name)).recipe(chosen.get("recipe"))
+        return cls(**{**recipe.values, **chosen, "recipe": name})
 
     def __post_init__(self) -> None:
-        architecture(self.model).filter_set(self.filters)
+        design = architecture(self.model)
+        design.filter_set(self.filters)
+        design.recipe(self.recipe)
+        terms = ", ".join(term.name for term in design.losses)
+        _check(
+            "loss-weights", self.loss_weights, len(self.weights) == len(design.losses), f"a number for each of {terms}"
+        )
+        _choice("latent", self.latent, LATENTS)
+        _choice("cell-scale", self.cell_scale, CELL_SCALES)
+        _choice("last-activation", self.last_activation, LAST_ACTIVATIONS)
         _choice("optimizer", self.optimizer, OPTIMIZERS)
         _choice("precision", self.precision, PRECISIONS)
         _choice("lr-scaling", self.lr_scaling, LR_SCALINGS)
@@ -81,11 +134,27 @@ class TrainingSettings:
         _check("warmup-epochs", self.warmup_epochs, self.warmup_epochs >= 0, "0 or more")
         _check("batch-size", self.batch_size, self.batch_size >= 1, "at least 1")
         _check("learning-rate", self.learning_rate, 0 < self.learning_rate < 1, "between 0 and 1")
+        _check("discriminator-rate", self.discriminator_rate, 0 < self.discriminator_rate < 100, "above 0, below 100")
+        _check("beta1", self.beta1, 0 <= self.beta1 < 1, "0 or more, below 1")
+        _check("generator-steps", self.generator_steps, self.generator_steps in (1, 2), "1 or 2")
+        _check("real-label", self.real_label, 0.5 < self.real_label <= 1, "above 0.5, at most 1")
+        _check("label-flip", self.label_flip, 0 <= self.label_flip < 0.5, "0 or more, below 0.5")
+        _check("cell-power", self.cell_power, 0 < self.cell_power <= 1, "above 0, at most 1")
+        _check("opening-epochs", self.opening_epochs, self.opening_epochs >= 0, "0 or more")
+        _check("average", self.average, 0 <= self.average < 1, "0 or more, below 1")
         _check("lr-decay", self.lr_decay, 0 < self.lr_decay <= 1, "above 0, at most 1")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
         _check("events", self.events, self.events is None or self.events >= 1, "at least 1")
         fraction = self.validation_fraction
         _check("validation-fraction", fraction, 0 <= fraction < 1, "0 or more, below 1")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Factor of each loss term. Empty if `loss_weights` is no list of numbers."""
+        try:
+            return tuple(float(weight) for weight in self.loss_weights.split(","))
+        except ValueError:
+            return ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name, as records and checkpoints hold them."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan.models.registry import ARCHITECTURES
 from gan.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -20,14 +19,13 @@ __all__ = [
     "binding_options",
     "choice",
     "machine_option",
-    "recipe_option",
     "thread_options",
     "workers_option",
 ]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-DEFAULTS = TrainingSettings()
+DEFAULTS = TrainingSettings.of()
 """Source of all defaults of training options."""
 
 machine_option: Decorator = click.option(
@@ -49,19 +47,6 @@ def choice(name: str, options: tuple[str, ...], **extra: Any) -> Decorator:
     """Return an option with fixed choices. If a training setting has this name, the option has the same default."""
     field = name.lstrip("-").replace("-", "_")
     return click.option(name, type=click.Choice(options), default=getattr(DEFAULTS, field, None), **extra)
-
-
-def recipe_option(name: str, kind: click.ParamType | type, text: str) -> Decorator:
-    """Return an option whose default is in the recipe of the chosen model. The command receives None for it.
-
-    Args:
-        name: name of the option, such as `--learning-rate`.
-        kind: type of its value.
-        text: help without the default.
-    """
-    field = name.lstrip("-").replace("-", "_")
-    defaults = ", ".join(f"{getattr(each.recipe, field)} for {each.name}" for each in ARCHITECTURES.values())
-    return click.option(name, type=kind, help=f"{text}  [default: {defaults}]")
 
 
 def thread_options(command: Callable[..., Any]) -> Callable[..., Any]:

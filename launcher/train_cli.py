@@ -19,7 +19,8 @@ import click
 from gan import settings as choices
 from gan.errors import InputError
 from gan.settings import TrainingSettings
-from launcher.options import DEFAULTS, bind_settings, binding_options, choice, recipe_option
+from launcher.options import DEFAULTS, bind_settings, binding_options, choice
+from launcher.recipe_options import recipe_options
 
 __all__ = ["train"]
 
@@ -88,36 +89,7 @@ def _no_commands(context: click.Context, parameter: click.Parameter, files: tupl
     help="Folder for the record, the log and the checkpoints.",
 )
 @choice("--model", choices.MODELS, help="Architecture of the two networks.")
-@recipe_option(
-    "--filters",
-    click.Choice(choices.FILTERS),
-    "Number of filters in the middle layers. 16: multiples of 16, fast with oneDNN; original: as published.",
-)
-@click.option("--epochs", default=DEFAULTS.epochs, help="Number of epochs in total, including epochs before a resume.")
-@click.option(
-    "--warmup-epochs",
-    default=DEFAULTS.warmup_epochs,
-    help="Number of epochs in which the learning rate rises from the rate of one worker to the scaled rate.",
-)
-@click.option("--batch-size", default=DEFAULTS.batch_size, help="Events per worker and step.")
-@recipe_option("--learning-rate", float, "Learning rate of one worker, before scaling.")
-@choice(
-    "--lr-scaling",
-    choices.LR_SCALINGS,
-    help="Factor on the learning rate for N workers: N (linear), the square root of N (sqrt) or 1 (none).",
-)
-@choice(
-    "--lr-schedule",
-    choices.LR_SCHEDULES,
-    help="Learning rate after the warm-up: constant, lower after every epoch (exponential), or lower when the "
-    "validation stops improving (plateau).",
-)
-@click.option(
-    "--lr-decay",
-    default=DEFAULTS.lr_decay,
-    help="Factor on the learning rate after each epoch (exponential) or plateau.",
-)
-@recipe_option("--optimizer", click.Choice(choices.OPTIMIZERS), "Optimizer of both networks.")
+@recipe_options
 @choice(
     "--precision",
     choices.PRECISIONS,

@@ -281,7 +281,8 @@ def _step(task: Task) -> tuple[Callable[[], object], int]:
     from gan.parallel import Alone
     from gan.settings import TrainingSettings
     from gan.simulation.gflash import simulate
-    from gan.training.step import Networks, TrainingStep
+    from gan.training.networks import Networks
+    from gan.training.step import TrainingStep
 
     settings = TrainingSettings(filters=task.filters, batch_size=task.batch_size, precision=task.precision)
     train = TrainingStep(Networks(settings, Alone()), settings, Alone())

@@ -135,7 +135,7 @@ def generate_sample(
 
     weights = read_generator(checkpoint)
     precision = precision or _precision(weights)
-    showers = Showers(build_generator(weights, precision), weights.architecture.latent, batch_size=BATCH, seed=seed)
+    showers = Showers(build_generator(weights, precision), batch_size=BATCH, seed=seed)
 
     def batches() -> Iterator[tuple[npt.NDArray[np.float32], Floats]]:
         for start in range(0, len(energies), BATCH):

@@ -16,7 +16,6 @@ from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -24,13 +23,13 @@ import tensorflow as tf
 from gan.data.writing import pack
 from gan.errors import InputError
 from gan.models.architecture import Architecture
-from gan.models.latent import ENERGY_UNIT, Latent
+from gan.models.generator import ShowerGenerator, generator_parts
+from gan.models.latent import ENERGY_UNIT
 from gan.models.registry import ARCHITECTURES
-from gan.ops.blocks import BatchNorm
 from gan.ops.draws import NUMBERS_PER_COUNT, PHILOX
 from gan.physics.formulas import sampling_fraction
-from gan.precision.formats import layer_policy
-from gan.run.checkpoint import GENERATOR, read_checkpoint
+from gan.run.checkpoint import AVERAGED, GENERATOR, UNITS, read_checkpoint
+from gan.settings import TrainingSettings
 
 __all__ = ["Batch", "GeneratorWeights", "Showers", "build_generator", "read_generator"]
 
@@ -50,12 +49,14 @@ class GeneratorWeights:
     settings: Mapping[str, Any]
     """Settings of the training."""
     arrays: Sequence[np.ndarray]
-    """Values in the order of the network's weights."""
+    """Values in the order of the network's weights. They are averages if the training averaged its weights."""
+    units: Sequence[np.ndarray] = ()
+    """Unit of each cell in GeV, (X, Y, Z, 1). Empty if the unit of all cells is 1 GeV."""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all values, as hexadecimal text."""
-        return hashlib.sha256(b"".join(array.tobytes() for array in self.arrays)).hexdigest()
+        return hashlib.sha256(b"".join(array.tobytes() for array in (*self.arrays, *self.units))).hexdigest()
 
     @property
     def architecture(self) -> Architecture:
@@ -79,26 +80,29 @@ def read_generator(path: Path) -> GeneratorWeights:
     Raises:
         InputError: the file is not a checkpoint, is damaged, or holds numbers that are not finite.
     """
-    checkpoint = read_checkpoint(path, groups=(GENERATOR,))
-    arrays = checkpoint.group(GENERATOR)
+    checkpoint = read_checkpoint(path, groups=(GENERATOR, AVERAGED, UNITS))
+    arrays = checkpoint.group(AVERAGED) or checkpoint.group(GENERATOR)
+    units = checkpoint.group(UNITS)
     settings = checkpoint.about.get("settings")
     if not isinstance(settings, Mapping):
         raise InputError(
             f"{path} holds no settings of a training; expected a checkpoint that a training wrote: use another file"
         )
-    for name, array in arrays.items():
+    for name, array in (*arrays.items(), *units.items()):
         if not np.isfinite(array).all():
             raise InputError(f"{path}: {name} holds numbers that are not finite; use a checkpoint of an earlier epoch")
     return GeneratorWeights(
         path=path,
         epochs=checkpoint.epochs,
         steps=checkpoint.steps,
-        settings=settings,
+        # A checkpoint from before a setting existed used its default.
+        settings={**TrainingSettings().as_dict(), **settings},
         arrays=list(arrays.values()),
+        units=list(units.values()),
     )
 
 
-def build_generator(weights: GeneratorWeights, precision: str) -> keras.Model:
+def build_generator(weights: GeneratorWeights, precision: str) -> ShowerGenerator:
     """Build the network and set its weights.
 
     Args:
@@ -108,21 +112,24 @@ def build_generator(weights: GeneratorWeights, precision: str) -> keras.Model:
     Raises:
         InputError: the weights belong to an unknown architecture, or do not match their architecture.
     """
-    architecture, filters = weights.architecture, str(weights.settings.get("filters"))
-    network = architecture.build_generator(
-        architecture.filter_set(filters).generator, layer_policy(precision), BatchNorm()
-    )
-    expected = [tuple(variable.shape) for variable in network.weights]
-    seen = [array.shape for array in weights.arrays]
+    architecture = weights.architecture
+    parts = generator_parts(architecture, weights.settings, precision=precision)
+    network = architecture.build_generator(parts)
+    filters = weights.settings["filters"]
+    variables = [*network.weights, *parts.scale.units]
+    expected = [tuple(variable.shape) for variable in variables]
+    seen = [array.shape for array in (*weights.arrays, *weights.units)]
     if seen != expected:
         wrong = [number for number, (s, e) in enumerate(zip(seen, expected, strict=False)) if s != e]
-        what = f"the shape {seen[wrong[0]]} for {network.weights[wrong[0]].path}" if wrong else "other weights"
+        what = f"the shape {seen[wrong[0]]} for {variables[wrong[0]].path}" if wrong else "other weights"
         raise InputError(
             f"{weights.path} holds {what}, {len(seen)} arrays in all; expected the {len(expected)} arrays of a "
             f"{architecture.name} generator with --filters {filters}. Another version wrote it: use that version"
         )
     network.set_weights(list(weights.arrays))
-    return network
+    for units in weights.units:
+        parts.scale.set_units(units[..., 0])
+    return ShowerGenerator(network, parts.scale, architecture.latent, weights.settings["latent"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +149,16 @@ class Batch:
 class Showers:
     """Computation of showers. With several streams, several batches are computed at the same time."""
 
-    def __init__(self, generator: keras.Model, latent: Latent, *, batch_size: int, seed: int, streams: int = 1) -> None:
+    def __init__(self, generator: ShowerGenerator, *, batch_size: int, seed: int, streams: int = 1) -> None:
         """Prepare the generation.
 
         Args:
-            generator: the network, see `build_generator`.
-            latent: input of the network, from the architecture.
+            generator: the trained generator, see `build_generator`.
             batch_size: events per call of the network.
             seed: seed of the noise.
             streams: number of batches that are computed at the same time.
         """
-        self._generator, self._latent = generator, latent
+        self._generator = generator
         self._batch, self._seed, self._streams = batch_size, seed, streams
         self._network = Semaphore(streams)
         # Use a single shape: another shape would be compiled again and could round differently.
@@ -220,11 +226,12 @@ class Showers:
 
         In every batch, the noise of event n begins at count n * size / 4 of the Philox counter.
         """
+        size = self._generator.latent.size
         noise = tf.raw_ops.StatelessRandomNormalV2(
-            shape=[self._batch, self._latent.size],
+            shape=[self._batch, size],
             key=tf.constant([self._seed], tf.uint64),
-            counter=tf.stack([first * (self._latent.size // NUMBERS_PER_COUNT), tf.zeros([], tf.uint64)]),
+            counter=tf.stack([first * (size // NUMBERS_PER_COUNT), tf.zeros([], tf.uint64)]),
             alg=PHILOX,
             dtype=tf.float32,
         )
-        return self._generator(self._latent.scaled(noise, (energies / ENERGY_UNIT)[:, tf.newaxis]), training=False)
+        return self._generator.cells(self._generator.input(noise, (energies / ENERGY_UNIT)[:, tf.newaxis]))

@@ -139,7 +139,6 @@ def generate(request: GenerationRequest, report: Callable[[int], None] = lambda 
     prepare_folder(request.out, files)
     showers = Showers(
         build_generator(weights, precision),
-        weights.architecture.latent,
         batch_size=request.batch_size,
         seed=request.seed,
         streams=request.parallel[0],

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gan.errors import InputError
 from gan.models.latent import Latent
+from gan.models.recipes import Recipe
 
 if TYPE_CHECKING:
     import keras
 
     from gan.ops.blocks import BatchNorm, Masks
+    from gan.ops.scale import CellScale, Opening
 
-__all__ = ["Architecture", "BuildDiscriminator", "BuildGenerator", "FilterSet", "LossTerm", "Recipe"]
+__all__ = ["Architecture", "BuildNetwork", "FilterSet", "LossTerm", "Parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +41,38 @@ class LossTerm:
     `latent.ENERGY_UNIT`. `visible_energy`: the sum of all cells in GeV."""
     error: str
     """Name of a function in `keras.losses`, such as `binary_crossentropy`."""
-    weight: float
-    """Factor of this term in the total loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """Default settings of a training of this architecture. Users can change each with an option."""
+class Parts:
+    """What the layers of a network are made of. The settings of a training decide it."""
 
-    filters: str
-    """Name of a filter set."""
-    optimizer: str
-    """`rmsprop` or `adam`, for both networks."""
-    learning_rate: float
-    """Learning rate of one worker."""
-
-
-class BuildGenerator(Protocol):
-    """Type of a function that builds a generator."""
-
-    def __call__(self, filters: int, dtype: Any, norm: BatchNorm) -> keras.Model:
-        """Return a model from latent vectors (n, latent size) to cells in GeV, float32 (n, X, Y, Z, 1).
-
-        Args:
-            filters: number of filters in the middle layers.
-            dtype: Keras policy of the layers, see `precision.formats.layer_policy`.
-            norm: batch normalization, over the batch of this rank or over the global batch.
-        """
+    filters: int
+    """Number of filters in the middle layers."""
+    dtype: Any
+    """Keras policy of the layers, see `precision.formats.layer_policy`."""
+    norm: BatchNorm
+    """Batch normalization, over the batch of this rank or over the global batch."""
+    masks: Masks
+    """Source of the dropout masks."""
+    scale: CellScale
+    """Conversion between cells in GeV and the values that the networks see and give."""
+    last_activation: str = "relu"
+    """Activation of the generator's last layer, see `ops.scale.CellOutput`."""
+    energy_power: float | None = None
+    """Power of the latent vector's mean square that multiplies the values, see `ops.scale.CellOutput`."""
+    opening: Opening
+    """The opening epochs of the training."""
 
 
-class BuildDiscriminator(Protocol):
-    """Type of a function that builds a discriminator."""
+class BuildNetwork(Protocol):
+    """Type of a function that builds a network.
 
-    def __call__(self, filters: int, dtype: Any, norm: BatchNorm, masks: Masks) -> keras.Model:
-        """Return a model from cells in GeV, float32 (n, X, Y, Z, 1), to one output (n, 1) for each loss term, in order.
+    A generator goes from latent vectors (n, latent size) to values of cells, float32 (n, X, Y, Z, 1). A discriminator
+    goes from values of cells to one output (n, 1) for each loss term, in order.
+    """
 
-        Args:
-            filters: number of filters in the middle layers.
-            dtype: Keras policy of the layers.
-            norm: batch normalization.
-            masks: source of the dropout masks.
-        """
+    def __call__(self, parts: Parts) -> keras.Model: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,14 +92,13 @@ class Architecture:
     filters: Mapping[str, FilterSet]
     """Filter sets by the value of `--filters`."""
     dropout: float
-    """Fraction of the discriminator's cells that dropout sets to zero."""
-    label_flip: float
-    """Probability that a label is flipped, so that the discriminator gets the wrong one."""
+    """Fraction of the cells that dropout sets to zero in a layer."""
     losses: Sequence[LossTerm]
     """Terms of the loss of both networks, in the order of the discriminator's outputs."""
-    recipe: Recipe
-    build_generator: BuildGenerator
-    build_discriminator: BuildDiscriminator
+    recipes: Mapping[str, Recipe]
+    """Recipes by the value of `--recipe`. Without this option, a training uses the first one."""
+    build_generator: BuildNetwork
+    build_discriminator: BuildNetwork
 
     def filter_set(self, name: str) -> FilterSet:
         """Return the filter set with this name.
@@ -120,6 +112,20 @@ class Architecture:
                 "of the two options"
             )
         return self.filters[name]
+
+    def recipe(self, name: str | None) -> tuple[str, Recipe]:
+        """Return the recipe with this name, or the default one for None, and its name.
+
+        Raises:
+            InputError: this architecture has no recipe with this name.
+        """
+        name = name or next(iter(self.recipes))
+        if name not in self.recipes:
+            raise InputError(
+                f"--recipe is {name!r}; expected one of {', '.join(self.recipes)} for --model {self.name}: change one "
+                "of the two options"
+            )
+        return name, self.recipes[name]
 
     @property
     def label_output(self) -> int:

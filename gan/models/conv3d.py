@@ -8,15 +8,15 @@ Keras and TensorFlow are imported by the builders, since the launcher loads this
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gan.models.architecture import Architecture, FilterSet, LossTerm, Recipe
+from gan.models.architecture import Architecture, FilterSet, LossTerm, Parts
 from gan.models.latent import Latent
+from gan.models.recipes import CONV3D_DEFAULT, STAMPEDE2
 
 if TYPE_CHECKING:
     import keras
 
-    from gan.ops.blocks import BatchNorm, Masks
     from gan.ops.convolutions import Padding
 
 __all__ = ["CONV3D"]
@@ -28,14 +28,16 @@ SLOPE = 0.3
 NO_PADDING: Padding = [(0, 0)] * 3
 
 
-def build_generator(filters: int, dtype: Any, norm: BatchNorm) -> keras.Model:
-    """Return the generator: latent vectors (n, 200) -> cells in GeV, float32 (n, 25, 25, 25, 1)."""
+def build_generator(parts: Parts) -> keras.Model:
+    """Return the generator: latent vectors (n, 200) -> values of cells, float32 (n, 25, 25, 25, 1)."""
     import keras
     from keras import layers
 
     from gan.ops.blocks import ConvolutionBlock
     from gan.ops.convolutions import same
+    from gan.ops.scale import CellOutput
 
+    dtype, norm, filters = parts.dtype, parts.norm, parts.filters
     block = partial(ConvolutionBlock, initializer="he_uniform", slope=SLOPE, dtype=dtype)
     latent = keras.Input((LATENT.size,), name="latent")
     x = layers.Dense(7 * 7 * 8 * 8, dtype=dtype, name="dense")(latent)
@@ -44,18 +46,20 @@ def build_generator(filters: int, dtype: Any, norm: BatchNorm) -> keras.Model:
     x = block(filters, (6, 5, 8), [(2, 2), (2, 2), (0, 0)], upsampling=(2, 2, 2), norm=norm, name="conv2")(x)
     x = block(filters, (3, 3, 8), [(1, 1), (0, 0), (3, 3)], upsampling=(2, 2, 3), name="conv3")(x)
     x = ConvolutionBlock(1, (2, 2, 2), NO_PADDING, initializer="glorot_normal", dtype=dtype, name="conv4")(x)
-    cells = layers.Activation("relu", dtype="float32", name="cells")(x)
-    return keras.Model(latent, cells, name="generator")
+    output = CellOutput(parts.last_activation, parts.energy_power, parts.opening, dtype="float32", name="cells")
+    return keras.Model(latent, output(x, latent), name="generator")
 
 
-def build_discriminator(filters: int, dtype: Any, norm: BatchNorm, masks: Masks) -> keras.Model:
-    """Return the discriminator: cells in GeV (n, 25, 25, 25, 1) -> one float32 output (n, 1) for each of `LOSSES`."""
+def build_discriminator(parts: Parts) -> keras.Model:
+    """Return the discriminator: values of cells (n, 25, 25, 25, 1) -> an output (n, 1) for each of `LOSSES`."""
     import keras
     from keras import layers
 
     from gan.ops.blocks import ConvolutionBlock
+    from gan.ops.scale import CellSum
 
-    block = partial(ConvolutionBlock, size=(5, 5, 5), slope=SLOPE, masks=masks, dtype=dtype)
+    dtype, norm, filters = parts.dtype, parts.norm, parts.filters
+    block = partial(ConvolutionBlock, size=(5, 5, 5), slope=SLOPE, masks=parts.masks, dtype=dtype)
     cells = keras.Input((*CELLS, 1), name="cells")
     x = block(32, padding=[(2, 2)] * 3, name="conv1")(cells)
     x = block(filters, padding=[(2, 2)] * 3, norm=norm, name="conv2")(x)
@@ -65,20 +69,14 @@ def build_discriminator(filters: int, dtype: Any, norm: BatchNorm, masks: Masks)
     features = layers.Flatten(dtype="float32", name="features")(x)
     generation = layers.Dense(1, activation="sigmoid", dtype="float32", name="generation")(features)
     auxiliary = layers.Dense(1, dtype="float32", name="auxiliary")(features)
-    ecal = layers.Lambda(_sum_cells, output_shape=(1,), dtype="float32", name="ecal")(cells)
+    ecal = CellSum(parts.scale, dtype="float32", name="ecal")(cells)
     return keras.Model(cells, [generation, auxiliary, ecal], name="discriminator")
 
 
-def _sum_cells(cells: Any) -> Any:
-    import keras
-
-    return keras.ops.expand_dims(keras.ops.sum(cells, axis=(1, 2, 3, 4)), 1)
-
-
 LOSSES = (
-    LossTerm(name="generation", target="label", error="binary_crossentropy", weight=8.0),
-    LossTerm(name="auxiliary", target="energy", error="mean_absolute_percentage_error", weight=0.2),
-    LossTerm(name="ecal", target="visible_energy", error="mean_absolute_percentage_error", weight=0.1),
+    LossTerm(name="generation", target="label", error="binary_crossentropy"),
+    LossTerm(name="auxiliary", target="energy", error="mean_absolute_percentage_error"),
+    LossTerm(name="ecal", target="visible_energy", error="mean_absolute_percentage_error"),
 )
 
 CONV3D = Architecture(
@@ -89,9 +87,8 @@ CONV3D = Architecture(
     # `original`: as published. `16`: multiples of 16, which are fastest with oneDNN.
     filters={"16": FilterSet(16, 16), "original": FilterSet(6, 8)},
     dropout=0.2,
-    label_flip=0.05,
     losses=LOSSES,
-    recipe=Recipe(filters="16", optimizer="rmsprop", learning_rate=0.001),
+    recipes={"default": CONV3D_DEFAULT, "stampede2": STAMPEDE2},
     build_generator=build_generator,
     build_discriminator=build_discriminator,
 )

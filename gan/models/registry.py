@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from gan.errors import InputError
 from gan.models.architecture import Architecture
+from gan.models.conv2d import CONV2D
 from gan.models.conv3d import CONV3D
 
 __all__ = ["ARCHITECTURES", "DEFAULT", "architecture"]
 
 DEFAULT = CONV3D
-ARCHITECTURES: Mapping[str, Architecture] = {each.name: each for each in (CONV3D,)}
+ARCHITECTURES: Mapping[str, Architecture] = {each.name: each for each in (CONV3D, CONV2D)}
 
 
 def architecture(name: str) -> Architecture:

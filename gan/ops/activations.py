@@ -1,7 +1,8 @@
 """Bias, LeakyReLU, batch normalization and dropout after a convolution, as one loop over the cells.
 
-Cells are (batch, x, y, depth, channels) in the format of the layers. All functions compute in float32 and round only
-their result. Variables and moving averages are in `blocks`.
+Cells are (batch, x, y, depth, channels) in the format of the layers, or (batch, x, y, channels) for networks with
+two-dimensional convolutions. All functions compute in float32 and round only their result. Variables and moving
+averages are in `blocks`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tensorflow as tf
 from gan.ops.draws import keep
 from gan.ops.fusion import fused
 
-__all__ = ["EPSILON", "activated", "local_moments", "normalized", "normalized_by", "scaled"]
+__all__ = ["EPSILON", "activated", "all_but_channels", "local_moments", "normalized", "normalized_by", "scaled"]
 
 EPSILON = 1e-3
 """Number added to variances; Keras' default."""
@@ -26,8 +27,13 @@ Moments = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 def local_moments(cells: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return mean and variance of every channel over this rank's batch, (channels,) each."""
-    mean = tf.reduce_mean(cells, axis=[0, 1, 2, 3])
-    return mean, tf.reduce_mean(tf.square(cells - mean), axis=[0, 1, 2, 3])
+    mean = tf.reduce_mean(cells, axis=all_but_channels(cells))
+    return mean, tf.reduce_mean(tf.square(cells - mean), axis=all_but_channels(cells))
+
+
+def all_but_channels(cells: tf.Tensor) -> list[int]:
+    """Return the numbers of all axes except the last one."""
+    return list(range(cells.shape.rank - 1))
 
 
 @fused
@@ -142,8 +148,8 @@ def _normalized_gradient(
     rate: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the gradients of cells, bias, gamma and beta."""
-    axes = [0, 1, 2, 3]
-    number = float(math.prod(cells.shape[:4]))
+    axes = all_but_channels(cells)
+    number = float(math.prod(cells.shape[:-1]))
     active = _leaky(cells, bias, slope)
     inverse = tf.math.rsqrt(variance + EPSILON)
     normal = (active - mean) * inverse

@@ -13,12 +13,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gan.ops.activations import EPSILON, activated, normalized, normalized_by, scaled
+from gan.ops.activations import EPSILON, activated, all_but_channels, normalized, normalized_by, scaled
 from gan.ops.convolutions import Padding, convolve, convolve_upsampled
 from gan.ops.draws import Draws
+from gan.ops.images import convolve_images
 from gan.precision.arithmetic import Arithmetic
 
-__all__ = ["BatchNorm", "ConvolutionBlock", "Masks", "frozen"]
+__all__ = ["BatchNorm", "ConvolutionBlock", "DenseBlock", "Masks", "frozen"]
 
 TensorMean = Callable[[tf.Tensor], tf.Tensor]
 
@@ -74,7 +75,7 @@ class BatchNorm:
         self.normalized = partial(normalized_by, self._moments) if mean_over_ranks else normalized
 
     def _moments(self, cells: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        axes = [0, 1, 2, 3]
+        axes = all_but_channels(cells)
         local = tf.concat([tf.reduce_mean(cells, axes), tf.reduce_mean(tf.square(cells), axes)], axis=0)
         mean, mean_square = tf.split(self._average(local), 2)
         return mean, tf.maximum(mean_square - tf.square(mean), 0.0)
@@ -97,10 +98,11 @@ class ConvolutionBlock(keras.layers.Layer):
 
     Args:
         filters: number of output channels.
-        size: taps of the kernel along x, y and depth.
+        size: taps of the kernel along x, y and depth. With two numbers, the block convolves images, see `images`.
         padding: zeros before and after, for each axis.
         upsampling: factors along x, y and depth by which cells are repeated before the padding.
         slope: slope of LeakyReLU below zero; without one, the block is a convolution without bias and activation.
+        bias: whether a bias is added before LeakyReLU.
         norm: batch normalization after the activation.
         masks: source of dropout masks.
         initializer: Keras initializer of the kernel.
@@ -109,11 +111,12 @@ class ConvolutionBlock(keras.layers.Layer):
     def __init__(
         self,
         filters: int,
-        size: tuple[int, int, int],
+        size: tuple[int, ...],
         padding: Padding,
         *,
         upsampling: Sequence[int] | None = None,
         slope: float | None = None,
+        bias: bool = True,
         norm: BatchNorm | None = None,
         masks: Masks | None = None,
         initializer: str = "glorot_uniform",
@@ -122,13 +125,14 @@ class ConvolutionBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters, self.size, self.padding, self.upsampling = filters, size, padding, upsampling
         self.slope, self.norm, self.masks, self.initializer = slope, norm, masks, initializer
+        self.has_bias = bias and slope is not None
         self.arithmetic = Arithmetic.of(self.dtype_policy)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         add = partial(self.add_weight, shape=(self.filters,), autocast=False)
         shape = (*self.size, input_shape[-1], self.filters)
         self.kernel = add(name="kernel", shape=shape, initializer=self.initializer)
-        if self.slope is not None:
+        if self.has_bias:
             self.bias = add(name="bias", initializer="zeros")
         if self.norm is not None:
             self.gamma = add(name="gamma", initializer="ones")
@@ -141,25 +145,57 @@ class ConvolutionBlock(keras.layers.Layer):
         if self.slope is None:
             return cells
         rate, seeds = self.masks.of(self.name) if self.masks and training else nothing_dropped()
+        bias = self.bias.value if self.has_bias else tf.zeros(self.filters)
         if self.norm is None:
-            return activated(cells, self.bias.value, seeds, slope=self.slope, rate=rate)
+            return activated(cells, bias, seeds, slope=self.slope, rate=rate)
         gamma, beta = self.gamma.value, self.beta.value
         if not (training and self.trainable):
             scale = gamma * tf.math.rsqrt(self.moving_variance.value + EPSILON)
             shift = beta - self.moving_mean.value * scale
-            return scaled(cells, self.bias.value, scale, shift, seeds, slope=self.slope, rate=rate)
-        cells, mean, variance = self.norm.normalized(
-            cells, self.bias.value, gamma, beta, seeds, slope=self.slope, rate=rate
-        )
+            return scaled(cells, bias, scale, shift, seeds, slope=self.slope, rate=rate)
+        cells, mean, variance = self.norm.normalized(cells, bias, gamma, beta, seeds, slope=self.slope, rate=rate)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * MOMENTUM + now * (1.0 - MOMENTUM))
         return cells
 
     def _convolved(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel = self.kernel.value
+        if len(self.size) == 2:
+            return convolve_images(inputs, kernel, self.padding, self.arithmetic)
         if self.upsampling is None:
             return convolve(inputs, kernel, self.padding, self.arithmetic)
         return convolve_upsampled(inputs, kernel, self.upsampling, self.padding, self.arithmetic)
+
+
+class DenseBlock(keras.layers.Layer):
+    """Dense layer, LeakyReLU, batch normalization and dropout: features (n, in) -> (n, units).
+
+    It is a convolution of images with one cell.
+
+    Args:
+        units: number of results.
+
+    The other arguments are the same as for `ConvolutionBlock`.
+    """
+
+    def __init__(self, units: int, *, slope: float, norm: BatchNorm, masks: Masks, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block = ConvolutionBlock(
+            units,
+            (1, 1),
+            [(0, 0)] * 2,
+            slope=slope,
+            norm=norm,
+            masks=masks,
+            dtype=self.dtype_policy,
+            name=f"{self.name}_block",
+        )
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.block.build((None, 1, 1, input_shape[-1]))
+
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return self.block(features[:, tf.newaxis, tf.newaxis, :], training=training)[:, 0, 0, :]
 
 
 @contextmanager

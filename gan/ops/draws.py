@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["Draws", "keep", "position"]
+__all__ = ["Draws", "epoch_of", "keep", "position"]
 
 PHILOX = 1
 NUMBERS_PER_COUNT = 4
@@ -26,6 +26,11 @@ NUMBERS_PER_COUNT = 4
 def position(epoch: int, step: int) -> np.uint64:
     """Return the position of a step for `Draws`: the epoch in the high 32 bits, the step within it in the low ones."""
     return np.uint64((epoch << 32) | step)
+
+
+def epoch_of(position: tf.Tensor) -> tf.Tensor:
+    """Return the epoch of a position, an int32 scalar, from 0."""
+    return tf.cast(tf.bitwise.right_shift(position, tf.constant(32, tf.uint64)), tf.int32)
 
 
 @dataclass(frozen=True, slots=True)

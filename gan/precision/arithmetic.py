@@ -7,7 +7,7 @@ same, because a product of two BF16 numbers is exact in FP32. Both ways add in F
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Arithmetic"]
 
-_STRIDES = [1, 1, 1, 1, 1]
+_OPERATIONS = {
+    4: ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"),
+    5: ("Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2"),
+}
+"""TensorFlow's operations by the number of axes of a kernel: the convolution and its gradients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Arithmetic of convolutions without padding.
+    """Arithmetic of convolutions without padding, in two or three dimensions.
 
-    Cells are (batch, x, y, depth, in), kernels float32 (x, y, depth, in, out), results (batch, x, y, depth, out).
+    Cells are (batch, x, y, depth, in), kernels float32 (x, y, depth, in, out), results (batch, x, y, depth, out). In
+    two dimensions, there is no `depth`.
     """
 
     format: str = "float32"
@@ -52,8 +57,9 @@ class Arithmetic:
         """Return the convolution of cells with a kernel, in `format`."""
         import tensorflow as tf
 
-        product = tf.raw_ops.Conv3D(
-            input=self._operand(cells), filter=self._operand(kernel), strides=_STRIDES, padding="VALID"
+        convolve, _, _ = _operations(kernel.shape)
+        product = convolve(
+            input=self._operand(cells), filter=self._operand(kernel), strides=_strides(kernel.shape), padding="VALID"
         )
         return tf.cast(product, self.format)
 
@@ -61,11 +67,12 @@ class Arithmetic:
         """Return the gradient of cells of this shape, in `format`."""
         import tensorflow as tf
 
-        gradient = tf.raw_ops.Conv3DBackpropInputV2(
+        _, input_gradient, _ = _operations(kernel.shape)
+        gradient = input_gradient(
             input_sizes=shape,
             filter=self._operand(kernel),
             out_backprop=self._operand(upstream),
-            strides=_STRIDES,
+            strides=_strides(kernel.shape),
             padding="VALID",
         )
         return tf.cast(gradient, self.format)
@@ -74,17 +81,48 @@ class Arithmetic:
         """Return the gradient of a kernel of this shape: rounded to `format`, held in float32."""
         import tensorflow as tf
 
-        gradient = tf.raw_ops.Conv3DBackpropFilterV2(
+        _, _, kernel_gradient = _operations(shape)
+        gradient = kernel_gradient(
             input=self._operand(cells),
             filter_sizes=shape,
             out_backprop=self._operand(upstream),
-            strides=_STRIDES,
+            strides=_strides(shape),
             padding="VALID",
         )
         return tf.cast(tf.cast(gradient, self.format), tf.float32)
+
+    def transposed(self, images: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+        """Return the transposed convolution of images, (batch, stride * x, stride * y, out), in `format`.
+
+        Args:
+            images: (batch, x, y, in).
+            kernel: float32 (x, y, out, in), in the order of Keras' `Conv2DTranspose`.
+            stride: number of results for each image cell and axis.
+        """
+        import tensorflow as tf
+
+        batch, x, y, _ = images.shape
+        product = tf.nn.conv2d_transpose(
+            self._operand(images),
+            self._operand(kernel),
+            output_shape=[tf.shape(images)[0] if batch is None else batch, stride * x, stride * y, kernel.shape[2]],
+            strides=stride,
+        )
+        return tf.cast(product, self.format)
 
     def _operand(self, values: tf.Tensor) -> tf.Tensor:
         """Round values to `format` and hold them in the format of the products."""
         import tensorflow as tf
 
         return tf.cast(tf.cast(values, self.format), self.products)
+
+
+def _operations(kernel: Sequence[int]) -> Iterator[Callable[..., tf.Tensor]]:
+    """Return TensorFlow's convolution and its gradients for a kernel of this shape."""
+    import tensorflow as tf
+
+    return (getattr(tf.raw_ops, name) for name in _OPERATIONS[len(kernel)])
+
+
+def _strides(kernel: Sequence[int]) -> list[int]:
+    return [1] * len(kernel)

@@ -124,11 +124,12 @@ class RunFolder:
 
 def _differences(header: Header, settings: TrainingSettings, files: Sequence[Mapping[str, Any]]) -> list[str]:
     """Describe the differences between this training and the run of the header."""
-    now = settings.as_dict()
+    # A run from before a setting existed used its default.
+    earlier = {**TrainingSettings().as_dict(), **header.settings}
     differing = [
-        f"--{name.replace('_', '-')} was {header.settings[name]}, is {value}"
-        for name, value in now.items()
-        if name not in MAY_DIFFER and name in header.settings and header.settings[name] != value
+        f"--{name.replace('_', '-')} was {earlier[name]}, is {value}"
+        for name, value in settings.as_dict().items()
+        if name not in MAY_DIFFER and earlier[name] != value
     ]
     before = [(Path(str(file["path"])).name, file["events"]) for file in header.files]
     if before != [(Path(str(file["path"])).name, file["events"]) for file in files]:

@@ -71,7 +71,7 @@ class _Signs:
 
         Such a generator gets no gradient.
         """
-        return all(self.ratio("active_cells", update) < SILENT for update in LOSSES[1:])
+        return all(self.ratio("active_cells", update) < SILENT for update in LOSSES[1 : len(self._health)])
 
     @property
     def collapsed(self) -> bool:

@@ -93,7 +93,8 @@ class Journal:
         self._writer.write(record)
         self._done, self._steps = record.epoch, 0
         discriminator = (record.losses["discriminator_real"] + record.losses["discriminator_fake"]) / 2
-        generator = (record.losses["generator_1"] + record.losses["generator_2"]) / 2
+        steps = [loss for name, loss in record.losses.items() if name.startswith("generator")]
+        generator = sum(steps) / len(steps)
         seconds = record.seconds or float("nan")
         line = (
             f"epoch {record.epoch}/{self._epochs}: {record.seconds:.1f} s, "

@@ -19,7 +19,7 @@ from gan.data.feeding import Feeder
 from gan.data.showers import ShowerSet
 from gan.errors import GeneratorDead, TrainingDiverged
 from gan.ops.draws import position
-from gan.parallel import Communicator, Worker, agree, average_variables, verify_equal
+from gan.parallel import Communicator, Worker, agree, average_variables, on_first, verify_equal
 from gan.physics.metrics.validation import SHOWER_DISTANCE, WORST
 from gan.precision.formats import describe
 from gan.run.folder import RunFolder
@@ -28,11 +28,13 @@ from gan.training.alarms import Alarms, Warned
 from gan.training.interruption import Interruption
 from gan.training.journal import Journal, now
 from gan.training.measure import EpochMeasure, summarize
+from gan.training.networks import Networks
 from gan.training.partition import partition
 from gan.training.progress import EpochProgress
 from gan.training.schedule import LearningRate
 from gan.training.state import Progress, State
-from gan.training.step import LOSSES, Networks, TrainingStep
+from gan.training.step import LOSSES, TrainingStep
+from gan.training.units import measured_units
 from gan.training.validation import Validation
 from scaling.records import End, Epoch, Header
 
@@ -103,6 +105,8 @@ class Training:
         """
         # A rank on a node without space writes the warning to its own log, because rank 0 does not know about it.
         agree(self.communicator, lambda: self._showers.prepare(print if self._first else None, warn=print))
+        if self.networks.scale.units:
+            on_first(self.communicator, self._measure_units)
         progress = self._state.resume(self._part.steps)
         journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
         with closing(self._feeder), journal or nullcontext():
@@ -113,6 +117,11 @@ class Training:
             if journal:
                 journal.begin(self._header(progress), self._part.left_out, self._rate.base * self._rate.factor)
             return self._epochs(progress, journal)
+
+    def _measure_units(self) -> None:
+        """Set the unit of each cell on this rank. A resume replaces it, and sends it to the other ranks."""
+        self._feeder.reset()
+        self.networks.scale.set_units(measured_units(self._feeder, self._split.train))
 
     def _epochs(self, progress: Progress, journal: Journal | None) -> End | None:
         while progress.epochs < self.settings.epochs:
@@ -175,6 +184,7 @@ class Training:
             validation=figures,
             validation_seconds=validated - began,
             checkpoint_seconds=saved - validated,
+            updates=2 + self.settings.generator_steps,
         )
         return record, stop
 

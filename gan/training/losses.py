@@ -1,6 +1,6 @@
 """The loss of both networks, and the targets of the discriminator's outputs.
 
-The terms and their weights belong to the architecture, see `models.architecture.LossTerm`.
+The terms belong to the architecture, see `models.architecture.LossTerm`. The weights are settings.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from gan.models.architecture import LossTerm
 from gan.ops.draws import Draws
 from gan.physics.formulas import geant4_ecal
 
-__all__ = ["flipped_labels", "judgement_loss", "targets"]
+__all__ = ["Targets", "flipped_labels", "judgement_loss", "targets"]
 
 Targets = Mapping[str, tf.Tensor]
 """Correct values of the discriminator's outputs, each (n, 1). The keys are the values of `LossTerm.target`."""
 
 
-def judgement_loss(terms: Sequence[LossTerm], outputs: Sequence[tf.Tensor], targets: Targets) -> tf.Tensor:
+def judgement_loss(
+    terms: Sequence[LossTerm], weights: Sequence[float], outputs: Sequence[tf.Tensor], targets: Targets
+) -> tf.Tensor:
     """Return the weighted loss and the terms without weights: means over the batch, float32 (1 + terms,).
 
     Args:
         terms: loss terms of the architecture.
+        weights: factor of each term.
         outputs: outputs of the discriminator, one tensor (n, 1) for each term.
         targets: result of the function `targets`.
     """
@@ -35,7 +38,7 @@ def judgement_loss(terms: Sequence[LossTerm], outputs: Sequence[tf.Tensor], targ
             for term, output in zip(terms, tf.nest.flatten(outputs), strict=True)
         ]
     )
-    return tf.concat([[tf.reduce_sum(parts * [term.weight for term in terms])], parts], axis=0)
+    return tf.concat([[tf.reduce_sum(parts * list(weights))], parts], axis=0)
 
 
 def targets(labels: tf.Tensor, energies: tf.Tensor, visible: tf.Tensor | None = None) -> Targets:

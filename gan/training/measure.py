@@ -43,7 +43,7 @@ class EpochMeasure:
         """Add a step: its seconds, its seconds in exchanges, and `StepResult.losses`."""
         self.step_seconds.append(seconds)
         self.exchanged += exchanged
-        self.losses += losses[:, 0]
+        self.losses[: len(losses)] += losses[:, 0]
 
     def finish(self, *, seconds: float, waited: float, learning_rate: float) -> None:
         """Add the values that are known only at the end of the epoch."""
@@ -73,6 +73,7 @@ def summarize(
     validation: Mapping[str, float],
     validation_seconds: float,
     checkpoint_seconds: float,
+    updates: int = len(LOSSES),
 ) -> Epoch:
     """Return the record of an epoch.
 
@@ -83,6 +84,7 @@ def summarize(
         validation: result of `validation.Validation.evaluate`.
         validation_seconds: seconds of the validation.
         checkpoint_seconds: seconds of the checkpoint.
+        updates: number of updates in a step.
     """
     steps = np.concatenate([measure.step_seconds for measure in measures])
     computing = np.array([measure.computing for measure in measures])
@@ -100,7 +102,7 @@ def summarize(
         events=events,
         steps=count,
         learning_rate=measures[0].learning_rate,
-        losses={name: float(total / count) for name, total in zip(LOSSES, measures[0].losses, strict=True)},
+        losses={name: float(total / count) for name, total in zip(LOSSES[:updates], measures[0].losses, strict=False)},
         step_seconds=_step_times(steps),
         slowest_rank=slowest,
         slowest_host=measures[slowest].host,

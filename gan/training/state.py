@@ -15,7 +15,8 @@ import numpy as np
 from gan.parallel import Communicator, Worker, assign_flat, flat, on_first, share_variables, verify_equal
 from gan.run.checkpoint import Checkpoint, Checkpoints, restore, snapshot
 from gan.settings import TrainingSettings
-from gan.training.step import LOSSES, Networks
+from gan.training.networks import Networks
+from gan.training.step import LOSSES
 
 __all__ = ["Progress", "State"]
 

@@ -1,7 +1,8 @@
 """The compiled training step: two networks, their optimizers, and one exchange between ranks per network update.
 
 As in the original 3DGAN, one call trains on one batch: the discriminator learns from real showers, then from generated
-ones, then the generator takes two steps with new noise. `training.loop` calls the step for every batch of every epoch.
+ones, then the generator takes one or two steps with new noise. `training.loop` calls the step for every
+batch of every epoch.
 """
 
 from __future__ import annotations
@@ -15,78 +16,36 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gan.models.latent import ENERGY_UNIT, Latent
-from gan.models.registry import architecture
-from gan.ops.blocks import BatchNorm, Masks, frozen
-from gan.ops.draws import Draws
+from gan.models.latent import ENERGY_UNIT
+from gan.ops.blocks import frozen
+from gan.ops.draws import Draws, epoch_of
 from gan.parallel import Communicator
-from gan.precision.formats import layer_policy, round_weights
+from gan.precision.formats import round_weights
 from gan.settings import TrainingSettings
 from gan.training.health import HEALTH, signs_of_life
-from gan.training.losses import flipped_labels, judgement_loss, targets
+from gan.training.losses import Targets, flipped_labels, judgement_loss, targets
+from gan.training.networks import Networks
 
-__all__ = ["LOSSES", "Networks", "StepResult", "TrainingStep"]
+__all__ = ["LOSSES", "StepResult", "TrainingStep"]
 
 LOSSES = ("discriminator_real", "discriminator_fake", "generator_1", "generator_2")
-"""Names of the four updates of a step, in their order."""
+"""Names of the updates of a step, in their order. With one generator step, the last one is missing."""
 
 Update = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Loss = Callable[[], tuple[tf.Tensor, tf.Tensor]]
 """Function that returns the loss with its parts, and the signs of life."""
 
 
-class Networks:
-    """Generator and discriminator of an architecture with their optimizers, with all variables created."""
-
-    def __init__(self, settings: TrainingSettings, communicator: Communicator) -> None:
-        keras.utils.set_random_seed(settings.seed)
-        self.architecture = architecture(settings.model)
-        dtype = layer_policy(settings.precision)
-        filters = self.architecture.filter_set(settings.filters)
-        norm = BatchNorm(communicator.mean if settings.sync_batchnorm else None)
-        self.masks = Masks(self.architecture.dropout)
-        self.generator = self.architecture.build_generator(filters.generator, dtype, norm)
-        self.discriminator = self.architecture.build_discriminator(filters.discriminator, dtype, norm, self.masks)
-        # Store these lists, because the list of trainable variables of a frozen network is empty.
-        self.generator_variables = list(self.generator.trainable_variables)
-        self.discriminator_variables = list(self.discriminator.trainable_variables)
-        self.generator_optimizer = _optimizer(settings, self.generator_variables)
-        self.discriminator_optimizer = _optimizer(settings, self.discriminator_variables)
-        for variables in (self.generator_variables, self.discriminator_variables):
-            round_weights(variables, settings.precision)
-
-    def groups(self) -> dict[str, list[Any]]:
-        """Return all variables of the training. The keys are the names of the groups in a checkpoint."""
-        return {
-            "generator": list(self.generator.weights),
-            "discriminator": list(self.discriminator.weights),
-            "generator_optimizer": list(self.generator_optimizer.variables),
-            "discriminator_optimizer": list(self.discriminator_optimizer.variables),
-        }
-
-    def variables(self) -> list[Any]:
-        """Return the variables of all groups."""
-        return [variable for group in self.groups().values() for variable in group]
-
-    def moving_statistics(self) -> list[Any]:
-        """Return the moving statistics of BatchNorm. Every rank collects its own statistics from its batches."""
-        return [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights]
-
-    def parameters(self) -> dict[str, int]:
-        """Return the number of parameters of each network."""
-        return {network.name: network.count_params() for network in (self.generator, self.discriminator)}
-
-
 class StepResult(NamedTuple):
     """Result of a step, equal on all ranks."""
 
     losses: np.ndarray
-    """Means over all ranks, (4, parts): a row for each of LOSSES, a column for each of the architecture's
+    """Means over all ranks, (updates, parts): a row for each of LOSSES, a column for each of the architecture's
     `loss_parts`."""
     health: np.ndarray
-    """Means over all ranks, (4, len(HEALTH)): a row for each of LOSSES, a column for each of `health.HEALTH`."""
+    """Means over all ranks, (updates, len(HEALTH)): a row for each of LOSSES, a column for each of `health.HEALTH`."""
     exchange_seconds: float
-    """Seconds in the four exchanges, including the wait for slower ranks."""
+    """Seconds in all exchanges, including the wait for slower ranks."""
     stop: bool
     """True if any rank asked to stop. All ranks see it at the same step."""
 
@@ -97,7 +56,7 @@ class TrainingStep:
     def __init__(self, networks: Networks, settings: TrainingSettings, communicator: Communicator) -> None:
         self._networks = networks
         self._communicator = communicator
-        self._precision = settings.precision
+        self._settings = settings
         self._draws = partial(Draws, settings.seed, communicator.rank * settings.batch_size, settings.batch_size)
         batch = settings.batch_size
         # Grappler's remapper fails on paddings that two convolutions share: it logs an error and changes nothing.
@@ -123,7 +82,7 @@ class TrainingStep:
             cells: real showers in GeV, float32 (batch, X, Y, Z).
             energies: primary energies of these showers in GeV, float32 (batch,).
             position: position of the step in the training, see `draws.position`.
-            learning_rate: learning rate of both optimizers.
+            learning_rate: learning rate of the generator. The settings define the discriminator's relative to it.
             stop: True to ask all ranks to stop after this step. The request is part of the message with the gradients.
         """
         means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), np.float32(stop))
@@ -133,23 +92,41 @@ class TrainingStep:
     def _step(
         self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        networks = self._networks
+        networks, settings = self._networks, self._settings
         draws = self._draws(position)
-        for optimizer in (networks.generator_optimizer, networks.discriminator_optimizer):
-            optimizer.learning_rate.assign(learning_rate)
+        networks.generator_optimizer.learning_rate.assign(learning_rate)
+        networks.discriminator_optimizer.learning_rate.assign(learning_rate * settings.discriminator_rate)
+        if not settings.opening_epochs:
+            return self._updates(cells, energies, draws, stop, networks.architecture.latent.energies)
+        early = epoch_of(position) < settings.opening_epochs
+        opening = networks.architecture.latent.opening_energies or networks.architecture.latent.energies
+        limits = zip(opening, networks.architecture.latent.energies, strict=True)
+        with networks.opening.during(early):
+            return self._updates(cells, energies, draws, stop, [tf.where(early, *limit) for limit in limits])
 
-        real = cells[..., tf.newaxis]
+    def _updates(
+        self, cells: tf.Tensor, energies: tf.Tensor, draws: Draws, stop: tf.Tensor, limits: Sequence[Any]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Update both networks.
+
+        Args:
+            limits: lowest and highest energy to generate, in ENERGY_UNIT.
+
+        Returns:
+            The means of each update and the seconds of all exchanges, see `_update`.
+        """
+        networks = self._networks
+        real = networks.scale.values(cells[..., tf.newaxis])
         real_ecal = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis]
         real_energy = energies[:, tf.newaxis] / ENERGY_UNIT
-        latent, fake_energy = sample_latent(networks.architecture.latent, draws, "fake")
+        latent, fake_energy = self._latent(draws, "fake", limits)
         # Generate in inference mode, as `predict` does in the public training loop.
         fakes = networks.generator(latent, training=False)
 
         updates = [
-            self._discriminate("real", real, 1.0, real_energy, real_ecal, draws),
+            self._discriminate("real", real, self._settings.real_label, real_energy, real_ecal, draws),
             self._discriminate("fake", fakes, 0.0, fake_energy, None, draws),
-            self._generate("generator_1", draws),
-            self._generate("generator_2", draws),
+            *(self._generate(f"generator_{n + 1}", draws, limits) for n in range(self._settings.generator_steps)),
         ]
         losses: list[tf.Tensor] = []
         seconds: list[tf.Tensor] = []
@@ -160,40 +137,55 @@ class TrainingStep:
                 loss, exchanged = update(stop)
             losses.append(loss)
             seconds.append(exchanged)
+        networks.follow()
         return tf.stack(losses), tf.add_n(seconds)
+
+    def _latent(self, draws: Draws, use: str, limits: Sequence[Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw the generator's input, (batch, latent size), and its primary energies in ENERGY_UNIT, (batch, 1)."""
+        latent = self._networks.architecture.latent
+        energy = draws.uniform(f"{use}/energy", *limits)
+        return latent.scaled(draws.normal(f"{use}/noise", latent.size), energy, self._settings.latent), energy
 
     def _discriminate(
         self,
         use: str,
-        cells: tf.Tensor,
+        values: tf.Tensor,
         label: float,
         energy: tf.Tensor,
         ecal: tf.Tensor | None,
         draws: Draws,
     ) -> Update:
-        networks, design = self._networks, self._networks.architecture
+        networks = self._networks
 
         def loss() -> tuple[tf.Tensor, tf.Tensor]:
             with networks.masks.drawn(draws, use):
-                outputs = networks.discriminator(cells, training=True)
-            labels = flipped_labels(label, design.label_flip, draws, use)
-            losses = judgement_loss(design.losses, outputs, targets(labels, energy, ecal))
-            return losses, signs_of_life(cells, energy, outputs, design)
+                outputs = networks.discriminator(values, training=True)
+            labels = flipped_labels(label, self._settings.label_flip, draws, use)
+            return self._judged(values, energy, outputs, targets(labels, energy, ecal))
 
         return partial(self._update, loss, networks.discriminator_variables, networks.discriminator_optimizer)
 
-    def _generate(self, use: str, draws: Draws) -> Update:
-        networks, design = self._networks, self._networks.architecture
+    def _generate(self, use: str, draws: Draws, limits: Sequence[Any]) -> Update:
+        networks = self._networks
 
         def loss() -> tuple[tf.Tensor, tf.Tensor]:
-            latent, energy = sample_latent(design.latent, draws, use)
-            fakes = networks.generator(latent, training=True)
+            latent, energy = self._latent(draws, use, limits)
+            # Other masks than the discriminator's, also for layers of the same name.
+            with networks.masks.drawn(draws, f"{use}/made"):
+                fakes = networks.generator(latent, training=True)
             with frozen(networks.discriminator), networks.masks.drawn(draws, use):
                 outputs = networks.discriminator(fakes, training=True)
-            losses = judgement_loss(design.losses, outputs, targets(tf.ones_like(energy), energy))
-            return losses, signs_of_life(fakes, energy, outputs, design)
+            return self._judged(fakes, energy, outputs, targets(tf.ones_like(energy), energy))
 
         return partial(self._update, loss, networks.generator_variables, networks.generator_optimizer)
+
+    def _judged(
+        self, values: tf.Tensor, energy: tf.Tensor, outputs: Sequence[tf.Tensor], wanted: Targets
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the loss with its parts, and the signs of life."""
+        design = self._networks.architecture
+        losses = judgement_loss(design.losses, self._settings.weights, outputs, wanted)
+        return losses, signs_of_life(self._networks.scale.cells(values), energy, outputs, design)
 
     def _update(
         self,
@@ -215,7 +207,7 @@ class TrainingStep:
         about = tf.concat([parts, signs, stop[tf.newaxis]], axis=0)
         (*gradients, means), seconds = self._exchange([*gradients, about])
         optimizer.apply(gradients, variables)
-        round_weights(variables, self._precision)
+        round_weights(variables, self._settings.precision)
         return means, seconds
 
     def _exchange(self, tensors: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -242,19 +234,3 @@ def _clock_after(value: tf.Tensor) -> tf.Tensor:
     """
     with tf.control_dependencies([value]):
         return tf.numpy_function(time.perf_counter, [], tf.float64, stateful=True)
-
-
-def sample_latent(latent: Latent, draws: Draws, use: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draw the generator's input, (batch, latent size), and its primary energies in ENERGY_UNIT, (batch, 1)."""
-    energy = draws.uniform(f"{use}/energy", *latent.energies)
-    return latent.scaled(draws.normal(f"{use}/noise", latent.size), energy), energy
-
-
-def _optimizer(settings: TrainingSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
-    make = {
-        "rmsprop": partial(keras.optimizers.RMSprop, rho=0.9),
-        "adam": keras.optimizers.Adam,
-    }[settings.optimizer]
-    optimizer = make(learning_rate=settings.learning_rate)
-    optimizer.build(variables)
-    return optimizer

@@ -17,7 +17,7 @@ from gan.parallel import Communicator
 from gan.physics.metrics.validation import validation_figures, variety
 from gan.physics.observables import Observables, Observer
 from gan.training.losses import judgement_loss, targets
-from gan.training.step import Networks
+from gan.training.networks import Networks
 
 __all__ = ["Validation"]
 
@@ -46,11 +46,12 @@ class Validation:
     def __init__(self, networks: Networks, communicator: Communicator, seed: int) -> None:
         self._networks = networks
         self._architecture = networks.architecture
+        self._shower_generator = networks.shower_generator
         self._communicator = communicator
         self._seed = seed
         self._judge = tf.function(self._judge_batch, reduce_retracing=True, autograph=False)
         self._generate = tf.function(
-            lambda latent: networks.generator(latent, training=False), reduce_retracing=True, autograph=False
+            lambda latent: self._shower_generator.cells(latent), reduce_retracing=True, autograph=False
         )
 
     def evaluate(self, events: np.ndarray, feeder: Feeder) -> dict[str, float]:
@@ -98,21 +99,23 @@ class Validation:
         The noise depends only on the event, not on the rank or the epoch. So all epochs are compared with the same
         noise. A twin has other noise.
         """
-        latent = self._architecture.latent
+        size = self._architecture.latent.size
         kind = (2, 1) if twin else (2,)
-        rows = [np.random.default_rng([self._seed, *kind, event]).standard_normal(latent.size) for event in events]
-        return latent.scaled(np.asarray(rows, dtype=np.float32), energies)
+        rows = [np.random.default_rng([self._seed, *kind, event]).standard_normal(size) for event in events]
+        return self._shower_generator.input(np.asarray(rows, dtype=np.float32), energies.astype(np.float32))
 
     def _judge_batch(self, cells: tf.Tensor, energies: tf.Tensor, latent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        networks, terms = self._networks, self._architecture.losses
-        fakes = networks.generator(latent, training=False)
-        real, fake = (networks.discriminator(image, training=False) for image in (cells, fakes))
+        networks, terms, weights = self._networks, self._architecture.losses, self._networks.settings.weights
+        fakes = self._shower_generator.cells(latent)
+        real, fake = (
+            networks.discriminator(networks.scale.values(showers), training=False) for showers in (cells, fakes)
+        )
         one = tf.ones_like(energies)
         visible = tf.reduce_sum(cells, axis=(1, 2, 3))
         losses = [
-            judgement_loss(terms, real, targets(one, energies, visible)),
-            judgement_loss(terms, fake, targets(0 * one, energies)),
-            judgement_loss(terms, fake, targets(one, energies)),
+            judgement_loss(terms, weights, real, targets(one, energies, visible)),
+            judgement_loss(terms, weights, fake, targets(0 * one, energies)),
+            judgement_loss(terms, weights, fake, targets(one, energies)),
         ]
         judged = [tf.reduce_mean(tf.nest.flatten(outputs)[self._architecture.label_output]) for outputs in (real, fake)]
         return tf.stack([*(loss[0] for loss in losses), *judged]), fakes

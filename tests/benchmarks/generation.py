@@ -41,11 +41,11 @@ def measure(job: Job, say: Say) -> list[Figure]:
 
 def _per_shower(filters: str, precision: str, batch: int) -> Measurement:
     from gan.generation.network import Showers
-    from gan.training.step import Networks
+    from gan.training.networks import Networks
 
     # Untrained weights take the same time as trained ones.
     networks = Networks(TrainingSettings(filters=filters, precision=precision), Alone())
-    showers = Showers(networks.generator, networks.architecture.latent, batch_size=batch, seed=1)
+    showers = Showers(networks.shower_generator, batch_size=batch, seed=1)
     energies = np.linspace(20.0, 480.0, batch)
     seconds = elapsed(lambda: showers.cells(0, energies))
     return lambda: 1000 * seconds() / batch

@@ -103,7 +103,7 @@ def _checkpoint_cases(folder: Path) -> list[Case]:
     """Return the cases of a checkpoint: copy the variables, write and sync; read, verify and set the variables."""
     start_tensorflow()
     from gan.run.checkpoint import Checkpoint, Checkpoints, restore, snapshot
-    from gan.training.step import Networks
+    from gan.training.networks import Networks
 
     networks = Networks(TrainingSettings(filters="16"), Alone())
     checkpoints = Checkpoints(folder / "checkpoints", keep=1)

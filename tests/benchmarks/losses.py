@@ -75,7 +75,8 @@ class Losses(NamedTuple):
 def three_losses(filters: str, batch: int, steps: int, say: Say, learning_rate: float = 0.001) -> Losses:
     """Train once with our step and twice with the plain loop."""
     from gan.ops.draws import Draws, position
-    from gan.training.step import Networks, TrainingStep
+    from gan.training.networks import Networks
+    from gan.training.step import TrainingStep
     from tests.benchmarks.baseline import PlainLoop, SharedChance, copy_weights
 
     settings = TrainingSettings(filters=filters, batch_size=batch, learning_rate=learning_rate)

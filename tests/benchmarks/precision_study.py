@@ -104,7 +104,8 @@ class Trainer:
 
         from gan.parallel import Alone
         from gan.settings import TrainingSettings
-        from gan.training.step import Networks, TrainingStep
+        from gan.training.networks import Networks
+        from gan.training.step import TrainingStep
 
         keras.backend.clear_session()
         self._settings = TrainingSettings(filters=FILTERS, batch_size=BATCH, precision=precision, seed=seed)

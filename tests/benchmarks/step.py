@@ -83,7 +83,8 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
     import tensorflow as tf
 
     from gan.ops.draws import position
-    from gan.training.step import Networks, TrainingStep
+    from gan.training.networks import Networks
+    from gan.training.step import TrainingStep
 
     settings = TrainingSettings(filters=filters, precision=precision, batch_size=batch)
     step = TrainingStep(Networks(settings, Alone()), settings, Alone())

@@ -164,7 +164,8 @@ def main(arguments: Sequence[str]) -> None:
     from gan.data.showers import open_showers
     from gan.ops.draws import position
     from gan.parallel import share_variables
-    from gan.training.step import Networks, TrainingStep
+    from gan.training.networks import Networks
+    from gan.training.step import TrainingStep
 
     settings = TrainingSettings(filters="original", precision=precision, batch_size=BATCH)
     networks = Networks(settings, communicator)

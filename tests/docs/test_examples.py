@@ -13,7 +13,8 @@ from gan.ops.draws import position
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
 from gan.simulation.gflash import simulate
-from gan.training.step import LOSSES, Networks, TrainingStep
+from gan.training.networks import Networks
+from gan.training.step import LOSSES, TrainingStep
 from tests.docs.documents import Block, blocks
 
 

@@ -12,7 +12,8 @@ from gan.ops.blocks import ConvolutionBlock
 from gan.ops.draws import position
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
-from gan.training.step import Networks, TrainingStep
+from gan.training.networks import Networks
+from gan.training.step import TrainingStep
 from tests.support.rounding import assert_within, sum_bound
 
 PARAMETERS = {

@@ -66,7 +66,7 @@ def test_files_side_by_side(files: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_network_generates_for_the_energies_of_the_reference(files: Path, tmp_path: Path) -> None:
-    from gan.training.step import Networks
+    from gan.training.networks import Networks
 
     settings = TrainingSettings(filters="original")
     networks = Networks(settings, Alone())

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 import pytest
 
@@ -24,13 +23,14 @@ from gan.errors import InputError
 from gan.generation.network import Showers, build_generator, read_generator
 from gan.generation.production import HIGHEST_ENERGY, LOWEST_ENERGY, GenerationRequest, generate
 from gan.models.conv3d import CONV3D
+from gan.models.generator import ShowerGenerator
 from gan.models.latent import ENERGY_UNIT
 from gan.parallel import Alone
 from gan.physics.formulas import geant4_ecal, sampling_fraction
 from gan.run.checkpoint import Checkpoint, Checkpoints, snapshot
 from gan.run.folder import RunFolder, find_checkpoint
 from gan.settings import TrainingSettings
-from gan.training.step import Networks
+from gan.training.networks import Networks
 from tests.support.environment import ROOT
 from tests.support.rounding import FP64, assert_within, growth, perturbed
 
@@ -76,16 +76,16 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def test_the_weights_are_those_of_the_checkpoint(networks: Networks, run: Path) -> None:
     generator = build_generator(read_generator(find_checkpoint(run)), "fp32")
     latent = np.random.default_rng(0).normal(size=(2, 200)).astype(np.float32)
-    np.testing.assert_array_equal(generator(latent, training=False), networks.generator(latent, training=False))
+    np.testing.assert_array_equal(generator.cells(latent), networks.generator(latent, training=False))
 
 
 @pytest.mark.numeric
 def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) -> None:
     generator = build_generator(read_generator(find_checkpoint(run)), "fp32")
-    whole, _ = Showers(generator, CONV3D.latent, batch_size=5, seed=7).cells(0, ENERGIES)
+    whole, _ = Showers(generator, batch_size=5, seed=7).cells(0, ENERGIES)
     assert whole.shape == (5, 25, 25, 25)
     assert len(np.unique(whole.sum(axis=(1, 2, 3)))) == 5
-    in_parts = Showers(generator, CONV3D.latent, batch_size=2, seed=7, streams=2)
+    in_parts = Showers(generator, batch_size=2, seed=7, streams=2)
     spans = iter([(0, ENERGIES[:2]), (2, ENERGIES[2:4]), (4, ENERGIES[4:])])
     batches = list(in_parts.batches(spans))
     cells = np.concatenate(
@@ -93,21 +93,21 @@ def test_which_showers_come_out_depends_on_neither_batch_nor_streams(run: Path) 
     )
     assert_within(cells.reshape(whole.shape), whole, 2 * effect_of_rounding(generator, whole))
     np.testing.assert_array_equal(np.concatenate([batch.energies for batch in batches]), ENERGIES)
-    other, _ = Showers(generator, CONV3D.latent, batch_size=5, seed=8).cells(0, ENERGIES)
+    other, _ = Showers(generator, batch_size=5, seed=8).cells(0, ENERGIES)
     assert np.abs(other - whole).max() > 0.01 * whole.max()
 
 
-def effect_of_rounding(generator: keras.Model, whole: np.ndarray) -> np.ndarray:
+def effect_of_rounding(generator: ShowerGenerator, whole: np.ndarray) -> np.ndarray:
     """Return the possible change of an event's cells by rounding, (n, 1, 1, 1): the largest of 2 x 15,625 changes.
 
     A tolerance per cell would be too small: a sum of products may cancel to nearly 0, but its rounding error does not.
     """
-    weights = generator.get_weights()
+    weights = generator.network.get_weights()
     changes = []
     for seed in (1, 2):
-        generator.set_weights(perturbed(weights, seed))
-        changes.append(np.abs(Showers(generator, CONV3D.latent, batch_size=5, seed=7).cells(0, ENERGIES)[0] - whole))
-    generator.set_weights(weights)
+        generator.network.set_weights(perturbed(weights, seed))
+        changes.append(np.abs(Showers(generator, batch_size=5, seed=7).cells(0, ENERGIES)[0] - whole))
+    generator.network.set_weights(weights)
     return np.max(changes, axis=(0, 2, 3, 4)).reshape(-1, 1, 1, 1)
 
 
@@ -116,7 +116,7 @@ def test_bf16_gives_nearly_the_same_showers(run: Path) -> None:
     """Each of 5 layers rounds its operands by up to 2^-9. In total this changes the showers by some percent."""
     weights = read_generator(find_checkpoint(run))
     exact, rounded = (
-        Showers(build_generator(weights, precision), CONV3D.latent, batch_size=2, seed=1).cells(0, ENERGIES[3:])[0]
+        Showers(build_generator(weights, precision), batch_size=2, seed=1).cells(0, ENERGIES[3:])[0]
         for precision in ("fp32", "bf16")
     )
     difference = np.abs(rounded - exact).sum() / exact.sum()

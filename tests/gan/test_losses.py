@@ -27,7 +27,7 @@ def test_loss_is_the_weighted_sum_of_cross_entropy_and_percentage_errors() -> No
     expected = np.array([8 * entropy + 0.2 * auxiliary + 0.1 * ecal, entropy, auxiliary, ecal])
     # The inputs and their differences are exact in FP32, and all terms are positive. A term has at most 16 roundings: 4
     # of a logarithm (2 units in the last place), and the others of products, quotients and sums.
-    assert_within(judgement_loss(CONV3D.losses, outputs, wanted), expected, growth(16) * expected)
+    assert_within(judgement_loss(CONV3D.losses, (8.0, 0.2, 0.1), outputs, wanted), expected, growth(16) * expected)
 
 
 def test_target_of_the_cells_sum_is_the_geant4_fit() -> None:

@@ -14,7 +14,7 @@ from gan.data.showers import open_showers
 from gan.parallel import Alone
 from gan.physics.metrics.validation import SHOWER_DISTANCE, WORST
 from gan.settings import TrainingSettings
-from gan.training.step import Networks
+from gan.training.networks import Networks
 from gan.training.validation import Validation
 
 

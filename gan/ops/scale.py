@@ -1,0 +1,144 @@
+"""The numbers in which the networks see and give showers, and the last layer of a generator.
+
+Cells hold 1e-6 to 10 GeV, while a network works best with numbers near 1. `CellScale` converts between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+__all__ = ["FITTED_EVENTS", "CellOutput", "CellScale", "CellSum", "Opening", "typical_cells"]
+
+FITTED_EVENTS = 2048
+"""Number of training events from which the scale `rms` is computed."""
+SMALLEST_UNIT = 1e-5
+"""Smallest unit of a cell in GeV. It is below the signal of any particle, so cells without a signal stay near 0."""
+LEAK = 0.1
+"""Slope of the gradient below zero for `leaky-gradient`."""
+OPENING_SLOPE = 0.3
+"""Slope of the last activation below zero in the opening epochs, for `leaky-start`."""
+
+
+def typical_cells(cells: npt.NDArray[np.floating[Any]], energies: npt.NDArray[np.floating[Any]]) -> Any:
+    """Return the root mean square of each cell per unit of primary energy, float32 (X, Y, Z), at least SMALLEST_UNIT.
+
+    Args:
+        cells: showers in GeV, (n, X, Y, Z).
+        energies: primary energies in `latent.ENERGY_UNIT`, (n,).
+    """
+    relative = cells / energies[:, np.newaxis, np.newaxis, np.newaxis]
+    mean_square = np.mean(np.square(relative, dtype=np.float64), axis=0)
+    return np.maximum(np.sqrt(mean_square), SMALLEST_UNIT).astype(np.float32)
+
+
+class CellScale:
+    """Conversion of cells: value = (cell / unit) ** power.
+
+    A power below 1 makes weak and strong cells more alike: with 0.5, the range of 1e-6 to 10 GeV becomes 1e-3 to 3.
+
+    Args:
+        kind: `gev`: the unit of all cells is 1 GeV; `rms`: each cell has its own unit, the root mean square of its
+            energy in training showers, for a primary energy of 100 GeV.
+        power: exponent, above 0.
+        cells: number of cells along x, y and depth.
+    """
+
+    def __init__(self, kind: str, power: float, cells: tuple[int, int, int]) -> None:
+        self.power = power
+        self.units: list[Any] = []
+        """The unit of each cell in GeV, as a variable of shape (X, Y, Z, 1). Empty if the unit is 1 GeV."""
+        if kind == "rms":
+            self.units.append(keras.Variable(np.ones((*cells, 1), np.float32), trainable=False, name="unit"))
+
+    def set_units(self, units: npt.NDArray[np.floating[Any]]) -> None:
+        """Set the unit of each cell in GeV, (X, Y, Z)."""
+        self.units[0].assign(units[..., np.newaxis])
+
+    def values(self, cells: tf.Tensor) -> tf.Tensor:
+        """Convert cells in GeV, (n, X, Y, Z, 1), to values."""
+        relative = cells / self.units[0].value if self.units else cells
+        if self.power == 1.0:
+            return relative
+        return tf.sqrt(relative) if self.power == 0.5 else tf.pow(relative, self.power)
+
+    def cells(self, values: tf.Tensor) -> tf.Tensor:
+        """Convert values to cells in GeV. Negative values, which only `leaky-start` gives, need the power 1."""
+        if self.power != 1.0:
+            values = tf.square(values) if self.power == 0.5 else tf.pow(values, 1.0 / self.power)
+        return values * self.units[0].value if self.units else values
+
+
+class Opening:
+    """The opening epochs of a training, while a step is traced.
+
+    Outside the `with` block of `during`, the last activation is a plain ReLU.
+    """
+
+    def __init__(self) -> None:
+        self.slope: tf.Tensor | None = None
+        """Slope of the last activation below zero, a scalar."""
+
+    @contextmanager
+    def during(self, early: tf.Tensor) -> Iterator[None]:
+        """Use the slope of the opening epochs if the boolean scalar `early` is true, else the slope 0."""
+        self.slope = tf.where(early, OPENING_SLOPE, 0.0)
+        try:
+            yield
+        finally:
+            self.slope = None
+
+
+class CellOutput(keras.layers.Layer):
+    """Last layer of a generator: the activation, and the factor for the energy.
+
+    Args:
+        activation: `relu`; `leaky-start`: LeakyReLU in the opening epochs (Rehm et al. 2021), then ReLU;
+            `leaky-gradient`: ReLU whose gradient below zero is LEAK instead of 0, so that a cell without output can
+            come back.
+        energy_power: power of the latent vector's mean square that multiplies the values, so that the cells grow with
+            the energy. None for no factor.
+        opening: the opening epochs, for `leaky-start`.
+    """
+
+    def __init__(self, activation: str, energy_power: float | None, opening: Opening, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation, self.energy_power, self.opening = activation, energy_power, opening
+
+    def call(self, values: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
+        values = self._activated(tf.cast(values, tf.float32))
+        if self.energy_power is None:
+            return values
+        factors = tf.reduce_mean(tf.square(latent), axis=1) ** self.energy_power
+        return values * factors[:, tf.newaxis, tf.newaxis, tf.newaxis, tf.newaxis]
+
+    def _activated(self, values: tf.Tensor) -> tf.Tensor:
+        if self.activation == "leaky-start" and self.opening.slope is not None:
+            return tf.where(values > 0, values, self.opening.slope * values)
+        return _relu_with_leaking_gradient(values) if self.activation == "leaky-gradient" else tf.nn.relu(values)
+
+
+class CellSum(keras.layers.Layer):
+    """Visible energy: the sum of the cells in GeV, (n, 1), from their values.
+
+    Args:
+        scale: conversion of the values to cells.
+    """
+
+    def __init__(self, scale: CellScale, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, values: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(self.scale.cells(values), axis=(1, 2, 3, 4))[:, tf.newaxis]
+
+
+@tf.custom_gradient
+def _relu_with_leaking_gradient(values: tf.Tensor) -> Any:
+    return tf.nn.relu(values), lambda upstream: tf.where(values > 0, upstream, LEAK * upstream)

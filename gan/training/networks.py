@@ -1,0 +1,107 @@
+"""The networks of a training with their optimizers, and all variables that a checkpoint holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import keras
+
+from gan.models.generator import ShowerGenerator, generator_parts
+from gan.models.registry import architecture
+from gan.ops.blocks import BatchNorm, Masks
+from gan.ops.scale import Opening
+from gan.parallel import Communicator
+from gan.precision.formats import round_weights
+from gan.run.checkpoint import AVERAGED, GENERATOR, UNITS
+from gan.settings import TrainingSettings
+
+__all__ = ["Networks"]
+
+
+class Networks:
+    """Generator and discriminator of an architecture with their optimizers, with all variables created."""
+
+    def __init__(self, settings: TrainingSettings, communicator: Communicator) -> None:
+        keras.utils.set_random_seed(settings.seed)
+        self.architecture = architecture(settings.model)
+        self.settings = settings
+        norm = BatchNorm(communicator.mean if settings.sync_batchnorm else None)
+        self.masks = Masks(self.architecture.dropout)
+        self.opening = Opening()
+        parts = generator_parts(
+            self.architecture,
+            settings.as_dict(),
+            precision=settings.precision,
+            norm=norm,
+            masks=self.masks,
+            opening=self.opening,
+        )
+        self.scale = parts.scale
+        self.generator = self.architecture.build_generator(parts)
+        filters = self.architecture.filter_set(settings.filters).discriminator
+        self.discriminator = self.architecture.build_discriminator(dataclasses.replace(parts, filters=filters))
+        # Store these lists, because the list of trainable variables of a frozen network is empty.
+        self.generator_variables = list(self.generator.trainable_variables)
+        self.discriminator_variables = list(self.discriminator.trainable_variables)
+        self.generator_optimizer = _optimizer(settings, self.generator_variables)
+        self.discriminator_optimizer = _optimizer(settings, self.discriminator_variables)
+        for variables in (self.generator_variables, self.discriminator_variables):
+            round_weights(variables, settings.precision)
+        self.averaged = self.generator
+        """The generator that is validated: with averaged weights if the settings ask for them."""
+        if settings.average:
+            self.averaged = self.architecture.build_generator(parts)
+            self.averaged.set_weights(self.generator.get_weights())
+
+    def follow(self) -> None:
+        """Move the weights of the averaged generator towards those of the generator."""
+        if self.averaged is self.generator:
+            return
+        old = self.settings.average
+        for average, weight in zip(self.averaged.weights, self.generator.weights, strict=True):
+            average.assign(average.value * old + weight.value * (1.0 - old))
+
+    @property
+    def shower_generator(self) -> ShowerGenerator:
+        """The generator that is validated."""
+        return ShowerGenerator(self.averaged, self.scale, self.architecture.latent, self.settings.latent)
+
+    def groups(self) -> dict[str, list[Any]]:
+        """Return all variables of the training. The keys are the names of the groups in a checkpoint."""
+        groups = {
+            GENERATOR: list(self.generator.weights),
+            "discriminator": list(self.discriminator.weights),
+            "generator_optimizer": list(self.generator_optimizer.variables),
+            "discriminator_optimizer": list(self.discriminator_optimizer.variables),
+        }
+        if self.averaged is not self.generator:
+            groups[AVERAGED] = list(self.averaged.weights)
+        if self.scale.units:
+            groups[UNITS] = self.scale.units
+        return groups
+
+    def variables(self) -> list[Any]:
+        """Return the variables of all groups."""
+        return [variable for group in self.groups().values() for variable in group]
+
+    def moving_statistics(self) -> list[Any]:
+        """Return the moving statistics of BatchNorm. Every rank collects its own statistics from its batches."""
+        averaged = [] if self.averaged is self.generator else self.averaged.non_trainable_weights
+        return [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights, *averaged]
+
+    def parameters(self) -> dict[str, int]:
+        """Return the number of parameters of each network."""
+        return {network.name: network.count_params() for network in (self.generator, self.discriminator)}
+
+
+def _optimizer(settings: TrainingSettings, variables: Sequence[Any]) -> keras.optimizers.Optimizer:
+    make = {
+        "rmsprop": partial(keras.optimizers.RMSprop, rho=0.9),
+        "adam": partial(keras.optimizers.Adam, beta_1=settings.beta1),
+    }[settings.optimizer]
+    optimizer = make(learning_rate=settings.learning_rate)
+    optimizer.build(variables)
+    return optimizer
