@@ -89,6 +89,9 @@ class TrainingSettings:
     """Power of the cells that the networks see and give."""
     last_activation: str = "relu"
     """Activation of the generator's last layer, see `ops.scale.CellOutput`."""
+    energy_bound: float = 0.0
+    """Largest deviation of a generated shower's visible energy from the fit to Geant4, as a difference of logarithms.
+    With 0, there is no bound. It needs the latent input `sphere`."""
     opening_epochs: int = 0
     """Epochs at the start with the opening energies of the architecture, and with `leaky-start`."""
     average: float = 0.0
@@ -140,6 +143,9 @@ class TrainingSettings:
         _check("real-label", self.real_label, 0.5 < self.real_label <= 1, "above 0.5, at most 1")
         _check("label-flip", self.label_flip, 0 <= self.label_flip < 0.5, "0 or more, below 0.5")
         _check("cell-power", self.cell_power, 0 < self.cell_power <= 1, "above 0, at most 1")
+        _check("energy-bound", self.energy_bound, 0 <= self.energy_bound <= 1, "0 to 1")
+        bound_fits = not self.energy_bound or self.latent == "sphere"
+        _check("energy-bound", self.energy_bound, bound_fits, "0 with --latent product")
         _check("opening-epochs", self.opening_epochs, self.opening_epochs >= 0, "0 or more")
         _check("average", self.average, 0 <= self.average < 1, "0 or more, below 1")
         _check("lr-decay", self.lr_decay, 0 < self.lr_decay <= 1, "above 0, at most 1")

@@ -98,6 +98,12 @@ _OPTIONS = (
         "ReLU; leaky-gradient: ReLU with a small gradient below zero.",
     ),
     _option(
+        "--energy-bound",
+        float,
+        "Largest deviation of a generated shower's visible energy from the fit to Geant4, as a difference of "
+        "logarithms, 0 to 1; 0: no bound. It needs --latent sphere.",
+    ),
+    _option(
         "--opening-epochs",
         click.IntRange(0),
         "Epochs at the start in which the generator makes only energies from the middle of the range.",

@@ -27,7 +27,7 @@ from gan.models.generator import ShowerGenerator, generator_parts
 from gan.models.latent import ENERGY_UNIT
 from gan.models.registry import ARCHITECTURES
 from gan.ops.draws import NUMBERS_PER_COUNT, PHILOX
-from gan.physics.formulas import sampling_fraction
+from gan.physics.formulas import geant4_ecal, sampling_fraction
 from gan.run.checkpoint import AVERAGED, GENERATOR, UNITS, read_checkpoint
 from gan.settings import TrainingSettings
 
@@ -113,7 +113,7 @@ def build_generator(weights: GeneratorWeights, precision: str) -> ShowerGenerato
         InputError: the weights belong to an unknown architecture, or do not match their architecture.
     """
     architecture = weights.architecture
-    parts = generator_parts(architecture, weights.settings, precision=precision)
+    parts = generator_parts(architecture, weights.settings, precision=precision, visible=geant4_ecal)
     network = architecture.build_generator(parts)
     filters = weights.settings["filters"]
     variables = [*network.weights, *parts.scale.units]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import keras
 
     from gan.ops.blocks import BatchNorm, Masks
-    from gan.ops.scale import CellScale, Opening
+    from gan.ops.scale import CellScale, EnergyLaw, Opening
 
 __all__ = ["Architecture", "BuildNetwork", "FilterSet", "LossTerm", "Parts"]
 
@@ -59,8 +59,8 @@ class Parts:
     """Conversion between cells in GeV and the values that the networks see and give."""
     last_activation: str = "relu"
     """Activation of the generator's last layer, see `ops.scale.CellOutput`."""
-    energy_power: float | None = None
-    """Power of the latent vector's mean square that multiplies the values, see `ops.scale.CellOutput`."""
+    law: EnergyLaw | None = None
+    """How the generated cells follow the primary energy. None if only the network decides it."""
     opening: Opening
     """The opening epochs of the training."""
 

@@ -65,7 +65,7 @@ def build_generator(parts: Parts) -> keras.Model:
     x = layers.Concatenate(dtype=dtype, name="views")(paths)
     x = ConvolutionBlock(CELLS[2], (3, 3), _padding(3), dtype=dtype, name="conv8")(x)
     x = layers.Reshape((*CELLS, 1), dtype=dtype, name="shower")(x)
-    output = CellOutput(parts.last_activation, parts.energy_power, parts.opening, dtype="float32", name="cells")
+    output = CellOutput(parts.last_activation, parts.scale, parts.law, parts.opening, dtype="float32", name="cells")
     return keras.Model(latent, output(x, latent), name="generator")
 
 

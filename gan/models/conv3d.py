@@ -46,7 +46,7 @@ def build_generator(parts: Parts) -> keras.Model:
     x = block(filters, (6, 5, 8), [(2, 2), (2, 2), (0, 0)], upsampling=(2, 2, 2), norm=norm, name="conv2")(x)
     x = block(filters, (3, 3, 8), [(1, 1), (0, 0), (3, 3)], upsampling=(2, 2, 3), name="conv3")(x)
     x = ConvolutionBlock(1, (2, 2, 2), NO_PADDING, initializer="glorot_normal", dtype=dtype, name="conv4")(x)
-    output = CellOutput(parts.last_activation, parts.energy_power, parts.opening, dtype="float32", name="cells")
+    output = CellOutput(parts.last_activation, parts.scale, parts.law, parts.opening, dtype="float32", name="cells")
     return keras.Model(latent, output(x, latent), name="generator")
 
 

@@ -5,7 +5,7 @@ Training and generation build their generators here. The module loads TensorFlow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 from gan.models.architecture import Architecture, Parts
 from gan.models.latent import SPHERE_POWER, Latent
 from gan.ops.blocks import BatchNorm, Masks
-from gan.ops.scale import CellScale, Opening
+from gan.ops.scale import CellScale, EnergyLaw, Opening
 from gan.precision.formats import layer_policy
 
 __all__ = ["ShowerGenerator", "generator_parts"]
@@ -26,6 +26,7 @@ def generator_parts(
     settings: Mapping[str, Any],
     *,
     precision: str,
+    visible: Callable[[Any], Any],
     norm: BatchNorm | None = None,
     masks: Masks | None = None,
     opening: Opening | None = None,
@@ -36,22 +37,26 @@ def generator_parts(
         design: architecture of the generator.
         settings: values of the fields of `gan.settings.TrainingSettings`.
         precision: number format of the layers.
+        visible: expected visible energy in GeV for primary energies in `latent.ENERGY_UNIT`.
         norm: batch normalization; by default over the batch of this process.
         masks: source of the dropout masks; by default nothing is dropped.
         opening: the opening epochs; by default they are over.
     """
-    power = float(settings["cell_power"])
     return Parts(
         filters=design.filter_set(settings["filters"]).generator,
         dtype=layer_policy(precision),
         norm=norm or BatchNorm(),
         masks=masks or Masks(0.0),
-        scale=CellScale(settings["cell_scale"], power, design.cells),
+        scale=CellScale(settings["cell_scale"], float(settings["cell_power"]), design.cells),
         last_activation=settings["last_activation"],
-        # The mean square of a vector on the sphere is energy ** (2 SPHERE_POWER), and a value is a cell ** power.
-        energy_power=power / (2 * SPHERE_POWER) if settings["latent"] == "sphere" else None,
+        law=_law(settings, visible) if settings["latent"] == "sphere" else None,
         opening=opening or Opening(),
     )
+
+
+def _law(settings: Mapping[str, Any], visible: Callable[[Any], Any]) -> EnergyLaw:
+    # The mean square of a vector on the sphere is energy ** (2 SPHERE_POWER).
+    return EnergyLaw(1 / (2 * SPHERE_POWER), visible, float(settings["energy_bound"]))
 
 
 @dataclass(frozen=True, slots=True)

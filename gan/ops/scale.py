@@ -5,8 +5,9 @@ Cells hold 1e-6 to 10 GeV, while a network works best with numbers near 1. `Cell
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-__all__ = ["FITTED_EVENTS", "CellOutput", "CellScale", "CellSum", "Opening", "typical_cells"]
+__all__ = ["FITTED_EVENTS", "CellOutput", "CellScale", "CellSum", "EnergyLaw", "Opening", "typical_cells"]
 
 FITTED_EVENTS = 2048
 """Number of training events from which the scale `rms` is computed."""
@@ -22,6 +23,8 @@ SMALLEST_UNIT = 1e-5
 """Smallest unit of a cell in GeV. It is below the signal of any particle, so cells without a signal stay near 0."""
 LEAK = 0.1
 """Slope of the gradient below zero for `leaky-gradient`."""
+NOTHING = 1e-20
+"""Smallest visible energy in GeV whose logarithm is taken. That of an empty shower would not be finite."""
 OPENING_SLOPE = 0.3
 """Slope of the last activation below zero in the opening epochs, for `leaky-start`."""
 
@@ -95,33 +98,65 @@ class Opening:
             self.slope = None
 
 
+@dataclass(frozen=True, slots=True)
+class EnergyLaw:
+    """How the cells of a generated shower follow its primary energy, for the latent input `sphere`."""
+
+    exponent: float
+    """Power of the latent vector's mean square that is the primary energy in units of 100 GeV."""
+    visible: Callable[[tf.Tensor], tf.Tensor]
+    """Expected visible energy in GeV for primary energies in units of 100 GeV."""
+    bound: float
+    """Largest deviation of the visible energy from the expected one, as a difference of logarithms. 0 for no bound."""
+
+
 class CellOutput(keras.layers.Layer):
-    """Last layer of a generator: the activation, and the factor for the energy.
+    """Last layer of a generator: the activation, and the factors for the energy.
 
     Args:
         activation: `relu`; `leaky-start`: LeakyReLU in the opening epochs (Rehm et al. 2021), then ReLU;
             `leaky-gradient`: ReLU whose gradient below zero is LEAK instead of 0, so that a cell without output can
             come back.
-        energy_power: power of the latent vector's mean square that multiplies the values, so that the cells grow with
-            the energy. None for no factor.
+        scale: conversion of the values to cells.
+        law: how the cells follow the primary energy. None if only the network decides it.
         opening: the opening epochs, for `leaky-start`.
     """
 
-    def __init__(self, activation: str, energy_power: float | None, opening: Opening, **kwargs: Any) -> None:
+    def __init__(
+        self, activation: str, scale: CellScale, law: EnergyLaw | None, opening: Opening, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.activation, self.energy_power, self.opening = activation, energy_power, opening
+        self.activation, self.scale, self.law, self.opening = activation, scale, law, opening
 
     def call(self, values: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
         values = self._activated(tf.cast(values, tf.float32))
-        if self.energy_power is None:
+        if self.law is None:
             return values
-        factors = tf.reduce_mean(tf.square(latent), axis=1) ** self.energy_power
-        return values * factors[:, tf.newaxis, tf.newaxis, tf.newaxis, tf.newaxis]
+        energies = tf.reduce_mean(tf.square(latent), axis=1, keepdims=True) ** self.law.exponent
+        values = values * _per_event(energies**self.scale.power)
+        return values * _per_event(self._within_bound(values, energies)) if self.law.bound else values
+
+    def _within_bound(self, values: tf.Tensor, energies: tf.Tensor) -> tf.Tensor:
+        """Return the factor that brings the visible energy within the bound, (n, 1).
+
+        It is a constant for the gradients: so the loss of the visible energy still moves a generator that is far
+        outside, where the gradient of the bound would vanish.
+        """
+        assert self.law is not None
+        cells = tf.reduce_sum(self.scale.cells(values), axis=(1, 2, 3))
+        deviation = tf.math.log(tf.maximum(cells, NOTHING) / self.law.visible(energies))
+        bounded = self.law.bound * tf.tanh(deviation / self.law.bound)
+        return tf.stop_gradient(tf.exp((bounded - deviation) * self.scale.power))
 
     def _activated(self, values: tf.Tensor) -> tf.Tensor:
         if self.activation == "leaky-start" and self.opening.slope is not None:
             return tf.where(values > 0, values, self.opening.slope * values)
         return _relu_with_leaking_gradient(values) if self.activation == "leaky-gradient" else tf.nn.relu(values)
+
+
+def _per_event(factors: tf.Tensor) -> tf.Tensor:
+    """Reshape factors (n, 1) to multiply cells (n, X, Y, Z, 1)."""
+    return factors[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
 
 
 class CellSum(keras.layers.Layer):

@@ -17,6 +17,7 @@ from scaling.records.wording import count
 __all__ = ["RunFolder", "find_checkpoint"]
 
 MAY_DIFFER = {
+    "recipe",  # its values are compared
     "epochs",
     "warmup_epochs",
     "lr_scaling",

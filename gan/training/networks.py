@@ -14,6 +14,7 @@ from gan.models.registry import architecture
 from gan.ops.blocks import BatchNorm, Masks
 from gan.ops.scale import Opening
 from gan.parallel import Communicator
+from gan.physics.formulas import geant4_ecal
 from gan.precision.formats import round_weights
 from gan.run.checkpoint import AVERAGED, GENERATOR, UNITS
 from gan.settings import TrainingSettings
@@ -35,6 +36,7 @@ class Networks:
             self.architecture,
             settings.as_dict(),
             precision=settings.precision,
+            visible=geant4_ecal,
             norm=norm,
             masks=self.masks,
             opening=self.opening,

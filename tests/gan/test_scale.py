@@ -11,13 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan.models.latent import SPHERE_POWER, Latent
-from gan.ops.scale import LEAK, OPENING_SLOPE, SMALLEST_UNIT, CellOutput, CellScale, CellSum, Opening, typical_cells
+from gan.ops.scale import (
+    LEAK,
+    OPENING_SLOPE,
+    SMALLEST_UNIT,
+    CellOutput,
+    CellScale,
+    CellSum,
+    EnergyLaw,
+    Opening,
+    typical_cells,
+)
 
 pytestmark = pytest.mark.numeric
 
 SHAPE = (3, 4, 5)
 ENERGIES = np.array([[0.02], [1.0], [5.0]], np.float32)
 LATENT = Latent(size=200, energies=(0.02, 5.0))
+EXPONENT = 1 / (2 * SPHERE_POWER)
+NOISE = np.random.default_rng(0).standard_normal((3, 200)).astype(np.float32)
+ON_SPHERE = tf.constant(LATENT.scaled(NOISE, ENERGIES, "sphere"))
 # Two conversions are at most 8 roundings of relative size 2**-24; a square or its root doubles or halves earlier ones.
 TOLERANCE = 16 * 2.0**-24
 
@@ -72,11 +85,30 @@ def test_length_of_the_noise_on_a_sphere_gives_the_energy() -> None:
 
 @pytest.mark.parametrize("power", [1.0, 0.5])
 def test_output_grows_with_the_energy(power: float) -> None:
-    noise = np.random.default_rng(0).standard_normal((3, 200)).astype(np.float32)
-    output = CellOutput("relu", power / (2 * SPHERE_POWER), Opening())
-    values = output(tf.ones((3, *SHAPE, 1)), tf.constant(LATENT.scaled(noise, ENERGIES, "sphere")))
-    cells = scale_of("gev", power).cells(values).numpy()
+    scale = scale_of("gev", power)
+    output = CellOutput("relu", scale, EnergyLaw(EXPONENT, lambda energy: energy, 0.0), Opening())
+    cells = scale.cells(output(tf.ones((3, *SHAPE, 1)), ON_SPHERE)).numpy()
     np.testing.assert_allclose(cells.reshape(3, -1), np.tile(ENERGIES, 60), rtol=2000 * 2.0**-24)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_visible_energy_stays_within_its_bound(power: float, size: float) -> None:
+    scale = scale_of("rms", power)
+    output = CellOutput("relu", scale, EnergyLaw(EXPONENT, lambda energy: 0.02 * energy, 0.2), Opening())
+    raw = tf.constant(np.random.default_rng(0).uniform(size=(3, *SHAPE, 1)) * size, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(raw)
+        values = output(raw, ON_SPHERE)
+    assert np.isfinite(values).all()
+    assert np.isfinite(tape.gradient(values, raw)).all()
+    if size:
+        visible = np.sum(scale.cells(values), axis=(1, 2, 3))
+        # Rounding of the logarithm and the exponential adds less than 1e-3 to the bound.
+        assert np.all(np.abs(np.log(visible / (0.02 * ENERGIES))) < 0.201)
+
+
+PLAIN = CellScale("gev", 1.0, SHAPE)
 
 
 def gradient_of(output: CellOutput, values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -90,11 +122,11 @@ def gradient_of(output: CellOutput, values: Sequence[float]) -> tuple[np.ndarray
 def test_last_activations_and_their_gradients() -> None:
     values, opening = [-2.0, 3.0], Opening()
     for activation, slope in (("relu", 0.0), ("leaky-start", 0.0), ("leaky-gradient", LEAK)):
-        result, gradient = gradient_of(CellOutput(activation, None, opening), values)
+        result, gradient = gradient_of(CellOutput(activation, PLAIN, None, opening), values)
         np.testing.assert_array_equal(result, [0, 3])
         np.testing.assert_array_equal(gradient, np.array([slope, 1], np.float32))
     for early, slope in ((True, OPENING_SLOPE), (False, 0.0)):
         with opening.during(tf.constant(early)):
-            result, gradient = gradient_of(CellOutput("leaky-start", None, opening), values)
+            result, gradient = gradient_of(CellOutput("leaky-start", PLAIN, None, opening), values)
         np.testing.assert_array_equal(result, np.array([-2 * np.float32(slope), 3]))
         np.testing.assert_array_equal(gradient, np.array([slope, 1], np.float32))
