@@ -14,6 +14,7 @@ from gan.models.registry import ARCHITECTURES, DEFAULT, architecture
 
 __all__ = [
     "CELL_SCALES",
+    "FAKES",
     "FILTERS",
     "LAST_ACTIVATIONS",
     "LATENTS",
@@ -33,6 +34,7 @@ RECIPES = tuple(dict.fromkeys(name for each in ARCHITECTURES.values() for name i
 """Names of the recipes of all architectures. An architecture may have only some of them."""
 OPTIMIZERS = ("rmsprop", "adam")
 PRECISIONS = ("fp32", "bf16", "bf16-full")
+FAKES = ("inference", "training")
 LATENTS = ("product", "sphere")
 CELL_SCALES = ("gev", "rms")
 LAST_ACTIVATIONS = ("relu", "leaky-start", "leaky-gradient")
@@ -73,6 +75,9 @@ class TrainingSettings:
     optimizer: str = "rmsprop"
     beta1: float = 0.9
     """Weight of the old value in Adam's mean gradient. RMSprop ignores it."""
+    fakes: str = "inference"
+    """Mode of the generator that makes showers for the discriminator. `inference`: as `predict` in the public training
+    loop; `training`: as in the updates of the generator, with batch statistics and dropout."""
     generator_steps: int = 2
     """Updates of the generator for each batch."""
     loss_weights: str = "8,0.2,0.1"
@@ -126,6 +131,7 @@ class TrainingSettings:
         _check(
             "loss-weights", self.loss_weights, len(self.weights) == len(design.losses), f"a number for each of {terms}"
         )
+        _choice("fakes", self.fakes, FAKES)
         _choice("latent", self.latent, LATENTS)
         _choice("cell-scale", self.cell_scale, CELL_SCALES)
         _choice("last-activation", self.last_activation, LAST_ACTIVATIONS)

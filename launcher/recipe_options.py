@@ -70,6 +70,12 @@ _OPTIONS = (
         "validation stops improving (plateau).",
     ),
     _option("--lr-decay", float, "Factor on the learning rate after each epoch (exponential) or plateau."),
+    _option(
+        "--fakes",
+        click.Choice(choices.FAKES),
+        "Mode of the generator that makes showers for the discriminator. inference: moving statistics, no dropout; "
+        "training: as in the updates of the generator.",
+    ),
     _option("--generator-steps", click.IntRange(1, 2), "Updates of the generator for each batch."),
     _option(
         "--loss-weights",

@@ -214,7 +214,7 @@ def _claim_folder(
 ) -> None:
     """Make the output folder, lock it until `resources` is closed, and prepare it for this training.
 
-    If another run takes the lock, this training stops with a checkpoint.
+    If another run takes over the lock during the training, this training writes a checkpoint and stops.
 
     Raises:
         InputError: the folder cannot be written, is in use, or belongs to a training with other settings or data.

@@ -32,9 +32,9 @@ class _Reader:
         self._known: dict[Path, tuple[tuple[int, int], Run | str]] = {}
 
     def runs(self) -> dict[str, Run | str]:
-        """Return the record of each run by its name, or the reason why it cannot be read.
+        """Return the record of each run, by the name of the run.
 
-        The reason is empty for an empty file.
+        If a record cannot be read, its place holds the reason as a text. It is empty for an empty file.
         """
         return {str(path.parent.relative_to(self.folder)): self._read(path) for path in _records(self.folder)}
 

@@ -53,7 +53,7 @@ class Comparison:
     """One row for each sample, figure and bin: `sample`, `figure`, `bin`, `events`, `value`, `low`, `high`, `floor`,
     `floor_low`, `floor_high` and `ratio` (distance from the ideal value over that of the floor)."""
     judgements: Mapping[str, Mapping[str, Judgement]]
-    """By sample and input (`features` or `cells`): the classifiers, whose ROC curves are drawn."""
+    """Results of the classifiers by sample, then by input (`features` or `cells`). Their ROC curves are drawn."""
     notes: Sequence[str]
     """Sentences that a reader needs to judge the figures."""
 

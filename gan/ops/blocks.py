@@ -67,10 +67,12 @@ class BatchNorm:
 
     Args:
         mean_over_ranks: function that averages a tensor (n,) over the ranks, for statistics of the global batch.
+        momentum: weight of the old value in moving averages.
     """
 
-    def __init__(self, mean_over_ranks: TensorMean | None = None) -> None:
+    def __init__(self, mean_over_ranks: TensorMean | None = None, momentum: float = MOMENTUM) -> None:
         self._mean_over_ranks = mean_over_ranks
+        self.momentum = momentum
         # A fused loop cannot contain an exchange between ranks.
         self.normalized = partial(normalized_by, self._moments) if mean_over_ranks else normalized
 
@@ -94,14 +96,14 @@ class ConvolutionBlock(keras.layers.Layer):
     """Upsampling, zero padding and convolution, then bias, LeakyReLU, batch normalization and dropout.
 
     Variables have the names, shapes and order of Keras' own layers. All are float32. The block does not cast the kernel
-    to the compute format, because taps that meet the same cell are added before.
+    to the compute format: after an upsampling, taps that meet the same cell are added first, and only sums are cast.
 
     Args:
         filters: number of output channels.
         size: taps of the kernel along x, y and depth. With two numbers, the block convolves images, see `images`.
         padding: zeros before and after, for each axis.
         upsampling: factors along x, y and depth by which cells are repeated before the padding.
-        slope: slope of LeakyReLU below zero; without one, the block is a convolution without bias and activation.
+        slope: slope of LeakyReLU for negative numbers. If it is None, the block has no bias and no activation.
         bias: whether a bias is added before LeakyReLU.
         norm: batch normalization after the activation.
         masks: source of dropout masks.
@@ -155,7 +157,7 @@ class ConvolutionBlock(keras.layers.Layer):
             return scaled(cells, bias, scale, shift, seeds, slope=self.slope, rate=rate)
         cells, mean, variance = self.norm.normalized(cells, bias, gamma, beta, seeds, slope=self.slope, rate=rate)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * MOMENTUM + now * (1.0 - MOMENTUM))
+            moving.assign(moving * self.norm.momentum + now * (1.0 - self.norm.momentum))
         return cells
 
     def _convolved(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -203,7 +203,7 @@ class _Fold:
         return [x, y, self.taps, self.factor * inputs, self.factor * outputs]
 
     def padded(self, cells: tf.Tensor, padding: Padding) -> tf.Tensor:
-        """Pad cells and group them, (batch, x, y, groups, factor * in)."""
+        """Pad cells and group them. The result has the shape (batch, x, y, groups, factor * in channels)."""
         groups = self.output_groups + self.taps - 1
         before, after = padding[2]
         padded = tf.pad(cells, [(0, 0), *padding[:2], (before, after + groups * self.factor - self.depth), (0, 0)])

@@ -128,6 +128,7 @@ class Training:
             measure = self._train(progress)
             if measure.stopped or self._no_time_to_conclude(measure):
                 progress.steps, progress.losses = measure.steps, measure.losses
+                self.networks.calibrate(progress.epochs)
                 self._state.save_interrupted(progress)
                 return self._interrupted(progress, journal)
             record, stop = self._conclude(measure, progress)
@@ -161,6 +162,7 @@ class Training:
         """
         epoch = progress.epochs + 1
         began = time.perf_counter()
+        self.networks.calibrate(progress.epochs)
         average_variables(self.communicator, self.networks.moving_statistics())
         verify_equal(self.communicator, self.networks.variables(), f"after epoch {epoch}")
         figures = self._validation.evaluate(self._split.validation, self._feeder)

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from gan.models.generator import ShowerGenerator, generator_parts
 from gan.models.registry import architecture
 from gan.ops.blocks import BatchNorm, Masks
+from gan.ops.draws import Draws, position
 from gan.ops.scale import Opening
 from gan.parallel import Communicator
 from gan.physics.formulas import geant4_ecal
@@ -21,6 +23,11 @@ from gan.settings import TrainingSettings
 
 __all__ = ["Networks"]
 
+CALIBRATION_MOMENTUM = 0.8
+CALIBRATION_BATCHES = 20
+"""Smallest number of batches that measure moving statistics. They leave 0.8 ** 20 = 1% of the old statistics."""
+CALIBRATION_EVENTS = 160
+
 
 class Networks:
     """Generator and discriminator of an architecture with their optimizers, with all variables created."""
@@ -29,6 +36,7 @@ class Networks:
         keras.utils.set_random_seed(settings.seed)
         self.architecture = architecture(settings.model)
         self.settings = settings
+        self._rank = communicator.rank
         norm = BatchNorm(communicator.mean if settings.sync_batchnorm else None)
         self.masks = Masks(self.architecture.dropout)
         self.opening = Opening()
@@ -55,16 +63,46 @@ class Networks:
         self.averaged = self.generator
         """The generator that is validated: with averaged weights if the settings ask for them."""
         if settings.average:
-            self.averaged = self.architecture.build_generator(parts)
+            quick = BatchNorm(momentum=CALIBRATION_MOMENTUM)
+            self.averaged = self.architecture.build_generator(dataclasses.replace(parts, norm=quick))
             self.averaged.set_weights(self.generator.get_weights())
+        self._calibrate = tf.function(self._see_one_batch, autograph=False)
 
     def follow(self) -> None:
         """Move the weights of the averaged generator towards those of the generator."""
         if self.averaged is self.generator:
             return
         old = self.settings.average
-        for average, weight in zip(self.averaged.weights, self.generator.weights, strict=True):
+        for average, weight in zip(self.averaged.trainable_variables, self.generator_variables, strict=True):
             average.assign(average.value * old + weight.value * (1.0 - old))
+
+    def calibrate(self, epoch: int) -> None:
+        """Measure the moving statistics of the averaged generator.
+
+        Averaged statistics would not suit averaged weights (Izmailov et al., UAI 2018, section 3.2). Each rank measures
+        with its own noise. The caller averages the results over the ranks.
+
+        Args:
+            epoch: number of the epoch, for other noise in each.
+        """
+        if self.averaged is self.generator:
+            return
+        batch = self.settings.batch_size
+        for number in range(max(CALIBRATION_BATCHES, CALIBRATION_EVENTS // batch)):
+            self._calibrate(position(epoch, number))
+
+    def _see_one_batch(self, position: tf.Tensor) -> None:
+        batch = self.settings.batch_size
+        draws = Draws(self.settings.seed, self._rank * batch, batch, position)
+        latent, _ = self.draw_latent(draws, "calibration", self.architecture.latent.energies)
+        # Without masks no cell is dropped, as in the inference.
+        self.averaged(latent, training=True)
+
+    def draw_latent(self, draws: Draws, use: str, limits: Sequence[Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw the generator's input, (batch, latent size), and its primary energies in ENERGY_UNIT, (batch, 1)."""
+        latent = self.architecture.latent
+        energy = draws.uniform(f"{use}/energy", *limits)
+        return latent.scaled(draws.normal(f"{use}/noise", latent.size), energy, self.settings.latent), energy
 
     @property
     def shower_generator(self) -> ShowerGenerator:

@@ -119,9 +119,9 @@ class TrainingStep:
         real = networks.scale.values(cells[..., tf.newaxis])
         real_ecal = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis]
         real_energy = energies[:, tf.newaxis] / ENERGY_UNIT
-        latent, fake_energy = self._latent(draws, "fake", limits)
-        # Generate in inference mode, as `predict` does in the public training loop.
-        fakes = networks.generator(latent, training=False)
+        latent, fake_energy = networks.draw_latent(draws, "fake", limits)
+        with networks.masks.drawn(draws, "fake/made"):
+            fakes = networks.generator(latent, training=self._settings.fakes == "training")
 
         updates = [
             self._discriminate("real", real, self._settings.real_label, real_energy, real_ecal, draws),
@@ -139,12 +139,6 @@ class TrainingStep:
             seconds.append(exchanged)
         networks.follow()
         return tf.stack(losses), tf.add_n(seconds)
-
-    def _latent(self, draws: Draws, use: str, limits: Sequence[Any]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draw the generator's input, (batch, latent size), and its primary energies in ENERGY_UNIT, (batch, 1)."""
-        latent = self._networks.architecture.latent
-        energy = draws.uniform(f"{use}/energy", *limits)
-        return latent.scaled(draws.normal(f"{use}/noise", latent.size), energy, self._settings.latent), energy
 
     def _discriminate(
         self,
@@ -169,7 +163,7 @@ class TrainingStep:
         networks = self._networks
 
         def loss() -> tuple[tf.Tensor, tf.Tensor]:
-            latent, energy = self._latent(draws, use, limits)
+            latent, energy = networks.draw_latent(draws, use, limits)
             # Other masks than the discriminator's, also for layers of the same name.
             with networks.masks.drawn(draws, f"{use}/made"):
                 fakes = networks.generator(latent, training=True)

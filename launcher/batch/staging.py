@@ -26,7 +26,7 @@ __all__ = ["Staging", "plan_staging", "staged_environment", "write_archive"]
 STAGES_WITHIN = 1800.0
 """Time limit of each staging command in seconds. Gigabytes on many nodes take minutes."""
 CLEANS_WITHIN = 300.0
-"""Time limit for the removal of the copy in seconds."""
+"""Time limit in seconds for removing the copy."""
 
 SYSTEM = Path("/usr")
 """Folder of the system's own Python, which every node has."""

@@ -30,8 +30,9 @@ def compare_points(
     """Compare study B with study A at every number of workers that both have.
 
     The function compares events/s, and the efficiency relative to the smallest common size. The interval of each ratio
-    comes from the bootstrap draws of both studies. Each of m comparisons uses a tail of 2.5% / m (Bonferroni). Thus in
-    at most 2.5% of pairs of equal studies, B counts as worse in any comparison.
+    comes from the bootstrap draws of both studies. With m comparisons, each interval leaves out 2.5% / m at each end
+    (Bonferroni). So if both studies have the same true speed, the probability that B counts as worse in at least one
+    comparison is at most 2.5%.
 
     Args:
         a, b: results of `points` with different seeds, so that the draws are independent.

@@ -100,8 +100,8 @@ class Model:
     label: str
     """Name in words, such as `Amdahl's law`."""
     terms: Callable[[np.ndarray, Workload], np.ndarray]
-    """Function from workers, shape (n,), to columns, shape (n, k). Seconds per work are columns @ weights, or the
-    inverse of this if `of_rate`."""
+    """Function from workers, shape (n,), to columns, shape (n, k). The product columns @ weights
+    gives the seconds per unit of work. If `of_rate` is true, it gives units of work per second."""
     parameters: Callable[[np.ndarray, Workload], Mapping[str, np.ndarray]]
     """Function from weights, shape (draws, k), to named parameters, each of shape (draws,). Parameters `*_seconds` are
     times, `bytes_per_second` is a bandwidth, and the others are ratios."""

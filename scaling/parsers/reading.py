@@ -111,7 +111,7 @@ def _of_report(file: Path) -> bool:
 
 
 def _format(path: Path, hints: Hints) -> Format | None:
-    """Return the format of a file, from its head or from its first line of a known format. Return None if unknown."""
+    """Return the format of a file, or None if it is unknown. The head decides, else the first line that fits a format."""
     if path.name == _RECORD:
         return record.FORMAT
     head = read_head(path)

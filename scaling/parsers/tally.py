@@ -29,8 +29,8 @@ class _Part:
     validation: dict[int, float] = field(default_factory=dict)
     """Seconds of validation on the slowest rank, by the number of the epoch from 1."""
     losses: dict[tuple[bool, int], dict[str, float]] = field(default_factory=dict)
-    """Losses of each epoch by name. The key is (True, number of the epoch from 1), or (False, number in the line) if
-    this number may count from 0 or from 1."""
+    """Losses of each epoch by name. The key is (True, number of the epoch, counted from 1). If it is not clear whether
+    the log counts from 0 or from 1, the key is (False, number in the line)."""
     begun: set[int] = field(default_factory=set)
     """Numbers of the epochs that have begun. They count from 1."""
     last_begun: int = 0

@@ -52,7 +52,7 @@ class Site:
         return {"PATH": f"{self.bin}:/usr/bin:/bin", "SITE": str(self.folder)}
 
     def answer(self, name: str, text: str) -> None:
-        """Write a file with an answer of the stand-ins."""
+        """Write a file with the answer that the stand-ins will give."""
         (self.folder / name).write_text(text)
 
     def calls(self, command: str) -> list[str]:

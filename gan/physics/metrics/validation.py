@@ -28,7 +28,7 @@ SHOWER_DISTANCE = "shower_distance"
 WORST = 1.0
 """Shower distance of a generator without output, or with a single output."""
 SILENT = 1e-3
-"""Share of the real showers' active cells or energy below which a generator counts as one without output."""
+"""A generator counts as one without output if its active cells or its energy are below this share of the real ones."""
 COLLAPSED = 0.01
 """Variety below which a generator counts as one with a single output. Simulated showers of one energy have over 0.1."""
 
