@@ -86,6 +86,8 @@ class TrainingSettings:
     """Label of real showers for the discriminator. A value below 1 makes it less sure."""
     label_flip: float = 0.05
     """Probability that a label is flipped, so that the discriminator gets the wrong one."""
+    input_noise: float = 0.0
+    """Standard deviation of normal noise on the discriminator's input, in the numbers that the networks see."""
     latent: str = "product"
     """How the energy is put into the noise, see `models.latent.Latent.scaled`."""
     cell_scale: str = "gev"
@@ -148,6 +150,7 @@ class TrainingSettings:
         _check("generator-steps", self.generator_steps, self.generator_steps in (1, 2), "1 or 2")
         _check("real-label", self.real_label, 0.5 < self.real_label <= 1, "above 0.5, at most 1")
         _check("label-flip", self.label_flip, 0 <= self.label_flip < 0.5, "0 or more, below 0.5")
+        _check("input-noise", self.input_noise, 0 <= self.input_noise <= 10, "0 to 10")
         _check("cell-power", self.cell_power, 0 < self.cell_power <= 1, "above 0, at most 1")
         _check("energy-bound", self.energy_bound, 0 <= self.energy_bound <= 1, "0 to 1")
         bound_fits = not self.energy_bound or self.latent == "sphere"

@@ -85,6 +85,12 @@ _OPTIONS = (
     _option("--real-label", float, "Label of real showers for the discriminator, above 0.5 and at most 1."),
     _option("--label-flip", float, "Probability, below 0.5, that the discriminator gets the wrong label."),
     _option(
+        "--input-noise",
+        float,
+        "Standard deviation of the noise on the discriminator's input, in the numbers that the networks see; 0: none. "
+        "It keeps the discriminator from winning.",
+    ),
+    _option(
         "--latent",
         click.Choice(choices.LATENTS),
         "Input of the generator. product: noise times energy, as published; sphere: noise on a sphere whose radius "

@@ -57,6 +57,8 @@ class Parts:
     """Source of the dropout masks."""
     scale: CellScale
     """Conversion between cells in GeV and the values that the networks see and give."""
+    input_noise: float = 0.0
+    """Standard deviation of the noise on the discriminator's input."""
     last_activation: str = "relu"
     """Activation of the generator's last layer, see `ops.scale.CellOutput`."""
     law: EnergyLaw | None = None

@@ -48,6 +48,7 @@ def generator_parts(
         norm=norm or BatchNorm(),
         masks=masks or Masks(0.0),
         scale=CellScale(settings["cell_scale"], float(settings["cell_power"]), design.cells),
+        input_noise=float(settings["input_noise"]),
         last_activation=settings["last_activation"],
         law=_law(settings, visible) if settings["latent"] == "sphere" else None,
         opening=opening or Opening(),

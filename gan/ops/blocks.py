@@ -5,6 +5,7 @@ Module `convolutions` computes the convolution and `activations` the rest. The n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +20,7 @@ from gan.ops.draws import Draws
 from gan.ops.images import convolve_images
 from gan.precision.arithmetic import Arithmetic
 
-__all__ = ["BatchNorm", "ConvolutionBlock", "DenseBlock", "Masks", "frozen"]
+__all__ = ["BatchNorm", "ConvolutionBlock", "DenseBlock", "InputNoise", "Masks", "frozen"]
 
 TensorMean = Callable[[tf.Tensor], tf.Tensor]
 
@@ -28,9 +29,9 @@ MOMENTUM = 0.99
 
 
 class Masks:
-    """Dropout masks for all blocks of a network while a step is traced.
+    """Dropout masks and noise for all layers of a network while a step is traced.
 
-    Outside the `with` block of `drawn`, nothing is dropped.
+    Outside the `with` block of `drawn`, nothing is dropped and there is no noise.
 
     Args:
         rate: probability that a cell is dropped.
@@ -48,6 +49,13 @@ class Masks:
             yield
         finally:
             self._current = None
+
+    def noise(self, layer: str, shape: Sequence[int]) -> tf.Tensor | None:
+        """Return standard normal numbers for a layer, float32 (batch, *shape), or None outside the `with` block."""
+        if self._current is None:
+            return None
+        draws, use = self._current
+        return tf.reshape(draws.normal(f"{use}/{layer}", math.prod(shape)), (draws.batch, *shape))
 
     def of(self, layer: str) -> tuple[float, tf.Tensor]:
         """Return the dropout rate of a layer and the seeds of its mask, uint32 (batch, 2); see `draws.keep`."""
@@ -198,6 +206,23 @@ class DenseBlock(keras.layers.Layer):
 
     def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.block(features[:, tf.newaxis, tf.newaxis, :], training=training)[:, 0, 0, :]
+
+
+class InputNoise(keras.layers.Layer):
+    """Add normal noise to the inputs in a training, with reproducible numbers.
+
+    Args:
+        size: standard deviation of the noise.
+        masks: source of the numbers.
+    """
+
+    def __init__(self, size: float, masks: Masks, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size, self.masks = size, masks
+
+    def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:
+        noise = self.masks.noise(self.name, values.shape[1:]) if training else None
+        return values if noise is None else values + self.size * noise
 
 
 @contextmanager

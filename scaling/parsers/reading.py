@@ -111,7 +111,7 @@ def _of_report(file: Path) -> bool:
 
 
 def _format(path: Path, hints: Hints) -> Format | None:
-    """Return the format of a file, or None if it is unknown. The head decides, else the first line that fits a format."""
+    """Return the format of a file: that of its head, else that of the first line that fits one. None if unknown."""
     if path.name == _RECORD:
         return record.FORMAT
     head = read_head(path)

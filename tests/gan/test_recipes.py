@@ -14,6 +14,7 @@ from gan.data.showers import open_showers
 from gan.errors import InputError
 from gan.generation.network import build_generator, read_generator
 from gan.models.registry import ARCHITECTURES
+from gan.ops.blocks import InputNoise, Masks
 from gan.ops.draws import Draws, epoch_of, position
 from gan.parallel import Alone, Worker
 from gan.run.checkpoint import read_checkpoint
@@ -143,3 +144,21 @@ def test_opening_epochs_draw_energies_from_the_middle(epoch: int, low: float, hi
         tf.config.run_functions_eagerly(False)
     assert len(seen) == 2
     np.testing.assert_allclose(seen, [[low, high]] * 2, rtol=1e-6)
+
+
+def test_input_noise_depends_on_the_event_and_not_on_the_rank_and_ends_with_the_training() -> None:
+    masks = Masks(0.0)
+    noise = InputNoise(0.5, masks, name="noise")
+    values = tf.zeros((4, 3, 3, 3, 1))
+    where = tf.constant(0, tf.uint64)
+    with masks.drawn(Draws(1, 0, 4, where), "real"):
+        together = noise(values, training=True).numpy()
+        np.testing.assert_array_equal(noise(values, training=False), values)
+    parts = []
+    for rank in (0, 1):
+        with masks.drawn(Draws(1, 2 * rank, 2, where), "real"):
+            parts.append(noise(values[:2], training=True).numpy())
+    np.testing.assert_array_equal(np.concatenate(parts), together)
+    # 108 numbers: their standard deviation is within 4 sigma = 4 x 0.5 / sqrt(216) of 0.5.
+    assert abs(together.std() - 0.5) < 0.14
+    np.testing.assert_array_equal(noise(values, training=True), values)
