@@ -79,7 +79,7 @@ CONV3D_DEFAULT = Recipe(
         "discriminator_rate": 0.25,
         "fakes": "training",
         "lr_scaling": "sqrt",
-        "input_noise": 0.3,
+        "input_noise": 0.4,
         "latent": "sphere",
         "cell_scale": "rms",
         "cell_power": 0.5,
