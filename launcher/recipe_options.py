@@ -47,13 +47,13 @@ _OPTIONS = (
         click.Choice(choices.FILTERS),
         "Number of filters in the middle layers. 16: multiples of 16, fast with oneDNN; original: as published.",
     ),
-    _option("--epochs", click.IntRange(1), "Number of epochs in total, including epochs before a resume."),
+    _option("--epochs", int, "Number of epochs in total, including epochs before a resume."),
     _option(
         "--warmup-epochs",
-        click.IntRange(0),
+        int,
         "Number of epochs in which the learning rate rises from the rate of one worker to the scaled rate.",
     ),
-    _option("--batch-size", click.IntRange(1), "Events per worker and step."),
+    _option("--batch-size", int, "Events per worker and step."),
     _option("--optimizer", click.Choice(choices.OPTIMIZERS), "Optimizer of both networks."),
     _option("--beta1", float, "Weight of the old value in Adam's mean gradient, 0 or more and below 1."),
     _option("--learning-rate", float, "Learning rate of the generator on one worker, before scaling."),
@@ -76,7 +76,7 @@ _OPTIONS = (
         "Mode of the generator that makes showers for the discriminator. inference: moving statistics, no dropout; "
         "training: as in the updates of the generator.",
     ),
-    _option("--generator-steps", click.IntRange(1, 2), "Updates of the generator for each batch."),
+    _option("--generator-steps", int, "Updates of the generator for each batch."),
     _option(
         "--loss-weights",
         str,
@@ -117,7 +117,7 @@ _OPTIONS = (
     ),
     _option(
         "--opening-epochs",
-        click.IntRange(0),
+        int,
         "Epochs at the start in which the generator makes only energies from the middle of the range.",
     ),
     _option(
