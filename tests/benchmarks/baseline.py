@@ -16,7 +16,7 @@ from keras import layers
 
 from gan.ops.draws import Draws, keep
 
-__all__ = ["Chance", "NumpyChance", "PlainLoop", "SharedChance", "copy_weights"]
+__all__ = ["Chance", "NumpyChance", "PlainLoop", "SharedChance", "cell_sum", "copy_weights", "expected_sum"]
 
 LOSS_WEIGHTS = (8.0, 0.2, 0.1)
 GEANT4_FIT = (0.0018, -0.023, 0.11, -0.28, 2.21)
@@ -221,8 +221,12 @@ def plain_discriminator(filters: int, dropout: Callable[[str], layers.Layer]) ->
     x = layers.Flatten()(layers.AveragePooling3D(2)(x))
     generation = layers.Dense(1, activation="sigmoid", name="generation")(x)
     auxiliary = layers.Dense(1, name="auxiliary")(x)
-    ecal = layers.Lambda(lambda cells: tf.reduce_sum(cells, axis=(1, 2, 3)), output_shape=(1,), name="ecal")(cells)
-    return keras.Model(cells, [generation, auxiliary, ecal], name="discriminator")
+    return keras.Model(cells, [generation, auxiliary, cell_sum(cells)], name="discriminator")
+
+
+def cell_sum(cells: keras.KerasTensor) -> keras.KerasTensor:
+    """Return the sum of the cells, (n, 1)."""
+    return layers.Lambda(lambda cells: tf.reduce_sum(cells, axis=(1, 2, 3)), output_shape=(1,), name="ecal")(cells)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -11,7 +11,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.process import Job, Say, start_tensorflow
 from tests.benchmarks.timing import Case, Measurement, elapsed, interleave
 
-__all__ = ["measure"]
+__all__ = ["measure", "per_shower"]
 
 BATCHES = (1, 16, 128)
 
@@ -26,7 +26,9 @@ def measure(job: Job, say: Say) -> list[Figure]:
     cases = [
         Case(
             name=f"generation/{filters}/{batch}/{precision}",
-            prepare=lambda f=filters, p=precision, b=batch: _per_shower(f, p, b),  # type: ignore[misc]
+            prepare=lambda f=filters, p=precision, b=batch: per_shower(  # type: ignore[misc]
+                TrainingSettings(filters=f, precision=p), b
+            ),
             unit="ms/shower",
             reference=rate,
             note="" if native or precision == "fp32" else "not native: this processor has no BF16 instructions",
@@ -39,12 +41,13 @@ def measure(job: Job, say: Say) -> list[Figure]:
     return interleave([first, *cases], job.budget, say)
 
 
-def _per_shower(filters: str, precision: str, batch: int) -> Measurement:
+def per_shower(settings: TrainingSettings, batch: int) -> Measurement:
+    """Return a measurement of the generation with untrained weights, in milliseconds per shower."""
     from gan.generation.network import Showers
     from gan.training.networks import Networks
 
     # Untrained weights take the same time as trained ones.
-    networks = Networks(TrainingSettings(filters=filters, precision=precision), Alone())
+    networks = Networks(settings, Alone())
     showers = Showers(networks.shower_generator, batch_size=batch, seed=1)
     energies = np.linspace(20.0, 480.0, batch)
     seconds = elapsed(lambda: showers.cells(0, energies))

@@ -19,7 +19,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.process import Job, Say, start_tensorflow
 from tests.benchmarks.timing import Case, Measurement, elapsed, interleave
 
-__all__ = ["measure", "our_step", "real_batch"]
+__all__ = ["measure", "our_step", "real_batch", "step_of"]
 
 LEARNING_RATE = 1e-4
 """Learning rate of all steps. It is small, so that no run diverges."""
@@ -79,6 +79,11 @@ def real_batch(events: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def our_step(filters: str, precision: str, batch: int) -> Measurement:
+    """Return a measurement of a step of the recipe `stampede2` on one rank, in seconds."""
+    return step_of(TrainingSettings(filters=filters, precision=precision, batch_size=batch))
+
+
+def step_of(settings: TrainingSettings) -> Measurement:
     """Return a measurement of one of our steps on one rank, in seconds."""
     import tensorflow as tf
 
@@ -86,9 +91,8 @@ def our_step(filters: str, precision: str, batch: int) -> Measurement:
     from gan.training.networks import Networks
     from gan.training.step import TrainingStep
 
-    settings = TrainingSettings(filters=filters, precision=precision, batch_size=batch)
     step = TrainingStep(Networks(settings, Alone()), settings, Alone())
-    cells, energies = real_batch(batch)
+    cells, energies = real_batch(settings.batch_size)
     positions = count()
     seconds = elapsed(lambda: step(cells, energies, position(0, next(positions)), LEARNING_RATE))
 

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from gan.models.conv2d import VIEWS
 from gan.ops.blocks import ConvolutionBlock
 from gan.ops.draws import Draws, position
 from gan.parallel import Alone
 from gan.settings import TrainingSettings
 from gan.training.networks import Networks
 from gan.training.step import LOSSES, TrainingStep
+from tests.benchmarks.baseline2d import VIEWS, plain_discriminator2d, plain_generator2d, plain_path
 
 REHM = TrainingSettings.of(model="conv2d", recipe="rehm2021", batch_size=2)
 
@@ -26,6 +26,11 @@ def networks() -> Networks:
 
 def test_parameter_counts_are_the_published_ones(networks: Networks) -> None:
     assert networks.parameters() == {"generator": 2_055_324, "discriminator": 714_114}
+
+
+def test_the_plain_networks_of_the_benchmark_have_the_same_parameters(networks: Networks) -> None:
+    plain = {"generator": plain_generator2d().count_params(), "discriminator": plain_discriminator2d().count_params()}
+    assert networks.parameters() == plain
 
 
 def test_shapes_and_types(networks: Networks) -> None:
@@ -42,25 +47,6 @@ def test_bf16_computes_convolutions_in_bf16() -> None:
     assert len(blocks) == 22
     assert {block.compute_dtype for block in blocks} == {"bfloat16"}
     assert networks.generator(np.ones((1, 200), np.float32)).dtype == "float32"
-
-
-def plain_path(x: keras.KerasTensor, view: str) -> keras.KerasTensor:
-    """Return one path of the generator as the paper describes it, with Keras' own layers."""
-
-    def block(x: keras.KerasTensor, number: int, filters: int, size: int, padding: str = "same") -> keras.KerasTensor:
-        name = f"{view}_conv{number}"
-        x = layers.Conv2D(filters, size, padding=padding, use_bias=False, name=name)(x)
-        return layers.BatchNormalization(name=f"{name}_norm")(layers.LeakyReLU(negative_slope=0.3)(x))
-
-    x = block(x, 1, 32, 5)
-    x = layers.Conv2DTranspose(64, 5, strides=3, padding="same", name=f"{view}_enlarged2")(x)
-    x = block(x, 2, 64, 5)
-    x = layers.Conv2DTranspose(64, 5, strides=2, padding="same", name=f"{view}_enlarged3")(x)
-    x = block(x, 3, 64, 8)
-    x = block(x, 4, 64, 5, "valid")
-    x = block(x, 5, 32, 4)
-    x = block(x, 6, 32, 3)
-    return block(x, 7, 25, 2, "valid")
 
 
 @pytest.mark.numeric
