@@ -94,6 +94,8 @@ class TrainingSettings:
     """Unit of the cells that the networks see and give, see `ops.scale.CellScale`."""
     cell_power: float = 1.0
     """Power of the cells that the networks see and give."""
+    faint_cells: float = 0.0
+    """Cell energy in GeV below which cells are almost invisible to the discriminator. With 0, it sees all cells."""
     last_activation: str = "relu"
     """Activation of the generator's last layer, see `ops.scale.CellOutput`."""
     energy_bound: float = 0.0
@@ -150,6 +152,7 @@ class TrainingSettings:
         _check("generator-steps", self.generator_steps, self.generator_steps in (1, 2), "1 or 2")
         _check("real-label", self.real_label, 0.5 < self.real_label <= 1, "above 0.5, at most 1")
         _check("label-flip", self.label_flip, 0 <= self.label_flip < 0.5, "0 or more, below 0.5")
+        _check("faint-cells", self.faint_cells, 0 <= self.faint_cells <= 1, "0 to 1 GeV")
         _check("input-noise", self.input_noise, 0 <= self.input_noise <= 10, "0 to 10")
         _check("cell-power", self.cell_power, 0 < self.cell_power <= 1, "above 0, at most 1")
         _check("energy-bound", self.energy_bound, 0 <= self.energy_bound <= 1, "0 to 1")

@@ -104,6 +104,11 @@ _OPTIONS = (
     ),
     _option("--cell-power", float, "Power of the cells that the networks see and give, above 0 and at most 1."),
     _option(
+        "--faint-cells",
+        float,
+        "Cell energy in GeV below which cells are almost invisible to the discriminator; 0: it sees all cells.",
+    ),
+    _option(
         "--last-activation",
         click.Choice(choices.LAST_ACTIVATIONS),
         "Activation of the generator's last layer. relu: ReLU; leaky-start: LeakyReLU in the opening epochs, then "

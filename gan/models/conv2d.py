@@ -74,12 +74,12 @@ def build_discriminator(parts: Parts) -> keras.Model:
     import keras
     from keras import layers
 
-    from gan.ops.blocks import DenseBlock, InputNoise
-    from gan.ops.scale import CellSum
+    from gan.ops.blocks import DenseBlock
+    from gan.ops.scale import CellSum, DiscriminatorView
 
     dtype, wide, narrow = parts.dtype, parts.filters, parts.filters // 2
     cells = keras.Input((*CELLS, 1), name="cells")
-    seen = InputNoise(parts.input_noise, parts.masks, name="noise")(cells) if parts.input_noise else cells
+    seen = DiscriminatorView(parts.scale, parts.input_noise, parts.masks, dtype="float32", name="view")(cells)
     shower = layers.Reshape(CELLS, dtype=dtype, name="shower")(seen)
     paths = []
     for view, (into, back) in VIEWS.items():

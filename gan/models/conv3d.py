@@ -55,13 +55,13 @@ def build_discriminator(parts: Parts) -> keras.Model:
     import keras
     from keras import layers
 
-    from gan.ops.blocks import ConvolutionBlock, InputNoise
-    from gan.ops.scale import CellSum
+    from gan.ops.blocks import ConvolutionBlock
+    from gan.ops.scale import CellSum, DiscriminatorView
 
     dtype, norm, filters = parts.dtype, parts.norm, parts.filters
     block = partial(ConvolutionBlock, size=(5, 5, 5), slope=SLOPE, masks=parts.masks, dtype=dtype)
     cells = keras.Input((*CELLS, 1), name="cells")
-    seen = InputNoise(parts.input_noise, parts.masks, name="noise")(cells) if parts.input_noise else cells
+    seen = DiscriminatorView(parts.scale, parts.input_noise, parts.masks, dtype="float32", name="view")(cells)
     x = block(32, padding=[(2, 2)] * 3, name="conv1")(seen)
     x = block(filters, padding=[(2, 2)] * 3, norm=norm, name="conv2")(x)
     x = block(filters, padding=[(2, 2)] * 3, norm=norm, name="conv3")(x)

@@ -47,7 +47,9 @@ def generator_parts(
         dtype=layer_policy(precision),
         norm=norm or BatchNorm(),
         masks=masks or Masks(0.0),
-        scale=CellScale(settings["cell_scale"], float(settings["cell_power"]), design.cells),
+        scale=CellScale(
+            settings["cell_scale"], float(settings["cell_power"]), design.cells, float(settings["faint_cells"])
+        ),
         input_noise=float(settings["input_noise"]),
         last_activation=settings["last_activation"],
         law=_law(settings, visible) if settings["latent"] == "sphere" else None,

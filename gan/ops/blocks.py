@@ -20,7 +20,7 @@ from gan.ops.draws import Draws
 from gan.ops.images import convolve_images
 from gan.precision.arithmetic import Arithmetic
 
-__all__ = ["BatchNorm", "ConvolutionBlock", "DenseBlock", "InputNoise", "Masks", "frozen"]
+__all__ = ["BatchNorm", "ConvolutionBlock", "DenseBlock", "Masks", "frozen"]
 
 TensorMean = Callable[[tf.Tensor], tf.Tensor]
 
@@ -206,23 +206,6 @@ class DenseBlock(keras.layers.Layer):
 
     def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.block(features[:, tf.newaxis, tf.newaxis, :], training=training)[:, 0, 0, :]
-
-
-class InputNoise(keras.layers.Layer):
-    """Add normal noise to the inputs in a training, with reproducible numbers.
-
-    Args:
-        size: standard deviation of the noise.
-        masks: source of the numbers.
-    """
-
-    def __init__(self, size: float, masks: Masks, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size, self.masks = size, masks
-
-    def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:
-        noise = self.masks.noise(self.name, values.shape[1:]) if training else None
-        return values if noise is None else values + self.size * noise
 
 
 @contextmanager

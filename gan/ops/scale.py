@@ -15,7 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-__all__ = ["FITTED_EVENTS", "CellOutput", "CellScale", "CellSum", "EnergyLaw", "Opening", "typical_cells"]
+from gan.ops.blocks import Masks
+
+__all__ = [
+    "FITTED_EVENTS",
+    "CellOutput",
+    "CellScale",
+    "CellSum",
+    "DiscriminatorView",
+    "EnergyLaw",
+    "Opening",
+    "typical_cells",
+]
 
 FITTED_EVENTS = 2048
 """Number of training events from which the scale `rms` is computed."""
@@ -51,10 +62,11 @@ class CellScale:
             energy in training showers, for a primary energy of 100 GeV.
         power: exponent, above 0.
         cells: number of cells along x, y and depth.
+        faint: cell energy in GeV below which cells are almost invisible to the discriminator. 0: all are visible.
     """
 
-    def __init__(self, kind: str, power: float, cells: tuple[int, int, int]) -> None:
-        self.power = power
+    def __init__(self, kind: str, power: float, cells: tuple[int, int, int], faint: float = 0.0) -> None:
+        self.power, self.faint = power, faint
         self.units: list[Any] = []
         """The unit of each cell in GeV, as a variable of shape (X, Y, Z, 1). Empty if the unit is 1 GeV."""
         if kind == "rms":
@@ -76,6 +88,14 @@ class CellScale:
         if self.power != 1.0:
             values = tf.square(values) if self.power == 0.5 else tf.pow(values, 1.0 / self.power)
         return values * self.units[0].value if self.units else values
+
+    def visible(self, values: tf.Tensor) -> tf.Tensor:
+        """Return values (c / u) ** p as the discriminator sees them: multiplied by (c / (c + faint)) ** p."""
+        if not self.faint:
+            return values
+        unit = self.units[0].value if self.units else 1.0
+        # The same as above, without the infinite gradient of a root at 0.
+        return tf.square(values) * tf.pow(unit / (self.cells(values) + self.faint), self.power)
 
 
 class Opening:
@@ -157,6 +177,25 @@ class CellOutput(keras.layers.Layer):
 def _per_event(factors: tf.Tensor) -> tf.Tensor:
     """Reshape factors (n, 1) to multiply cells (n, X, Y, Z, 1)."""
     return factors[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
+
+
+class DiscriminatorView(keras.layers.Layer):
+    """First layer of a discriminator: without faint cells and, in a training, with noise.
+
+    Args:
+        scale: makes faint cells almost invisible.
+        noise: standard deviation of normal noise on the values.
+        masks: source of the noise.
+    """
+
+    def __init__(self, scale: CellScale, noise: float, masks: Masks, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.noise, self.masks = scale, noise, masks
+
+    def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:
+        visible = self.scale.visible(values)
+        noise = self.masks.noise(self.name, values.shape[1:]) if training and self.noise else None
+        return visible if noise is None else visible + self.noise * noise
 
 
 class CellSum(keras.layers.Layer):

@@ -14,8 +14,9 @@ from gan.data.showers import open_showers
 from gan.errors import InputError
 from gan.generation.network import build_generator, read_generator
 from gan.models.registry import ARCHITECTURES
-from gan.ops.blocks import InputNoise, Masks
+from gan.ops.blocks import Masks
 from gan.ops.draws import Draws, epoch_of, position
+from gan.ops.scale import CellScale, DiscriminatorView
 from gan.parallel import Alone, Worker
 from gan.run.checkpoint import read_checkpoint
 from gan.run.folder import RunFolder
@@ -148,7 +149,7 @@ def test_opening_epochs_draw_energies_from_the_middle(epoch: int, low: float, hi
 
 def test_input_noise_depends_on_the_event_and_not_on_the_rank_and_ends_with_the_training() -> None:
     masks = Masks(0.0)
-    noise = InputNoise(0.5, masks, name="noise")
+    noise = DiscriminatorView(CellScale("gev", 1.0, (3, 3, 3)), 0.5, masks, name="view")
     values = tf.zeros((4, 3, 3, 3, 1))
     where = tf.constant(0, tf.uint64)
     with masks.drawn(Draws(1, 0, 4, where), "real"):

@@ -130,3 +130,19 @@ def test_last_activations_and_their_gradients() -> None:
             result, gradient = gradient_of(CellOutput("leaky-start", PLAIN, None, opening), values)
         np.testing.assert_array_equal(result, np.array([-2 * np.float32(slope), 3]))
         np.testing.assert_array_equal(gradient, np.array([slope, 1], np.float32))
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_faint_cells_fade_from_the_discriminators_view(power: float) -> None:
+    scale = CellScale("rms", power, SHAPE, faint=1e-4)
+    scale.set_units(np.full(SHAPE, 1e-3))
+    cells = np.array([0.0, 1e-6, 1e-4, 1e-1])
+    values = tf.constant(np.tile((cells / 1e-3) ** power, 15).reshape(1, *SHAPE, 1), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        visible = scale.visible(values)
+    expected = (cells / 1e-3) ** power * (cells / (cells + 1e-4)) ** power
+    # Up to 8 roundings, and an error of 10 x 2**-24 of the exponent of tf.pow.
+    np.testing.assert_allclose(visible.numpy().ravel()[:4], expected, rtol=32 * 2.0**-24)
+    assert np.isfinite(tape.gradient(visible, values)).all()
+    assert scale_of("rms", power).visible(values) is values
