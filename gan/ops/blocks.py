@@ -75,10 +75,10 @@ class BatchNorm:
 
     Args:
         mean_over_ranks: function that averages a tensor (n,) over the ranks, for statistics of the global batch.
-        momentum: weight of the old value in moving averages.
+        momentum: weight of the old value in moving averages, a number or a variable of TensorFlow.
     """
 
-    def __init__(self, mean_over_ranks: TensorMean | None = None, momentum: float = MOMENTUM) -> None:
+    def __init__(self, mean_over_ranks: TensorMean | None = None, momentum: Any = MOMENTUM) -> None:
         self._mean_over_ranks = mean_over_ranks
         self.momentum = momentum
         # A fused loop cannot contain an exchange between ranks.

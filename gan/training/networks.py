@@ -23,10 +23,10 @@ from gan.settings import TrainingSettings
 
 __all__ = ["Networks"]
 
-CALIBRATION_MOMENTUM = 0.8
-CALIBRATION_BATCHES = 20
-"""Smallest number of batches that measure moving statistics. They leave 0.8 ** 20 = 1% of the old statistics."""
+CALIBRATION_BATCHES = 8
+"""Smallest number of batches that measure moving statistics."""
 CALIBRATION_EVENTS = 160
+"""Smallest number of events in these batches. A channel sees them at hundreds of cells or more."""
 
 
 class Networks:
@@ -60,11 +60,13 @@ class Networks:
         self.discriminator_optimizer = _optimizer(settings, self.discriminator_variables)
         for variables in (self.generator_variables, self.discriminator_variables):
             round_weights(variables, settings.precision)
+        # TensorFlow's variable, because a variable of Keras could become a weight of the network.
+        self._momentum = tf.Variable(0.0, trainable=False)
         self.averaged = self.generator
         """The generator that is validated: with averaged weights if the settings ask for them."""
         if settings.average:
-            quick = BatchNorm(momentum=CALIBRATION_MOMENTUM)
-            self.averaged = self.architecture.build_generator(dataclasses.replace(parts, norm=quick))
+            calibrated = BatchNorm(momentum=self._momentum)
+            self.averaged = self.architecture.build_generator(dataclasses.replace(parts, norm=calibrated))
             self.averaged.set_weights(self.generator.get_weights())
         self._calibrate = tf.function(self._see_one_batch, autograph=False)
 
@@ -89,6 +91,9 @@ class Networks:
             return
         batch = self.settings.batch_size
         for number in range(max(CALIBRATION_BATCHES, CALIBRATION_EVENTS // batch)):
+            # The mean of all batches up to now. The first batch replaces the old statistics, so that the result
+            # depends only on the weights: a resumed training has the same one.
+            self._momentum.assign(number / (number + 1))
             self._calibrate(position(epoch, number))
 
     def _see_one_batch(self, position: tf.Tensor) -> None:

@@ -107,6 +107,19 @@ def test_another_recipe_does_not_continue_a_run(shower_files: Path, tmp_path: Pa
         train(shower_files, tmp_path / "run", recipe="stampede2", epochs=2)
 
 
+def test_statistics_of_the_average_depend_only_on_its_weights() -> None:
+    networks = Networks(TrainingSettings.of(filters="original", batch_size=4), Alone())
+    statistics = networks.averaged.non_trainable_variables
+    networks.calibrate(epoch=0)
+    first = [each.numpy() for each in statistics]
+    assert any((value != 0).any() and (value != 1).any() for value in first)
+    for each in statistics:
+        each.assign(each + 1.0)
+    networks.calibrate(epoch=0)
+    for value, again in zip(first, statistics, strict=True):
+        np.testing.assert_array_equal(value, again)
+
+
 def test_average_moves_by_its_weight() -> None:
     networks = Networks(TrainingSettings.of(average=0.75, filters="original"), Alone())
     averaged, now = (weights[0] for weights in weights_of(networks))
