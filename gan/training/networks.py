@@ -26,7 +26,7 @@ __all__ = ["Networks"]
 CALIBRATION_BATCHES = 8
 """Smallest number of batches that measure moving statistics."""
 CALIBRATION_EVENTS = 160
-"""Smallest number of events in these batches. A channel sees them at hundreds of cells or more."""
+"""Smallest number of events in these batches, all ranks together. A channel sees them at hundreds of cells or more."""
 
 
 class Networks:
@@ -36,8 +36,9 @@ class Networks:
         keras.utils.set_random_seed(settings.seed)
         self.architecture = architecture(settings.model)
         self.settings = settings
-        self._rank = communicator.rank
-        norm = BatchNorm(communicator.mean if settings.sync_batchnorm else None)
+        self._communicator = communicator
+        mean_over_ranks = communicator.mean if settings.sync_batchnorm else None
+        norm = BatchNorm(mean_over_ranks)
         self.masks = Masks(self.architecture.dropout)
         self.opening = Opening()
         parts = generator_parts(
@@ -65,7 +66,7 @@ class Networks:
         self.averaged = self.generator
         """The generator that is validated: with averaged weights if the settings ask for them."""
         if settings.average:
-            calibrated = BatchNorm(momentum=self._momentum)
+            calibrated = BatchNorm(mean_over_ranks, self._momentum)
             self.averaged = self.architecture.build_generator(dataclasses.replace(parts, norm=calibrated))
             self.averaged.set_weights(self.generator.get_weights())
         self._calibrate = tf.function(self._see_one_batch, autograph=False)
@@ -82,15 +83,15 @@ class Networks:
         """Measure the moving statistics of the averaged generator.
 
         Averaged statistics would not suit averaged weights (Izmailov et al., UAI 2018, section 3.2). Each rank measures
-        with its own noise. The caller averages the results over the ranks.
+        with its own part of a global batch. The caller averages the results over the ranks.
 
         Args:
             epoch: number of the epoch, for other noise in each.
         """
         if self.averaged is self.generator:
             return
-        batch = self.settings.batch_size
-        for number in range(max(CALIBRATION_BATCHES, CALIBRATION_EVENTS // batch)):
+        global_batch = self.settings.batch_size * self._communicator.size
+        for number in range(max(CALIBRATION_BATCHES, CALIBRATION_EVENTS // global_batch)):
             # The mean of all batches up to now. The first batch replaces the old statistics, so that the result
             # depends only on the weights: a resumed training has the same one.
             self._momentum.assign(number / (number + 1))
@@ -98,7 +99,7 @@ class Networks:
 
     def _see_one_batch(self, position: tf.Tensor) -> None:
         batch = self.settings.batch_size
-        draws = Draws(self.settings.seed, self._rank * batch, batch, position)
+        draws = Draws(self.settings.seed, self._communicator.rank * batch, batch, position)
         latent, _ = self.draw_latent(draws, "calibration", self.architecture.latent.energies)
         # Without masks no cell is dropped, as in the inference.
         self.averaged(latent, training=True)

@@ -54,7 +54,7 @@ def test_one_rank_and_two_train_alike_on_the_same_global_batch(
         done = launch(
             ranks,
             *arguments(shower_files, tmp_path / str(ranks), "--epochs", 2, "--batch-size", batch, "--sync-batchnorm"),
-            "--events", 6, "--lr-scaling", "none", "--learning-rate", SMALL_RATE,
+            "--events", 6, "--lr-scaling", "none", "--learning-rate", SMALL_RATE, "--optimizer", "rmsprop",
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     one, two = (read_run(tmp_path / ranks) for ranks in ("1", "2"))
