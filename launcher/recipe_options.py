@@ -25,13 +25,17 @@ def _option(name: str, kind: click.ParamType | type, text: str) -> Callable[...,
     return click.option(name, type=kind, help=f"{text}  [default: {_defaults(name.lstrip('-').replace('-', '_'))}]")
 
 
+_SETTINGS = {
+    (each.name, name): TrainingSettings.of(model=each.name, recipe=name)
+    for each in ARCHITECTURES.values()
+    for name in each.recipes
+}
+"""Settings of all recipes, by the names of the architecture and of the recipe."""
+
+
 def _defaults(field: str) -> str:
     """Return the default of a setting, and the recipes that have another one."""
-    values = {
-        (each.name, name): getattr(TrainingSettings.of(model=each.name, recipe=name), field)
-        for each in ARCHITECTURES.values()
-        for name in each.recipes
-    }
+    values = {names: getattr(settings, field) for names, settings in _SETTINGS.items()}
     usual = values[DEFAULT.name, DEFAULT.recipe(None)[0]]
     others = [
         f"{value} for {f'{name} of {model}' if name == 'default' else name}"

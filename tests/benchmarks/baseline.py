@@ -16,7 +16,7 @@ from keras import layers
 
 from gan.ops.draws import Draws, keep
 
-__all__ = ["Chance", "NumpyChance", "PlainLoop", "SharedChance", "cell_sum", "copy_weights", "expected_sum"]
+__all__ = ["Chance", "NumpyChance", "PlainLoop", "SharedChance", "cell_sum", "copy_weights"]
 
 LOSS_WEIGHTS = (8.0, 0.2, 0.1)
 GEANT4_FIT = (0.0018, -0.023, 0.11, -0.28, 2.21)
@@ -104,6 +104,9 @@ class GivenDropout(layers.Layer):
 class PlainLoop:
     """Generator, discriminator and the chain of both, all compiled, and the training step on a batch."""
 
+    real_label = 1.0
+    generator_updates: tuple[str, ...] = ("generator_1", "generator_2")
+
     def __init__(self, filters: str, batch: int, *, given_masks: bool = False, learning_rate: float = 0.001) -> None:
         generator_filters, discriminator_filters = {"original": (6, 8), "16": (16, 16)}[filters]
         self._batch = batch
@@ -117,15 +120,25 @@ class PlainLoop:
 
         self.generator = plain_generator(generator_filters)
         self.discriminator = plain_discriminator(discriminator_filters, dropout)
+        optimizers = [keras.optimizers.RMSprop(learning_rate, rho=0.9) for _ in range(2)]
+        self._compile(LOSS_WEIGHTS, *optimizers)
+
+    def _compile(
+        self,
+        weights: Sequence[float],
+        of_discriminator: keras.optimizers.Optimizer,
+        of_generator: keras.optimizers.Optimizer,
+    ) -> None:
+        """Compile the discriminator, and the chain of both networks that trains the generator."""
         losses = ["binary_crossentropy", "mean_absolute_percentage_error", "mean_absolute_percentage_error"]
-        for_both = {"loss": losses, "loss_weights": list(LOSS_WEIGHTS)}
-        self.discriminator.compile(optimizer=keras.optimizers.RMSprop(learning_rate, rho=0.9), **for_both)
+        for_both = {"loss": losses, "loss_weights": list(weights)}
+        self.discriminator.compile(optimizer=of_discriminator, **for_both)
         latent = keras.Input((200,))
         self.combined = keras.Model(latent, self.discriminator(self.generator(latent)), name="combined")
-        self.combined.compile(optimizer=keras.optimizers.RMSprop(learning_rate, rho=0.9), **for_both)
+        self.combined.compile(optimizer=of_generator, **for_both)
 
     def step(self, cells: np.ndarray, energies: np.ndarray, chance: Chance) -> np.ndarray:
-        """Train on a batch and return the losses of the four updates.
+        """Train on a batch and return the losses of all updates.
 
         Args:
             cells: energies in the cells in GeV, (batch, 25, 25, 25).
@@ -138,10 +151,9 @@ class PlainLoop:
         sums = cells.sum(axis=(1, 2, 3))[:, np.newaxis]
         return np.array(
             [
-                self._discriminate("real", real, 1.0, energies[:, np.newaxis] / 100, sums, chance),
+                self._discriminate("real", real, self.real_label, energies[:, np.newaxis] / 100, sums, chance),
                 self._discriminate("fake", fakes, 0.0, fake_energies, expected_sum(fake_energies), chance),
-                self._generate("generator_1", chance),
-                self._generate("generator_2", chance),
+                *(self._generate(use, chance) for use in self.generator_updates),
             ]
         )
 

@@ -6,10 +6,9 @@ The networks follow the published description and share no code with `gan`.
 from __future__ import annotations
 
 import keras
-import numpy as np
 from keras import layers
 
-from tests.benchmarks.baseline import DROPOUT_RATE, Chance, PlainLoop, cell_sum, expected_sum
+from tests.benchmarks.baseline import DROPOUT_RATE, PlainLoop, cell_sum
 
 __all__ = ["PlainLoop2D", "plain_discriminator2d", "plain_generator2d", "plain_path"]
 
@@ -19,33 +18,17 @@ VIEWS = {"depth": ((1, 2, 3), (1, 2, 3)), "y": ((1, 3, 2), (1, 3, 2)), "x": ((2,
 
 
 class PlainLoop2D(PlainLoop):
-    """Generator, discriminator and the chain of both, all compiled, and the training step on a batch."""
+    """The loop with the networks of `conv2d`, the authors' rates and weights, and one update of the generator."""
+
+    real_label = 0.9
+    generator_updates = ("generator_1",)
 
     def __init__(self, batch: int, *, learning_rate: float = 0.0005) -> None:
         self._batch = batch
         self._given = []
         self.generator = plain_generator2d()
         self.discriminator = plain_discriminator2d()
-        losses = ["binary_crossentropy", "mean_absolute_percentage_error", "mean_absolute_percentage_error"]
-        for_both = {"loss": losses, "loss_weights": list(LOSS_WEIGHTS)}
-        self.discriminator.compile(optimizer=keras.optimizers.Adam(0.2 * learning_rate), **for_both)
-        latent = keras.Input((200,))
-        self.combined = keras.Model(latent, self.discriminator(self.generator(latent)), name="combined")
-        self.combined.compile(optimizer=keras.optimizers.Adam(learning_rate), **for_both)
-
-    def step(self, cells: np.ndarray, energies: np.ndarray, chance: Chance) -> np.ndarray:
-        """Train on a batch and return the losses of the three updates. The arguments are those of `PlainLoop.step`."""
-        fake_energies = chance.energies("fake")
-        fakes = self.generator.predict_on_batch(chance.noise("fake") * fake_energies)
-        sums = cells.sum(axis=(1, 2, 3))[:, np.newaxis]
-        real = cells[..., np.newaxis]
-        return np.array(
-            [
-                self._discriminate("real", real, 0.9, energies[:, np.newaxis] / 100, sums, chance),
-                self._discriminate("fake", fakes, 0.0, fake_energies, expected_sum(fake_energies), chance),
-                self._generate("generator_1", chance),
-            ]
-        )
+        self._compile(LOSS_WEIGHTS, *(keras.optimizers.Adam(rate * learning_rate) for rate in (0.2, 1.0)))
 
 
 def _after(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
