@@ -6,6 +6,7 @@ Ranks, cores and threads are not settings: the launcher decides them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,9 @@ class TrainingSettings:
     energy_bound: float = 0.0
     """Largest deviation of a generated shower's visible energy from the fit to Geant4, as a difference of logarithms.
     With 0, there is no bound. It needs the latent input `sphere`."""
+    shape_weight: float = 0.0
+    """Factor of the shape term in the generator's loss, see `training.shapes.ShapeTerm`. With 0, there is no such
+    term."""
     opening_epochs: int = 0
     """Epochs at the start with the opening energies of the architecture, and with `leaky-start`."""
     average: float = 0.0
@@ -113,6 +117,8 @@ class TrainingSettings:
     """Number of events to use, training and validation together. None means all events in the files."""
     validation_fraction: float = 0.1
     """Fraction of the events that is held out for validation."""
+    virtual_workers: int = 1
+    """Number of workers whose batches a rank computes one after another, see `training.virtual`."""
     sync_batchnorm: bool = False
     """Whether the batch statistics cover the global batch instead of each worker's part of it."""
     deterministic: bool = False
@@ -131,9 +137,12 @@ class TrainingSettings:
         design = architecture(self.model)
         design.filter_set(self.filters)
         design.recipe(self.recipe)
-        terms = ", ".join(term.name for term in design.losses)
+        terms = "a number of 0 or more for each of " + ", ".join(term.name for term in design.losses)
         _check(
-            "loss-weights", self.loss_weights, len(self.weights) == len(design.losses), f"a number for each of {terms}"
+            "loss-weights",
+            self.loss_weights,
+            len(self.weights) == len(design.losses),
+            terms,
         )
         _choice("fakes", self.fakes, FAKES)
         _choice("latent", self.latent, LATENTS)
@@ -158,9 +167,16 @@ class TrainingSettings:
         _check("energy-bound", self.energy_bound, 0 <= self.energy_bound <= 1, "0 to 1")
         bound_fits = not self.energy_bound or self.latent == "sphere"
         _check("energy-bound", self.energy_bound, bound_fits, "0 with --latent product")
+        _check("shape-weight", self.shape_weight, 0 <= self.shape_weight <= 1000, "0 to 1000")
+        # The term compares different showers of a batch.
+        pairs = not self.shape_weight or self.batch_size >= 2
+        _check("shape-weight", self.shape_weight, pairs, "0 with --batch-size 1")
         _check("opening-epochs", self.opening_epochs, self.opening_epochs >= 0, "0 or more")
         _check("average", self.average, 0 <= self.average < 1, "0 or more, below 1")
         _check("lr-decay", self.lr_decay, 0 < self.lr_decay <= 1, "above 0, at most 1")
+        _check("virtual-workers", self.virtual_workers, 1 <= self.virtual_workers <= 4096, "1 to 4096")
+        alone = self.virtual_workers == 1 or not self.sync_batchnorm
+        _check("virtual-workers", self.virtual_workers, alone, "1 with --sync-batchnorm")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
         _check("events", self.events, self.events is None or self.events >= 1, "at least 1")
         fraction = self.validation_fraction
@@ -168,11 +184,12 @@ class TrainingSettings:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Factor of each loss term. Empty if `loss_weights` is no list of numbers."""
+        """Factor of each loss term. Empty if `loss_weights` is no list of finite numbers of 0 or more."""
         try:
-            return tuple(float(weight) for weight in self.loss_weights.split(","))
+            weights = tuple(float(weight) for weight in self.loss_weights.split(","))
         except ValueError:
             return ()
+        return weights if all(0 <= weight < math.inf for weight in weights) else ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name, as records and checkpoints hold them."""

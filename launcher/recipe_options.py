@@ -125,6 +125,12 @@ _OPTIONS = (
         "logarithms, 0 to 1; 0: no bound. It needs --latent sphere.",
     ),
     _option(
+        "--shape-weight",
+        float,
+        "Factor of the shape term in the generator's loss, which compares mean profiles and cell energies with those "
+        "of the training data; 0: no such term.",
+    ),
+    _option(
         "--opening-epochs",
         int,
         "Epochs at the start in which the generator makes only energies from the middle of the range.",

@@ -110,6 +110,12 @@ def _no_commands(context: click.Context, parameter: click.Parameter, files: tupl
     help="Fraction of the events, 0 or more and below 1, that only the validation uses.",
 )
 @click.option(
+    "--virtual-workers",
+    default=DEFAULTS.virtual_workers,
+    help="Number of workers for which each rank computes batches, one after another. To study the training of many "
+    "workers on few cores.",
+)
+@click.option(
     "--sync-batchnorm/--no-sync-batchnorm",
     default=DEFAULTS.sync_batchnorm,
     help="Batch normalization with statistics of the global batch, not of each worker's part.",

@@ -44,6 +44,7 @@ STAMPEDE2 = Recipe(
         "faint_cells": 0.0,
         "last_activation": "relu",
         "energy_bound": 0.0,
+        "shape_weight": 0.0,
         "opening_epochs": 0,
         "average": 0.0,
     },
@@ -87,6 +88,7 @@ CONV3D_DEFAULT = Recipe(
         "faint_cells": 5e-5,
         "last_activation": "leaky-gradient",
         "energy_bound": 0.2,
+        "shape_weight": 20.0,
         "average": 0.99,
     },
 )

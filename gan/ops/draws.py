@@ -35,13 +35,13 @@ def epoch_of(position: tf.Tensor) -> tf.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Random numbers of one step for the events of one rank."""
+    """Random numbers of one step for the events of one worker."""
 
     seed: int
-    first: int
-    """Index of this rank's first event in the global batch."""
+    first: int | tf.Tensor
+    """Index of this worker's first event in the global batch."""
     batch: int
-    """Number of events in this rank's batch."""
+    """Number of events in this worker's batch."""
     position: tf.Tensor
     """Position of the step, uint64 scalar; see the function `position`."""
 
@@ -79,7 +79,7 @@ class Draws:
         first_count = self.first * (per_event // NUMBERS_PER_COUNT)
         return {
             "key": tf.constant([key], tf.uint64),
-            "counter": tf.stack([tf.constant(first_count, tf.uint64), self.position]),
+            "counter": tf.stack([tf.cast(first_count, tf.uint64), self.position]),
             "alg": PHILOX,
         }
 

@@ -18,7 +18,6 @@ import tensorflow as tf
 from gan.ops.blocks import Masks
 
 __all__ = [
-    "FITTED_EVENTS",
     "CellOutput",
     "CellScale",
     "CellSum",
@@ -28,8 +27,6 @@ __all__ = [
     "typical_cells",
 ]
 
-FITTED_EVENTS = 2048
-"""Number of training events from which the scale `rms` is computed."""
 SMALLEST_UNIT = 1e-5
 """Smallest unit of a cell in GeV. It is below the signal of any particle, so cells without a signal stay near 0."""
 LEAK = 0.1

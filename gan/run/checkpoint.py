@@ -22,7 +22,17 @@ import numpy as np
 from gan.errors import InputError
 from scaling.records.saving import replacing
 
-__all__ = ["AVERAGED", "GENERATOR", "UNITS", "Checkpoint", "Checkpoints", "read_checkpoint", "restore", "snapshot"]
+__all__ = [
+    "AVERAGED",
+    "GENERATOR",
+    "SHAPES",
+    "UNITS",
+    "Checkpoint",
+    "Checkpoints",
+    "read_checkpoint",
+    "restore",
+    "snapshot",
+]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +42,8 @@ AVERAGED = "averaged_generator"
 """Name of the group that holds the averages of the generator's weights, if the training computes them."""
 UNITS = "units"
 """Name of the group that holds the unit of each cell, if the networks do not see GeV."""
+SHAPES = "shapes"
+"""Name of the group that holds the expected features of showers, if the training has a shape term."""
 _ABOUT = "about"
 _BEST = "best.npz"
 _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 import tensorflow as tf
 
@@ -78,10 +79,11 @@ class Journal:
         if self._done or self._steps:
             log.info("Continuing after %s", _moment(self._done, self._steps))
         log.info(
-            "Training on %d events, validation on %d; global batch %d (%s x %d events), %s per epoch; "
+            "Training on %d events, validation on %d; global batch %d (%s x %d events%s), %s per epoch; "
             "each epoch leaves out %d other events; %s; learning rate %g, %s scaling to %g in %s",
             header.train_events, header.validation_events, header.global_batch_size, count(header.workers, "worker"),
-            header.batch_size, count((header.train_events - left_out) // header.global_batch_size, "step"), left_out,
+            header.batch_size, _virtual(settings),
+            count((header.train_events - left_out) // header.global_batch_size, "step"), left_out,
             describe(settings["precision"])["computed"], settings["learning_rate"], settings["lr_scaling"], full_rate,
             count(settings["warmup_epochs"], "epoch"),
         )  # fmt: skip
@@ -173,3 +175,9 @@ def _slow(record: Epoch) -> str:
     names = [f"rank {slow['rank']} on {slow['host']} ({slow['ratio']:.2f} x)" for slow in record.slow_ranks]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"slower than the median rank in epoch {record.epoch}: {', '.join(names[:SHOWN])}{more}"
+
+
+def _virtual(settings: Mapping[str, Any]) -> str:
+    """Return a factor for the virtual workers, or nothing if there is one per rank."""
+    number = settings["virtual_workers"]
+    return f" x {number} virtual workers" if number > 1 else ""

@@ -19,12 +19,13 @@ from gan.data.feeding import Feeder
 from gan.data.showers import ShowerSet
 from gan.errors import GeneratorDead, TrainingDiverged
 from gan.ops.draws import position
-from gan.parallel import Communicator, Worker, agree, average_variables, on_first, verify_equal
+from gan.parallel import Communicator, Worker, agree, on_first, verify_equal
 from gan.physics.metrics.validation import SHOWER_DISTANCE, WORST
 from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
 from gan.training.alarms import Alarms, Warned
+from gan.training.fitting import fit_to_events, needs_events
 from gan.training.interruption import Interruption
 from gan.training.journal import Journal, now
 from gan.training.measure import EpochMeasure, summarize
@@ -34,7 +35,6 @@ from gan.training.progress import EpochProgress
 from gan.training.schedule import LearningRate
 from gan.training.state import Progress, State
 from gan.training.step import LOSSES, TrainingStep
-from gan.training.units import measured_units
 from gan.training.validation import Validation
 from scaling.records import End, Epoch, Header
 
@@ -72,7 +72,7 @@ class Training:
         self.networks = Networks(settings, communicator)
         self._step = TrainingStep(self.networks, settings, communicator)
         self._validation = Validation(self.networks, communicator, settings.seed)
-        self._rate = LearningRate.of(settings, workers=communicator.size, steps_per_epoch=self._part.steps)
+        self._rate = LearningRate.of(settings, workers=self._workers, steps_per_epoch=self._part.steps)
         self._state = State(self.networks, folder.checkpoints, settings, worker, communicator)
         self._interruption = interruption or Interruption()
         self._alarms = Alarms()
@@ -87,7 +87,12 @@ class Training:
 
     @property
     def _global_batch(self) -> int:
-        return self.settings.batch_size * self.communicator.size
+        return self.settings.batch_size * self._workers
+
+    @property
+    def _workers(self) -> int:
+        """Number of workers of all ranks, virtual ones included."""
+        return self.communicator.size * self.settings.virtual_workers
 
     def run(self) -> End | None:
         """Train until `settings.epochs` epochs are complete, or until a rank is asked to stop.
@@ -105,8 +110,8 @@ class Training:
         """
         # A rank on a node without space writes the warning to its own log, because rank 0 does not know about it.
         agree(self.communicator, lambda: self._showers.prepare(print if self._first else None, warn=print))
-        if self.networks.scale.units:
-            on_first(self.communicator, self._measure_units)
+        if needs_events(self.networks):
+            on_first(self.communicator, self._fit)
         progress = self._state.resume(self._part.steps)
         journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
         with closing(self._feeder), journal or nullcontext():
@@ -118,10 +123,10 @@ class Training:
                 journal.begin(self._header(progress), self._part.left_out, self._rate.base * self._rate.factor)
             return self._epochs(progress, journal)
 
-    def _measure_units(self) -> None:
-        """Set the unit of each cell on this rank. A resume replaces it, and sends it to the other ranks."""
+    def _fit(self) -> None:
+        """Fit to training events on this rank. A resume replaces the results, and sends them to the other ranks."""
         self._feeder.reset()
-        self.networks.scale.set_units(measured_units(self._feeder, self._split.train))
+        fit_to_events(self.networks, self._feeder, self._split.train)
 
     def _epochs(self, progress: Progress, journal: Journal | None) -> End | None:
         while progress.epochs < self.settings.epochs:
@@ -163,7 +168,7 @@ class Training:
         epoch = progress.epochs + 1
         began = time.perf_counter()
         self.networks.calibrate(progress.epochs)
-        average_variables(self.communicator, self.networks.moving_statistics())
+        self.networks.average_statistics()
         verify_equal(self.communicator, self.networks.variables(), f"after epoch {epoch}")
         figures = self._validation.evaluate(self._split.validation, self._feeder)
         progress.finish_epoch(figures.get(SHOWER_DISTANCE, math.nan))
@@ -258,7 +263,7 @@ class Training:
         return TrainingDiverged(
             f"epoch {epoch + 1}, step {step + 1}: the loss {LOSSES[update]} ({parts[part]}) is "
             f"{losses[update, part]}; expected a finite number. The learning rate was {rate:.3g} on "
-            f"{self.communicator.size} workers: try --lr-scaling sqrt, a longer --warmup-epochs or a smaller "
+            f"{self._workers} workers: try --lr-scaling sqrt, a longer --warmup-epochs or a smaller "
             f"--learning-rate. The last checkpoint is of epoch {epoch}",
             agreed=True,  # the losses are means over ranks, so all ranks see the same
         )

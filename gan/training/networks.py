@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from gan.models.generator import ShowerGenerator, generator_parts
@@ -15,18 +19,19 @@ from gan.models.registry import architecture
 from gan.ops.blocks import BatchNorm, Masks
 from gan.ops.draws import Draws, position
 from gan.ops.scale import Opening
-from gan.parallel import Communicator
+from gan.parallel import Communicator, assign_flat, average_variables, flat
 from gan.physics.formulas import geant4_ecal
 from gan.precision.formats import round_weights
-from gan.run.checkpoint import AVERAGED, GENERATOR, UNITS
+from gan.run.checkpoint import AVERAGED, GENERATOR, SHAPES, UNITS
 from gan.settings import TrainingSettings
+from gan.training.shapes import ShapeTerm
+from gan.training.virtual import VirtualWorkers
 
 __all__ = ["Networks"]
 
-CALIBRATION_BATCHES = 8
-"""Smallest number of batches that measure moving statistics."""
-CALIBRATION_EVENTS = 160
-"""Smallest number of events in these batches, all ranks together. A channel sees them at hundreds of cells or more."""
+CALIBRATION_EVENTS = 256
+"""Smallest number of events that measure moving statistics, all workers together. A channel sees each event at hundreds
+of cells or more."""
 
 
 class Networks:
@@ -69,7 +74,21 @@ class Networks:
             calibrated = BatchNorm(mean_over_ranks, self._momentum)
             self.averaged = self.architecture.build_generator(dataclasses.replace(parts, norm=calibrated))
             self.averaged.set_weights(self.generator.get_weights())
+        self.shapes = ShapeTerm(self.architecture.cells) if settings.shape_weight else None
+        statistics = [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights]
+        self.workers = VirtualWorkers(settings.virtual_workers, statistics)
         self._calibrate = tf.function(self._see_one_batch, autograph=False)
+
+    @property
+    def _global_batch(self) -> int:
+        return self.settings.batch_size * self.workers.count * self._communicator.size
+
+    def draws(self, position: tf.Tensor, worker: Any) -> Draws:
+        """Return the random numbers of a virtual worker of this rank, at a position of the training."""
+        batch = self.settings.batch_size
+        return Draws(
+            self.settings.seed, (self._communicator.rank * self.workers.count + worker) * batch, batch, position
+        )
 
     def follow(self) -> None:
         """Move the weights of the averaged generator towards those of the generator."""
@@ -82,24 +101,23 @@ class Networks:
     def calibrate(self, epoch: int) -> None:
         """Measure the moving statistics of the averaged generator.
 
-        Averaged statistics would not suit averaged weights (Izmailov et al., UAI 2018, section 3.2). Each rank measures
-        with its own part of a global batch. The caller averages the results over the ranks.
+        Averaged statistics would not suit averaged weights (Izmailov et al., UAI 2018, section 3.2). Each worker
+        measures with its own part of a global batch. The caller averages the results over the ranks.
 
         Args:
             epoch: number of the epoch, for other noise in each.
         """
         if self.averaged is self.generator:
             return
-        global_batch = self.settings.batch_size * self._communicator.size
-        for number in range(max(CALIBRATION_BATCHES, CALIBRATION_EVENTS // global_batch)):
+        batches = math.ceil(CALIBRATION_EVENTS / self._global_batch)
+        for number, (batch, worker) in enumerate(product(range(batches), range(self.workers.count))):
             # The mean of all batches up to now. The first batch replaces the old statistics, so that the result
             # depends only on the weights: a resumed training has the same one.
             self._momentum.assign(number / (number + 1))
-            self._calibrate(position(epoch, number))
+            self._calibrate(position(epoch, batch), np.int32(worker))
 
-    def _see_one_batch(self, position: tf.Tensor) -> None:
-        batch = self.settings.batch_size
-        draws = Draws(self.settings.seed, self._communicator.rank * batch, batch, position)
+    def _see_one_batch(self, position: tf.Tensor, worker: tf.Tensor) -> None:
+        draws = self.draws(position, worker)
         latent, _ = self.draw_latent(draws, "calibration", self.architecture.latent.energies)
         # Without masks no cell is dropped, as in the inference.
         self.averaged(latent, training=True)
@@ -127,16 +145,41 @@ class Networks:
             groups[AVERAGED] = list(self.averaged.weights)
         if self.scale.units:
             groups[UNITS] = self.scale.units
+        if self.shapes:
+            groups[SHAPES] = self.shapes.variables
         return groups
 
     def variables(self) -> list[Any]:
         """Return the variables of all groups."""
         return [variable for group in self.groups().values() for variable in group]
 
-    def moving_statistics(self) -> list[Any]:
-        """Return the moving statistics of BatchNorm. Every rank collects its own statistics from its batches."""
-        averaged = [] if self.averaged is self.generator else self.averaged.non_trainable_weights
-        return [*self.generator.non_trainable_weights, *self.discriminator.non_trainable_weights, *averaged]
+    def average_statistics(self) -> None:
+        """Replace all moving statistics by their means over all workers of all ranks."""
+        self.workers.join()
+        average_variables(
+            self._communicator,
+            [*self.workers.statistics, *self._measured_statistics],
+        )
+        self.workers.divide()
+
+    @property
+    def _measured_statistics(self) -> list[Any]:
+        """Moving statistics of the averaged generator, see `calibrate`."""
+        return [] if self.averaged is self.generator else list(self.averaged.non_trainable_weights)
+
+    def statistics_of_workers(self) -> npt.NDArray[np.float32]:
+        """Return the moving statistics of each virtual worker of this rank, (workers, values)."""
+        measured = self._measured_statistics
+        rows = self.workers.rows()
+        return np.concatenate([rows, np.tile(flat(measured), (len(rows), 1))], axis=1) if measured else rows
+
+    def set_statistics_of_workers(self, rows: npt.NDArray[np.float32]) -> None:
+        """Set the moving statistics of each virtual worker of this rank from a result of `statistics_of_workers`."""
+        measured = self._measured_statistics
+        end = rows.shape[1] - sum(math.prod(variable.shape) for variable in measured)
+        self.workers.set_rows(rows[:, :end])
+        if measured:
+            assign_flat(measured, rows[0, end:])
 
     def parameters(self) -> dict[str, int]:
         """Return the number of parameters of each network."""

@@ -23,6 +23,8 @@ def partition(total: int, settings: TrainingSettings, *, rank: int, size: int) -
     split = split_events(
         total, events=settings.events, validation_fraction=settings.validation_fraction, seed=settings.seed
     )
-    part = Part(train=split.train, batch_size=settings.batch_size, rank=rank, size=size, seed=settings.seed)
+    # The virtual workers of a rank take neighbouring parts of the global batch.
+    batch = settings.batch_size * settings.virtual_workers
+    part = Part(train=split.train, batch_size=batch, rank=rank, size=size, seed=settings.seed)
     part.check()
     return split, part

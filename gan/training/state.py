@@ -1,8 +1,8 @@
 """Save the state of a training on all ranks to checkpoints, and restore it.
 
 Weights and optimizers are equal on all ranks after every step. BatchNorm's moving statistics are equal only after an
-epoch, because within an epoch every rank collects its own statistics. So a checkpoint within an epoch holds the
-statistics of all ranks.
+epoch, because within an epoch every worker collects its own statistics. So a checkpoint within an epoch holds the
+statistics of all workers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gan.parallel import Communicator, Worker, assign_flat, flat, on_first, share_variables, verify_equal
+from gan.parallel import Communicator, Worker, on_first, share_variables, verify_equal
 from gan.run.checkpoint import Checkpoint, Checkpoints, restore, snapshot
 from gan.settings import TrainingSettings
 from gan.training.networks import Networks
@@ -20,8 +20,8 @@ from gan.training.step import LOSSES
 
 __all__ = ["Progress", "State"]
 
-EVERY_RANK = "moving_statistics/every_rank"
-"""Name of the array that holds the moving statistics of all ranks, float32 (ranks, values)."""
+EVERY_WORKER = "moving_statistics/every_rank"
+"""Name of the array that holds the moving statistics of all workers, float32 (workers, values)."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class State:
         self._settings = settings
         self._about = {"settings": settings.as_dict(), "versions": dict(worker.versions)}
         self._communicator = communicator
-        self._global_batch = settings.batch_size * communicator.size
+        self._global_batch = settings.batch_size * settings.virtual_workers * communicator.size
 
     def resume(self, steps_per_epoch: int) -> Progress:
         """Read the newest checkpoint on rank 0 and send its state to all ranks.
@@ -75,11 +75,15 @@ class State:
         variables = self._networks.variables()
         share_variables(self._communicator, variables)
         verify_equal(self._communicator, variables, "at the start")
-        if moving is not None:
-            size, rank = self._communicator.size, self._communicator.rank
-            assign_flat(
-                self._networks.moving_statistics(), moving[rank] if len(moving) == size else moving.mean(axis=0)
-            )
+        if moving is None:
+            self._networks.workers.divide()
+            return progress
+        count = self._networks.workers.count
+        if len(moving) == count * self._communicator.size:
+            own = moving[count * self._communicator.rank :][:count]
+        else:
+            own = np.tile(moving.mean(axis=0), (count, 1))
+        self._networks.set_statistics_of_workers(own)
         return progress
 
     def save(self, progress: Progress) -> None:
@@ -90,10 +94,10 @@ class State:
             self._write(progress, {}, best=not finite or distances[-1] == min(finite))
 
     def save_interrupted(self, progress: Progress) -> None:
-        """Write a checkpoint within an epoch, with the moving statistics of all ranks. Only rank 0 writes."""
-        rows = self._communicator.gather(flat(self._networks.moving_statistics()))
+        """Write a checkpoint within an epoch, with the moving statistics of all workers. Only rank 0 writes."""
+        rows = self._communicator.gather(self._networks.statistics_of_workers())
         if rows is not None:
-            self._write(progress, {EVERY_RANK: np.stack(rows)}, best=False)
+            self._write(progress, {EVERY_WORKER: np.concatenate(rows)}, best=False)
 
     def _write(self, progress: Progress, arrays: dict[str, np.ndarray], *, best: bool) -> None:
         checkpoint = Checkpoint(
@@ -122,4 +126,4 @@ class State:
         # Sums over steps stay means when the number of steps changes.
         losses = losses * (steps / before) if steps != before else losses
         progress = Progress(epochs=checkpoint.epochs, steps=steps, losses=losses, distances=distances)
-        return progress, checkpoint.arrays.get(EVERY_RANK)
+        return progress, checkpoint.arrays.get(EVERY_WORKER)

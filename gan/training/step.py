@@ -31,9 +31,23 @@ __all__ = ["LOSSES", "StepResult", "TrainingStep"]
 LOSSES = ("discriminator_real", "discriminator_fake", "generator_1", "generator_2")
 """Names of the updates of a step, in their order. With one generator step, the last one is missing."""
 
-Update = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-Loss = Callable[[], tuple[tf.Tensor, tf.Tensor]]
-"""Function that returns the loss with its parts, and the signs of life."""
+
+class Share(NamedTuple):
+    """What a worker needs for its part of a step."""
+
+    cells: tf.Tensor
+    """Real showers in GeV, (batch, X, Y, Z)."""
+    energies: tf.Tensor
+    """Their primary energies in `latent.ENERGY_UNIT`, (batch, 1)."""
+    draws: Draws
+    limits: Sequence[Any]
+    """Lowest and highest energy to generate, in ENERGY_UNIT."""
+
+
+Judgement = Callable[[], tuple[tf.Tensor, tf.Tensor]]
+"""Function that returns a loss with its parts, and the signs of life."""
+Prepare = Callable[[Share], Judgement]
+"""Function that computes what needs no gradient, and returns the rest of the computation."""
 
 
 class StepResult(NamedTuple):
@@ -57,15 +71,14 @@ class TrainingStep:
         self._networks = networks
         self._communicator = communicator
         self._settings = settings
-        self._draws = partial(Draws, settings.seed, communicator.rank * settings.batch_size, settings.batch_size)
-        batch = settings.batch_size
+        events = settings.batch_size * settings.virtual_workers
         # Grappler's remapper fails on paddings that two convolutions share: it logs an error and changes nothing.
         tf.config.optimizer.set_experimental_options({"remapping": False})
         self._compiled = tf.function(
             self._step,
             input_signature=[
-                tf.TensorSpec((batch, *networks.architecture.cells), tf.float32),
-                tf.TensorSpec((batch,), tf.float32),
+                tf.TensorSpec((events, *networks.architecture.cells), tf.float32),
+                tf.TensorSpec((events,), tf.float32),
                 tf.TensorSpec((), tf.uint64),
                 tf.TensorSpec((), tf.float32),
                 tf.TensorSpec((), tf.float32),
@@ -79,8 +92,9 @@ class TrainingStep:
         """Update both networks.
 
         Args:
-            cells: real showers in GeV, float32 (batch, X, Y, Z).
-            energies: primary energies of these showers in GeV, float32 (batch,).
+            cells: real showers in GeV, float32 (n, X, Y, Z): the batches of all virtual workers of this rank, one
+                after another.
+            energies: primary energies of these showers in GeV, float32 (n,).
             position: position of the step in the training, see `draws.position`.
             learning_rate: learning rate of the generator. The settings define the discriminator's relative to it.
             stop: True to ask all ranks to stop after this step. The request is part of the message with the gradients.
@@ -93,52 +107,68 @@ class TrainingStep:
         self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         networks, settings = self._networks, self._settings
-        draws = self._draws(position)
         networks.generator_optimizer.learning_rate.assign(learning_rate)
         networks.discriminator_optimizer.learning_rate.assign(learning_rate * settings.discriminator_rate)
-        if not settings.opening_epochs:
-            return self._updates(cells, energies, draws, stop, networks.architecture.latent.energies)
-        early = epoch_of(position) < settings.opening_epochs
-        opening = networks.architecture.latent.opening_energies or networks.architecture.latent.energies
-        limits = zip(opening, networks.architecture.latent.energies, strict=True)
-        with networks.opening.during(early):
-            return self._updates(cells, energies, draws, stop, [tf.where(early, *limit) for limit in limits])
+        energies = energies[:, tf.newaxis] / ENERGY_UNIT
+        latent = networks.architecture.latent
 
-    def _updates(
-        self, cells: tf.Tensor, energies: tf.Tensor, draws: Draws, stop: tf.Tensor, limits: Sequence[Any]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        def share(limits: Sequence[Any], worker: Any) -> Share:
+            first = worker * settings.batch_size
+            own = slice(first, first + settings.batch_size)
+            return Share(cells[own], energies[own], networks.draws(position, worker), limits)
+
+        if not settings.opening_epochs:
+            return self._updates(partial(share, latent.energies), stop)
+        early = epoch_of(position) < settings.opening_epochs
+        limits = zip(latent.opening_energies or latent.energies, latent.energies, strict=True)
+        with networks.opening.during(early):
+            return self._updates(partial(share, [tf.where(early, *limit) for limit in limits]), stop)
+
+    def _updates(self, share: Callable[[Any], Share], stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Update both networks.
 
         Args:
-            limits: lowest and highest energy to generate, in ENERGY_UNIT.
+            share: returns the share of a virtual worker.
+            stop: 1 to ask all ranks to stop, else 0.
 
         Returns:
             The means of each update and the seconds of all exchanges, see `_update`.
         """
         networks = self._networks
-        real = networks.scale.values(cells[..., tf.newaxis])
-        real_ecal = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis]
-        real_energy = energies[:, tf.newaxis] / ENERGY_UNIT
-        latent, fake_energy = networks.draw_latent(draws, "fake", limits)
-        with networks.masks.drawn(draws, "fake/made"):
-            fakes = networks.generator(latent, training=self._settings.fakes == "training")
-
-        updates = [
-            self._discriminate("real", real, self._settings.real_label, real_energy, real_ecal, draws),
-            self._discriminate("fake", fakes, 0.0, fake_energy, None, draws),
-            *(self._generate(f"generator_{n + 1}", draws, limits) for n in range(self._settings.generator_steps)),
+        discriminator = networks.discriminator_variables, networks.discriminator_optimizer
+        generator = networks.generator_variables, networks.generator_optimizer
+        updates: list[tuple[Prepare, tuple[Any, Any]]] = [
+            (self._real, discriminator),
+            (self._fake, discriminator),
+            *(
+                (partial(self._generated, f"generator_{n + 1}"), generator)
+                for n in range(self._settings.generator_steps)
+            ),
         ]
         losses: list[tf.Tensor] = []
         seconds: list[tf.Tensor] = []
-        for update in updates:
+        for prepare, (variables, optimizer) in updates:
             # Run the updates one after another. Otherwise TensorFlow runs parts of the next update during an exchange,
             # and their time counts as time of the exchange.
             with tf.control_dependencies(seconds[-1:]):
-                loss, exchanged = update(stop)
-            losses.append(loss)
+                means, exchanged = self._update(prepare, share, variables, optimizer, stop)
+            losses.append(means)
             seconds.append(exchanged)
         networks.follow()
         return tf.stack(losses), tf.add_n(seconds)
+
+    def _real(self, share: Share) -> Judgement:
+        values = self._networks.scale.values(share.cells[..., tf.newaxis])
+        visible = tf.reduce_sum(share.cells, axis=(1, 2, 3))[:, tf.newaxis]
+        label = self._settings.real_label
+        return partial(self._discriminate, "real", values, label, share.energies, visible, share.draws)
+
+    def _fake(self, share: Share) -> Judgement:
+        networks = self._networks
+        latent, energy = networks.draw_latent(share.draws, "fake", share.limits)
+        with networks.masks.drawn(share.draws, "fake/made"):
+            fakes = networks.generator(latent, training=self._settings.fakes == "training")
+        return partial(self._discriminate, "fake", fakes, 0.0, energy, None, share.draws)
 
     def _discriminate(
         self,
@@ -146,44 +176,45 @@ class TrainingStep:
         values: tf.Tensor,
         label: float,
         energy: tf.Tensor,
-        ecal: tf.Tensor | None,
+        visible: tf.Tensor | None,
         draws: Draws,
-    ) -> Update:
-        networks = self._networks
-
-        def loss() -> tuple[tf.Tensor, tf.Tensor]:
-            with networks.masks.drawn(draws, use):
-                outputs = networks.discriminator(values, training=True)
-            labels = flipped_labels(label, self._settings.label_flip, draws, use)
-            return self._judged(values, energy, outputs, targets(labels, energy, ecal))
-
-        return partial(self._update, loss, networks.discriminator_variables, networks.discriminator_optimizer)
-
-    def _generate(self, use: str, draws: Draws, limits: Sequence[Any]) -> Update:
-        networks = self._networks
-
-        def loss() -> tuple[tf.Tensor, tf.Tensor]:
-            latent, energy = networks.draw_latent(draws, use, limits)
-            # Other masks than the discriminator's, also for layers of the same name.
-            with networks.masks.drawn(draws, f"{use}/made"):
-                fakes = networks.generator(latent, training=True)
-            with frozen(networks.discriminator), networks.masks.drawn(draws, use):
-                outputs = networks.discriminator(fakes, training=True)
-            return self._judged(fakes, energy, outputs, targets(tf.ones_like(energy), energy))
-
-        return partial(self._update, loss, networks.generator_variables, networks.generator_optimizer)
-
-    def _judged(
-        self, values: tf.Tensor, energy: tf.Tensor, outputs: Sequence[tf.Tensor], wanted: Targets
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the loss with its parts, and the signs of life."""
-        design = self._networks.architecture
-        losses = judgement_loss(design.losses, self._settings.weights, outputs, wanted)
-        return losses, signs_of_life(self._networks.scale.cells(values), energy, outputs, design)
+        networks = self._networks
+        with networks.masks.drawn(draws, use):
+            outputs = networks.discriminator(values, training=True)
+        labels = flipped_labels(label, self._settings.label_flip, draws, use)
+        losses = self._judged(outputs, targets(labels, energy, visible))
+        return losses, self._signs(networks.scale.cells(values), energy, outputs)
+
+    def _generated(self, use: str, share: Share) -> Judgement:
+        return partial(self._generate, use, share)
+
+    def _generate(self, use: str, share: Share) -> tuple[tf.Tensor, tf.Tensor]:
+        networks, draws = self._networks, share.draws
+        latent, energy = networks.draw_latent(draws, use, share.limits)
+        # Other masks than the discriminator's, also for layers of the same name.
+        with networks.masks.drawn(draws, f"{use}/made"):
+            fakes = networks.generator(latent, training=True)
+        with frozen(networks.discriminator), networks.masks.drawn(draws, use):
+            outputs = networks.discriminator(fakes, training=True)
+        losses = self._judged(outputs, targets(tf.ones_like(energy), energy))
+        cells = networks.scale.cells(fakes)
+        if networks.shapes:
+            shape = self._settings.shape_weight * networks.shapes(cells, energy)
+            losses = tf.concat([losses[:1] + shape, losses[1:]], axis=0)
+        return losses, self._signs(cells, energy, outputs)
+
+    def _judged(self, outputs: Sequence[tf.Tensor], wanted: Targets) -> tf.Tensor:
+        """Return the loss with its parts."""
+        return judgement_loss(self._networks.architecture.losses, self._settings.weights, outputs, wanted)
+
+    def _signs(self, cells: tf.Tensor, energy: tf.Tensor, outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        return signs_of_life(cells, energy, outputs, self._networks.architecture)
 
     def _update(
         self,
-        loss: Loss,
+        prepare: Prepare,
+        share: Callable[[Any], Share],
         variables: Sequence[Any],
         optimizer: keras.optimizers.Optimizer,
         stop: tf.Tensor,
@@ -194,11 +225,17 @@ class TrainingStep:
             The loss, its parts, the signs of life and the request to stop, all averaged over the ranks; and the seconds
             of the exchange.
         """
-        with tf.GradientTape() as tape:
-            parts, signs = loss()
-            total = parts[0]
-        gradients = tape.gradient(total, [variable.value for variable in variables])
-        about = tf.concat([parts, signs, stop[tf.newaxis]], axis=0)
+
+        def gradients_and_means(worker: Any) -> list[tf.Tensor]:
+            judgement = prepare(share(worker))
+            with tf.GradientTape() as tape:
+                parts, signs = judgement()
+                total = parts[0]
+            gradients = tape.gradient(total, [variable.value for variable in variables])
+            return [*gradients, tf.concat([parts, signs], axis=0)]
+
+        *gradients, means = self._networks.workers.mean(gradients_and_means)
+        about = tf.concat([means, stop[tf.newaxis]], axis=0)
         (*gradients, means), seconds = self._exchange([*gradients, about])
         optimizer.apply(gradients, variables)
         round_weights(variables, self._settings.precision)

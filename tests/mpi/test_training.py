@@ -71,6 +71,29 @@ def test_one_rank_and_two_train_alike_on_the_same_global_batch(
         assert np.linalg.norm(together[network] - sizes) < 0.01 * np.linalg.norm(sizes)
 
 
+def test_virtual_workers_train_as_so_many_ranks(launch: Launch, shower_files: Path, tmp_path: Path) -> None:
+    """Each worker has its own noise, masks and moving statistics, which `inference` uses in every step."""
+    for ranks, virtual in ((4, 1), (2, 2), (1, 4)):
+        done = launch(
+            ranks,
+            *arguments(shower_files, tmp_path / str(ranks), "--epochs", 2, "--batch-size", 2),
+            *("--virtual-workers", virtual, "--fakes", "inference", "--shape-weight", 1, "--average", 0.9),
+            *("--learning-rate", SMALL_RATE, "--optimizer", "rmsprop"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    runs = {ranks: read_run(tmp_path / str(ranks)) for ranks in (4, 2, 1)}
+    assert {run.header.global_batch_size for run in runs.values()} == {8}
+    assert [epoch.steps for run in runs.values() for epoch in run.epochs] == [2] * 6
+    for ranks in (2, 1):
+        np.testing.assert_allclose(losses_of(runs[ranks]), losses_of(runs[4]), rtol=LOSS_TOLERANCE)
+        assert [epoch.learning_rate for epoch in runs[ranks].epochs] == [
+            epoch.learning_rate for epoch in runs[4].epochs
+        ]
+        for one, four in zip(runs[ranks].epochs, runs[4].epochs, strict=True):
+            for figure in ("discriminator_real", "generator", "shower_distance"):
+                assert one.validation[figure] == pytest.approx(four.validation[figure], rel=LOSS_TOLERANCE)
+
+
 def test_mpi4py_exchanges_gradients_as_horovod_does(
     launch: Launch, shower_files: Path, two_ranks: tuple[Path, str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,141 @@
+"""The shape term of the generator's loss: profiles and cell energies of generated showers against training showers.
+
+The discriminator learns the fine structure of showers slowly. The shape term gives the generator from the first step
+what physicists look at first: the mean profile along each axis, the spectrum of the cell energies, and how both
+fluctuate and change with the primary energy. It is a moment matching loss, as the maximum mean discrepancy of
+Buhmann et al., "Getting High" (Comput. Softw. Big Sci. 5, 13, 2021), with named features instead of a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+__all__ = ["ShapeTerm"]
+
+THRESHOLDS = (1e-6, 1e-5, 5e-5, 1.5e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+"""GeV. A soft number of cells above each threshold describes the spectrum of the cell energies."""
+DEGREE = 3
+"""Degree of the fits to the logarithm of the primary energy."""
+FEWEST = 64
+"""Number of training events below which the fits are constants."""
+SMALLEST_SPREAD = 1e-6
+"""Smallest standard deviation of a feature. That of a cell row without any signal would be 0."""
+FAINTEST = 1e-9
+"""Smallest visible energy in GeV by which cells are divided."""
+
+
+class ShapeTerm:
+    """Squared distance between the mean features of generated and training showers at the same primary energies.
+
+    Call it with a batch after `fit`. The features of a shower are the shares of its energy along x, y and z, and the
+    logarithms of soft numbers of cells above THRESHOLDS. For each, the training events give a fit of mean and standard
+    deviation over the logarithm of the primary energy. The term compares four values of every feature: the deviation
+    from the fit, its square, and both times the logarithm of the energy.
+
+    Args:
+        cells: number of cells along x, y and depth.
+    """
+
+    def __init__(self, cells: tuple[int, int, int]) -> None:
+        count = sum(cells) + len(THRESHOLDS)
+
+        def variable(name: str, *shape: int) -> keras.Variable:
+            return keras.Variable(np.ones(shape, np.float32), trainable=False, name=name)
+
+        self._law, self._spread = variable("law", DEGREE + 1, count), variable("spread", count)
+        self._law2, self._spread2 = variable("law2", DEGREE + 1, 2 * count), variable("spread2", 2 * count)
+        self._weights = variable("weights", 4 * count)
+        self._energies = variable("energies", 4)
+        """Lowest and highest energy of the training events, and mean and standard deviation of the logarithms."""
+        self.variables: list[Any] = [self._law, self._spread, self._law2, self._spread2, self._weights, self._energies]
+        """All results of `fit`."""
+
+    def fit(self, cells: npt.NDArray[np.floating[Any]], energies: npt.NDArray[np.floating[Any]]) -> None:
+        """Fit the features of training showers.
+
+        Args:
+            cells: showers in GeV, (n, X, Y, Z).
+            energies: primary energies in `latent.ENERGY_UNIT`, (n,).
+        """
+        size = 64
+        parts = [_features(tf.constant(cells[start : start + size])) for start in range(0, len(cells), size)]
+        features = np.concatenate(parts).astype(np.float64)
+        logs = np.log(energies.astype(np.float64))
+        law, rest = _fitted(logs, features)
+        spread = np.maximum(rest.std(axis=0), SMALLEST_SPREAD)
+        deviations = np.arcsinh(rest / spread)
+        law2, rest2 = _fitted(logs, np.concatenate([deviations, deviations**2], axis=1))
+        spread2 = np.maximum(rest2.std(axis=0), SMALLEST_SPREAD)
+        weights = np.tile(_weights(features), 4)
+        limits = [energies.min(), energies.max(), logs.mean(), max(float(logs.std()), SMALLEST_SPREAD)]
+        for own, value in zip(self.variables, (law, spread, law2, spread2, weights, limits), strict=True):
+            own.assign(np.asarray(value, np.float32))
+
+    def __call__(self, cells: tf.Tensor, energies: tf.Tensor) -> tf.Tensor:
+        """Return the weighted mean over the features, a scalar. It is 0 on average if the means agree, or negative.
+
+        A squared mean over a small batch would also punish fluctuations. So the term has only the products of
+        different showers (U-statistic, as Gretton et al., JMLR 13, 2012, for the maximum mean discrepancy).
+
+        Args:
+            cells: generated showers in GeV, (n, X, Y, Z, 1), n at least 2. Showers outside the energies of the
+                training events do not count.
+            energies: primary energies in `latent.ENERGY_UNIT`, (n, 1).
+        """
+        lowest, highest, center, width = tf.unstack(self._energies.value)
+        logs = tf.math.log(energies)
+        powers = tf.concat([logs**degree for degree in range(DEGREE + 1)], axis=1)
+        # asinh: a feature far from its fit must neither hide the others nor lose its gradient.
+        deviations = tf.asinh((_features(cells[..., 0]) - powers @ self._law.value) / self._spread.value)
+        deviations = tf.concat([deviations, tf.square(deviations)], axis=1)
+        deviations = (deviations - powers @ self._law2.value) / self._spread2.value
+        deviations = tf.concat([deviations, deviations * (logs - center) / width], axis=1)
+        inside = tf.cast((energies >= lowest) & (energies <= highest), tf.float32)
+        deviations *= inside
+        pairs = tf.square(tf.reduce_sum(deviations, axis=0)) - tf.reduce_sum(tf.square(deviations), axis=0)
+        count = tf.reduce_sum(inside)
+        return tf.reduce_mean(self._weights.value * tf.math.divide_no_nan(pairs, count * (count - 1.0)))
+
+
+def _features(cells: tf.Tensor) -> tf.Tensor:
+    """Return the features of showers in GeV, (n, X, Y, Z): float32 (n, X + Y + Z + thresholds)."""
+    cells = tf.nn.relu(cells)
+    visible = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis] + FAINTEST
+    shares = [tf.reduce_sum(cells, axis=axes) / visible for axes in ((2, 3), (1, 3), (1, 2))]
+    above = [tf.reduce_sum(cells / (cells + threshold), axis=(1, 2, 3)) for threshold in THRESHOLDS]
+    return tf.concat([*shares, tf.math.log1p(tf.stack(above, axis=1))], axis=1)
+
+
+def _weights(features: npt.NDArray[np.float64]) -> Any:
+    """Return the weight of each feature, with the mean 1.
+
+    The shares of the outer cells are most of the features, but hold little of the energy. So half of the weight of a
+    profile follows the mean shares.
+
+    Args:
+        features: features of training showers, (n, k).
+    """
+    weights = np.ones(features.shape[1])
+    shares = weights[: -len(THRESHOLDS)]
+    mean = features[:, : -len(THRESHOLDS)].mean(axis=0)
+    shares[:] = (1.0 + mean / mean.mean()) / 2.0
+    return weights / weights.mean()
+
+
+def _fitted(logs: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tuple[Any, Any]:
+    """Fit polynomials in `logs` (n,) to values (n, k).
+
+    Returns:
+        The coefficients (DEGREE + 1, k), from degree 0, and the residuals (n, k).
+    """
+    degree = DEGREE if len(logs) >= FEWEST else 0
+    powers = np.stack([logs**each for each in range(degree + 1)], axis=1)
+    coefficients = np.linalg.lstsq(powers, values, rcond=None)[0]
+    padded = np.zeros((DEGREE + 1, values.shape[1]))
+    padded[: degree + 1] = coefficients
+    return padded, values - powers @ coefficients
