@@ -23,9 +23,11 @@ from gan.data.showers import open_showers
 from gan.evaluation.cli import evaluate
 from gan.generation.production import HIGHEST_ENERGY, GenerationRequest, generate
 from gan.generation.production import LOWEST_ENERGY as LOWEST_TRAINED
+from gan.pretrained import pretrained_names
 from gan.quiet import prepare_tensorflow
 from gan.simulation.production import SimulationRequest, write_files
 from scaling.records.commands import UserErrorGroup
+from scaling.records.wording import count
 
 __all__ = ["main"]
 
@@ -100,7 +102,8 @@ def simulate(*, processes: int | None, **options: Any) -> None:
     "source",
     type=click.Path(path_type=Path),
     required=True,
-    help="The --out folder of a training, whose best checkpoint is used, or a checkpoint file.",
+    help="The --out folder of a training, whose best checkpoint is used, a checkpoint file, or a trained generator "
+    f"that ships: {', '.join(f'pretrained:{name}' for name in pretrained_names()) or 'none in this version'}.",
 )
 @click.option(
     "--out",
@@ -190,6 +193,31 @@ def repack(*, data: tuple[str, ...], out: Path, overwrite: bool) -> None:
     with open_showers(data) as showers, _progress(showers.events, "Repacked") as report:
         files = repack_files(showers.files, out, overwrite=overwrite, report=report)
     click.echo(f"Wrote {showers.events:,} events to {len(files)} file(s) in {out}.")
+
+
+@main.command()
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The --out folder of a training, whose best checkpoint is used, or a checkpoint file.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The new file, NAME.npz.")
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace the file if it exists.")
+def pack(source: Path, out: Path, overwrite: bool) -> None:
+    """Write the generator of a training to a small file, which 'generate' and 'evaluate' can use.
+
+    The file has neither discriminator nor optimizer, and kernels in half precision.
+    """
+    prepare_tensorflow(1, 1)
+    from gan.generation.packing import pack_generator
+
+    packed = pack_generator(source, out, overwrite=overwrite)
+    click.echo(
+        f"Wrote {out}: the generator of {packed.settings['model']} after {count(packed.epochs, 'epoch')}, "
+        f"{out.stat().st_size / 1e6:.1f} MB."
+    )
 
 
 @contextmanager

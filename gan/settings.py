@@ -40,7 +40,7 @@ LATENTS = ("product", "sphere")
 CELL_SCALES = ("gev", "rms")
 LAST_ACTIVATIONS = ("relu", "leaky-start", "leaky-gradient")
 LR_SCALINGS = ("linear", "sqrt", "none")
-LR_SCHEDULES = ("constant", "exponential", "plateau")
+LR_SCHEDULES = ("constant", "exponential", "cosine", "plateau")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,8 @@ class TrainingSettings:
     """Learning rate of the discriminator, relative to the generator's."""
     lr_scaling: str = "linear"
     lr_schedule: str = "constant"
-    """Change of the learning rate after the warm-up: constant, exponential or plateau."""
+    """Change of the learning rate after the warm-up: constant, exponential or plateau; or cosine, from the first
+    step on."""
     lr_decay: float = 0.5
     """Factor on the learning rate after each epoch (exponential) or after each plateau (plateau)."""
     optimizer: str = "rmsprop"

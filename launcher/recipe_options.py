@@ -71,7 +71,7 @@ _OPTIONS = (
         "--lr-schedule",
         click.Choice(choices.LR_SCHEDULES),
         "Learning rate after the warm-up: constant, lower after every epoch (exponential), or lower when the "
-        "validation stops improving (plateau).",
+        "validation stops improving (plateau). cosine: down to 0 at the end of the last epoch, from the first step on.",
     ),
     _option("--lr-decay", float, "Factor on the learning rate after each epoch (exponential) or plateau."),
     _option(

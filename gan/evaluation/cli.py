@@ -20,8 +20,8 @@ HIT_GEV = 3e-4
 @click.command()
 @click.option(
     "--from", "sources", multiple=True, required=True, metavar="RUN|CHECKPOINT|SHOWERS",
-    help="The --out folder of a training, a checkpoint, or HDF5 showers (a pattern in quotes). Give it several times "
-    "to compare several.",
+    help="The --out folder of a training, a checkpoint, a generator that ships (such as pretrained:conv3d), or HDF5 "
+    "showers (a pattern in quotes). Give it several times to compare several.",
 )  # fmt: skip
 @click.option("--name", "names", multiple=True, help="Name of each --from, in order.  [default: from its path]")
 @click.option(

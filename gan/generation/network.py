@@ -97,7 +97,8 @@ def read_generator(path: Path) -> GeneratorWeights:
         steps=checkpoint.steps,
         # A checkpoint from before a setting existed used its default.
         settings={**TrainingSettings().as_dict(), **settings},
-        arrays=list(arrays.values()),
+        # A packed generator holds kernels in half precision.
+        arrays=[array.astype(np.float32, copy=False) for array in arrays.values()],
         units=list(units.values()),
     )
 

@@ -32,6 +32,7 @@ __all__ = [
     "read_checkpoint",
     "restore",
     "snapshot",
+    "write_checkpoint",
 ]
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class Checkpoints:
         path = self.folder / f"{checkpoint.name}.npz"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, checkpoint)
+            write_checkpoint(path, checkpoint)
             if best:
                 _link(path, self.folder / _BEST)
         except OSError as error:
@@ -208,7 +209,8 @@ def _translated(about: dict[str, Any]) -> dict[str, Any]:
     return {**about, "distances": [float("nan")] * len(errors)}
 
 
-def _write(path: Path, checkpoint: Checkpoint) -> None:
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint file. An earlier file with this name stays until the new one is complete."""
     about = {
         "epochs": checkpoint.epochs,
         "steps": checkpoint.steps,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import InputError
+from gan.pretrained import is_pretrained, pretrained_checkpoint
 from gan.run.checkpoint import Checkpoints
 from gan.settings import TrainingSettings
 from scaling.records import Header, RecordError, read_run
@@ -25,6 +26,7 @@ MAY_DIFFER = {
     "lr_decay",
     "learning_rate",
     "batch_size",
+    "virtual_workers",
     "stop_when_dead",
 }
 """Settings that may change when a training continues. All others define the networks, the data or the updates."""
@@ -145,11 +147,13 @@ def find_checkpoint(source: Path) -> Path:
     """Return the checkpoint for a path: a checkpoint file itself, or the best checkpoint in a folder.
 
     Args:
-        source: a checkpoint file, a run's folder, or a folder of checkpoints.
+        source: a checkpoint file, a run's folder, a folder of checkpoints, or `pretrained:NAME`.
 
     Raises:
         InputError: there is no checkpoint.
     """
+    if is_pretrained(source):
+        return pretrained_checkpoint(source)
     if source.is_file():
         return source
     checkpoints = Checkpoints(source) if any(source.glob("*.npz")) else RunFolder(source).checkpoints
@@ -158,6 +162,6 @@ def find_checkpoint(source: Path) -> Path:
         seen = "holds no checkpoint" if source.is_dir() else "does not exist"
         raise InputError(
             f"--from {source} {seen}; expected the --out folder of a training with at least one complete epoch, or one "
-            "of its files checkpoints/*.npz"
+            "of its files checkpoints/*.npz, or a generator that ships, such as pretrained:conv3d"
         )
     return best

@@ -1,4 +1,4 @@
-"""The learning rate of every step: warm-up, then constant, exponential or lower after plateaus."""
+"""The learning rate of every step: warm-up and constant, exponential, cosine, or lower after plateaus."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class LearningRate:
     """Factor for the number of workers, see `scaling_factor`."""
     warmup_epochs: int
     steps_per_epoch: int
+    epochs: int = 1
+    """Number of epochs in total. Only the cosine schedule uses it."""
     schedule: str = "constant"
     decay: float = 0.5
 
@@ -43,6 +45,7 @@ class LearningRate:
             factor=scaling_factor(settings.lr_scaling, workers),
             warmup_epochs=settings.warmup_epochs,
             steps_per_epoch=steps_per_epoch,
+            epochs=settings.epochs,
             schedule=settings.lr_schedule,
             decay=settings.lr_decay,
         )
@@ -56,9 +59,14 @@ class LearningRate:
             distances: shower distances of the earlier epochs, NaN if unknown. Only the plateau schedule uses them.
         """
         progress = epoch + step / self.steps_per_epoch
-        if progress < self.warmup_epochs:
-            return self.base * (1 + (self.factor - 1) * progress / self.warmup_epochs)
         full = self.base * self.factor
+        warming = progress < self.warmup_epochs
+        rate = self.base * (1 + (self.factor - 1) * progress / self.warmup_epochs) if warming else full
+        if self.schedule == "cosine":
+            # Also during the warm-up, so that a short training ends with a small rate.
+            return rate * (1 + math.cos(math.pi * min(progress / self.epochs, 1))) / 2
+        if warming:
+            return rate
         if self.schedule == "exponential":
             return full * self.decay ** (epoch - self.warmup_epochs)
         if self.schedule == "plateau":

@@ -32,17 +32,18 @@ FAINTEST = 1e-9
 class ShapeTerm:
     """Squared distance between the mean features of generated and training showers at the same primary energies.
 
-    Call it with a batch after `fit`. The features of a shower are the shares of its energy along x, y and z, and the
-    logarithms of soft numbers of cells above THRESHOLDS. For each, the training events give a fit of mean and standard
-    deviation over the logarithm of the primary energy. The term compares four values of every feature: the deviation
-    from the fit, its square, and both times the logarithm of the energy.
+    Call it with a batch after `fit`. The features of a shower are the shares of its energy along x, y and z, the
+    logarithm of its visible energy, and those of soft numbers of cells above THRESHOLDS. For each, the training events
+    give a fit of mean and standard deviation over the logarithm of the primary energy. The term compares four values of
+    every feature: the deviation from the fit, its square, and both times the logarithm of the energy.
 
     Args:
         cells: number of cells along x, y and depth.
     """
 
     def __init__(self, cells: tuple[int, int, int]) -> None:
-        count = sum(cells) + len(THRESHOLDS)
+        self._profiles = sum(cells)
+        count = self._profiles + len(THRESHOLDS) + 1
 
         def variable(name: str, *shape: int) -> keras.Variable:
             return keras.Variable(np.ones(shape, np.float32), trainable=False, name=name)
@@ -71,7 +72,7 @@ class ShapeTerm:
         deviations = np.arcsinh(rest / spread)
         law2, rest2 = _fitted(logs, np.concatenate([deviations, deviations**2], axis=1))
         spread2 = np.maximum(rest2.std(axis=0), SMALLEST_SPREAD)
-        weights = np.tile(_weights(features), 4)
+        weights = np.tile(_weights(features, self._profiles), 4)
         limits = [energies.min(), energies.max(), logs.mean(), max(float(logs.std()), SMALLEST_SPREAD)]
         for own, value in zip(self.variables, (law, spread, law2, spread2, weights, limits), strict=True):
             own.assign(np.asarray(value, np.float32))
@@ -103,15 +104,15 @@ class ShapeTerm:
 
 
 def _features(cells: tf.Tensor) -> tf.Tensor:
-    """Return the features of showers in GeV, (n, X, Y, Z): float32 (n, X + Y + Z + thresholds)."""
+    """Return the features of showers in GeV, (n, X, Y, Z): float32 (n, X + Y + Z + 1 + thresholds)."""
     cells = tf.nn.relu(cells)
     visible = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis] + FAINTEST
     shares = [tf.reduce_sum(cells, axis=axes) / visible for axes in ((2, 3), (1, 3), (1, 2))]
     above = [tf.reduce_sum(cells / (cells + threshold), axis=(1, 2, 3)) for threshold in THRESHOLDS]
-    return tf.concat([*shares, tf.math.log1p(tf.stack(above, axis=1))], axis=1)
+    return tf.concat([*shares, tf.math.log(visible), tf.math.log1p(tf.stack(above, axis=1))], axis=1)
 
 
-def _weights(features: npt.NDArray[np.float64]) -> Any:
+def _weights(features: npt.NDArray[np.float64], profiles: int) -> Any:
     """Return the weight of each feature, with the mean 1.
 
     The shares of the outer cells are most of the features, but hold little of the energy. So half of the weight of a
@@ -119,11 +120,11 @@ def _weights(features: npt.NDArray[np.float64]) -> Any:
 
     Args:
         features: features of training showers, (n, k).
+        profiles: number of features that are shares of the energy, at the beginning.
     """
     weights = np.ones(features.shape[1])
-    shares = weights[: -len(THRESHOLDS)]
-    mean = features[:, : -len(THRESHOLDS)].mean(axis=0)
-    shares[:] = (1.0 + mean / mean.mean()) / 2.0
+    mean = features[:, :profiles].mean(axis=0)
+    weights[:profiles] = (1.0 + mean / mean.mean()) / 2.0
     return weights / weights.mean()
 
 

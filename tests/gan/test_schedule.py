@@ -45,6 +45,17 @@ def test_exponential_decay_begins_after_the_warm_up() -> None:
     assert [schedule.at(epoch, 0) for epoch in (4, 5, 6, 8)] == pytest.approx([0.001, 0.001, 0.0005, 0.000125])
 
 
+def test_cosine_falls_to_zero_over_all_epochs_also_in_the_warm_up() -> None:
+    schedule = rate(4, lr_schedule="cosine", epochs=4, warmup_epochs=2)
+    assert schedule.at(0, 0) == pytest.approx(0.001)
+    # After one of two warm-up epochs: half of the rise from 1 to 4, and the cosine of 45 degrees.
+    assert schedule.at(1, 0) == pytest.approx(0.0025 * (1 + math.sqrt(0.5)) / 2)
+    assert schedule.at(2, 0) == pytest.approx(0.004 / 2)
+    rates = [schedule.at(epoch, step) for epoch in (2, 3) for step in range(10)]
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[-1] < 0.004 / 100
+
+
 def test_plateaus_count_patience_without_a_new_best() -> None:
     assert plateaus([3, 2, 1]) == 0
     assert plateaus([1, 2, 2, 2]) == 1
