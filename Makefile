@@ -30,6 +30,11 @@ export PRTE_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 endif
 BENCH_OUT ?= bench.json
 
+# Training of the generators that ship.
+PRETRAINED ?= pretrained
+PRETRAINED_MODELS ?= conv3d conv2d
+PRETRAINED_OPTIONS ?= --filters original --epochs 2 --precision bf16
+
 # On one core, two ranks start only if they may share it.
 ifeq ($(shell nproc),1)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
@@ -41,7 +46,7 @@ TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 SIDE_BY_SIDE := not mpi and not cluster
 GROUP ?= cluster browser simgrid
 
-.PHONY: help env demo check test test-packages lint bench bench-compare bench-launch bench-parsing precision-study simgrid qemu clean
+.PHONY: help env demo pretrained check test test-packages lint bench bench-compare bench-launch bench-parsing precision-study simgrid qemu clean
 
 help:  ## print this list
 	@echo "make TARGET, where TARGET is one of"
@@ -68,6 +73,22 @@ demo: env  ## simulate showers, train on 2 ranks and on 1, print and plot the sc
 	    --events $(DEMO_EVENTS) --epochs $(DEMO_EPOCHS) --seed $(DEMO_SEED) --bind none --no-resume $(DEMO_OPTIONS); \
 	done
 	@python -m scaling report '$(DEMO)/run-1' '$(DEMO)/run-2' --out '$(DEMO)/report'
+
+pretrained: env  ## train, pack and evaluate the generators that ship (hours; a second call continues)
+	@for set in train test; do \
+	  if ! compgen -G '$(PRETRAINED)'/$$set'/*.h5' > /dev/null; then \
+	    python -m gan simulate --out '$(PRETRAINED)'/$$set --events $$([ $$set = train ] && echo 30000 || echo 10000) \
+	      --seed $$([ $$set = train ] && echo 11 || echo 12); \
+	  fi; \
+	done
+	@for model in $(PRETRAINED_MODELS); do \
+	  $(DEMO_MPIRUN) -np 2 python -m launcher --data '$(PRETRAINED)/train/*.h5' --out '$(PRETRAINED)'/$$model \
+	    --model $$model --bind none $(PRETRAINED_OPTIONS); \
+	  python -m gan pack --from '$(PRETRAINED)'/$$model --out gan/pretrained/$$model/generator.npz --overwrite; \
+	  cp '$(PRETRAINED)'/$$model/run.jsonl gan/pretrained/$$model/; \
+	  python -m gan evaluate --from pretrained:$$model --reference '$(PRETRAINED)/test/*.h5' --out '$(PRETRAINED)'/$$model/evaluation; \
+	  cp '$(PRETRAINED)'/$$model/evaluation/evaluation.{md,json} gan/pretrained/$$model/; \
+	done
 
 lint: env  ## check style and types
 	@ruff check --no-cache .

@@ -71,25 +71,27 @@ REHM2021 = Recipe(
         "opening_epochs": 2,
     },
 )
+_LEARNING: dict[str, Any] = {
+    **STAMPEDE2.values,
+    "optimizer": "adam",
+    "beta1": 0.5,
+    "learning_rate": 0.001,
+    "lr_scaling": "sqrt",
+    "lr_schedule": "cosine",
+    "fakes": "training",
+    "input_noise": 0.5,
+    "latent": "sphere",
+    "cell_scale": "rms",
+    "cell_power": 0.5,
+    "faint_cells": 5e-5,
+    "last_activation": "leaky-gradient",
+    "energy_bound": 0.2,
+    "shape_weight": 20.0,
+    "average": 0.99,
+}
 CONV3D_DEFAULT = Recipe(
-    title="fewest events and hours to good showers",
-    values={
-        **STAMPEDE2.values,
-        "optimizer": "adam",
-        "beta1": 0.5,
-        "learning_rate": 0.0002,
-        "discriminator_rate": 0.25,
-        "fakes": "training",
-        "lr_scaling": "sqrt",
-        "input_noise": 0.5,
-        "latent": "sphere",
-        "cell_scale": "rms",
-        "cell_power": 0.5,
-        "faint_cells": 5e-5,
-        "last_activation": "leaky-gradient",
-        "energy_bound": 0.2,
-        "shape_weight": 20.0,
-        "average": 0.99,
-    },
+    title="fewest events and hours to good showers", values={**_LEARNING, "discriminator_rate": 0.05}
 )
-CONV2D_DEFAULT = Recipe(title=CONV3D_DEFAULT.title, values={**CONV3D_DEFAULT.values, "filters": "original"})
+CONV2D_DEFAULT = Recipe(
+    title=CONV3D_DEFAULT.title, values={**_LEARNING, "filters": "original", "discriminator_rate": 0.2}
+)

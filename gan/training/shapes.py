@@ -25,6 +25,8 @@ FEWEST = 64
 """Number of training events below which the fits are constants."""
 SMALLEST_SPREAD = 1e-6
 """Smallest standard deviation of a feature. That of a cell row without any signal would be 0."""
+VISIBLE_WEIGHT = 10.0
+"""Weight of the visible energy. Otherwise the numbers of cells pull the energy away while they are wrong."""
 FAINTEST = 1e-9
 """Smallest visible energy in GeV by which cells are divided."""
 
@@ -116,7 +118,7 @@ def _weights(features: npt.NDArray[np.float64], profiles: int) -> Any:
     """Return the weight of each feature, with the mean 1.
 
     The shares of the outer cells are most of the features, but hold little of the energy. So half of the weight of a
-    profile follows the mean shares.
+    profile follows the mean shares. The visible energy counts as VISIBLE_WEIGHT other features.
 
     Args:
         features: features of training showers, (n, k).
@@ -125,6 +127,7 @@ def _weights(features: npt.NDArray[np.float64], profiles: int) -> Any:
     weights = np.ones(features.shape[1])
     mean = features[:, :profiles].mean(axis=0)
     weights[:profiles] = (1.0 + mean / mean.mean()) / 2.0
+    weights[profiles] = VISIBLE_WEIGHT
     return weights / weights.mean()
 
 
