@@ -28,6 +28,7 @@ MAY_DIFFER = frozenset(
             "lr_schedule",
             "lr_decay",
             "seed",
+            "virtual_workers",
             "stop_when_dead",
         ),
         *("data", "out", "resume", "config", "tensorboard", "workers_per_node", "bind"),
@@ -79,6 +80,9 @@ class RunLog:
     """Name of the log format, such as `record` or `3dgan`."""
     workers: int
     """Number of ranks, replicas or GPUs. Speed-up and efficiency refer to it."""
+    virtual_workers: int = 1
+    """Number of workers whose batches each rank computes one after another. They count for the quality of the showers,
+    not for the speed."""
     nodes: int | None = None
     cores_per_node: int | None = None
     """Number of physical cores of each node, used for core-hours."""
@@ -104,3 +108,8 @@ class RunLog:
     """Sentences for the reader of the report, for example about lines that were skipped."""
     record: Run | None = None
     """The complete record of a run of this project, with placement, losses and hosts."""
+
+    @property
+    def trained_workers(self) -> int:
+        """Number of workers whose gradients were averaged, virtual ones included."""
+        return self.workers * self.virtual_workers

@@ -28,6 +28,7 @@ def run_log(run: Run) -> RunLog:
         source=str(run.path),
         format=FORMAT.name,
         workers=header.workers,
+        virtual_workers=int(header.settings.get("virtual_workers", 1)),
         nodes=header.nodes,
         cores_per_node=_cores(header),
         batch_size=header.batch_size,

@@ -1,4 +1,4 @@
-"""Descriptions of plots of the validation: how the quality of the showers changes with the epochs and with the time.
+"""Descriptions of plots of the validation: the quality of the showers against epochs, time and number of workers.
 
 They are made from records of this project. Other logs have no such figures.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from scaling.metrics.epochs import unquoted
 from scaling.plots.describe import Line, Panel
 from scaling.plots.steps import lines_by_run
+from scaling.records.wording import count
 from scaling.runs import EpochTimes, RunLog
 
 __all__ = ["quality_panels"]
@@ -21,7 +24,7 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Quantity:
-    """One quantity of the validation, drawn against the epoch and against the time."""
+    """One quantity of the validation, drawn against the epoch, the time and the number of workers."""
 
     name: str
     title: str
@@ -105,7 +108,10 @@ _QUANTITIES = (
 
 
 def quality_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[Panel]:
-    """Return two panels for each quantity that a run has: over epochs and over hours, a line for each series and size.
+    """Return two or three panels for each quantity that a run has.
+
+    Over epochs and over hours, there is a line for each series and size. If there are several sizes, the third panel
+    shows the last epoch over the number of workers.
 
     Args:
         runs: the runs of a study.
@@ -121,7 +127,34 @@ def quality_panels(runs: Sequence[RunLog], labels: Sequence[str] = ()) -> list[P
         if over_epochs:
             panels.append(_panel(quantity, "", "Epoch", over_epochs))
             panels.append(_panel(quantity, "-time", "Time (hours)", lines_by_run(runs, labels, value, _hover, _hours)))
+            over_workers = _lines_over_workers(runs, labels, value)
+            if over_workers:
+                panels.append(_panel(quantity, "-workers", "Workers, virtual ones included", over_workers))
     return panels
+
+
+def _lines_over_workers(
+    runs: Sequence[RunLog], labels: Sequence[str], value: Callable[[EpochTimes], float]
+) -> list[Line]:
+    """Return a line for each series with several sizes: medians of the last epochs, and the range over repeats."""
+    finals: dict[str, dict[int, list[float]]] = {}
+    for run, series in zip(runs, labels or [""] * len(runs), strict=True):
+        values = [each for each in map(value, run.epochs) if math.isfinite(each)]
+        if values:
+            finals.setdefault(series, {}).setdefault(run.trained_workers, []).append(values[-1])
+    return [
+        Line(
+            label=unquoted(series) or "last epoch",
+            x=sorted(sizes),
+            y=[statistics.median(sizes[size]) for size in sorted(sizes)],
+            low=[min(sizes[size]) for size in sorted(sizes)],
+            high=[max(sizes[size]) for size in sorted(sizes)],
+            style=style,
+            hover=[count(len(sizes[size]), "run") for size in sorted(sizes)],
+        )
+        for style, (series, sizes) in enumerate(finals.items())
+        if len(sizes) > 1
+    ]
 
 
 def _panel(quantity: _Quantity, suffix: str, axis: str, lines: Sequence[Line]) -> Panel:
@@ -130,10 +163,12 @@ def _panel(quantity: _Quantity, suffix: str, axis: str, lines: Sequence[Line]) -
     heights = [quantity.ideal, *(y for line in lines for y in line.y if math.isfinite(y))]
     # A logarithmic axis has no place for a generator without output.
     log = quantity.log and min(heights) > 0 and max(heights) / min(heights) > 5
+    over_workers = suffix == "-workers"
     return Panel(
         name=f"quality-{quantity.name}{suffix}",
-        title=f"{quantity.title} against {'time' if suffix else 'epochs'}",
+        title=f"{quantity.title} against {suffix.lstrip('-') or 'epochs'}",
         x_label=axis,
+        x_ticks=sorted({int(x) for x in seen}) if over_workers else (),
         y_label=quantity.label,
         lines=[
             Line(label="like the real showers", x=span, y=[quantity.ideal] * 2, role="ideal", named=False),
@@ -141,7 +176,7 @@ def _panel(quantity: _Quantity, suffix: str, axis: str, lines: Sequence[Line]) -
         ],
         y_scale="log" if log else "linear",
         digits=".4g",
-        caption=quantity.caption,
+        caption=quantity.caption + (" Points are medians of the last epochs, bars the range." if over_workers else ""),
     )
 
 

@@ -237,7 +237,7 @@ def lines_by_run(
     first: dict[tuple[str, int], RunLog] = {}
     for run, series in _labelled(runs, labels):
         if any(math.isfinite(value(epoch)) for epoch in run.epochs):
-            first.setdefault((series, run.workers), run)
+            first.setdefault((series, run.trained_workers), run)
     keys = sorted(first)
     if len(keys) > _MOST_LINES:
         keys = [keys[round(i * (len(keys) - 1) / (_MOST_LINES - 1))] for i in range(_MOST_LINES)]

@@ -45,7 +45,7 @@ def test_each_quantity_is_drawn_against_the_epoch_and_against_the_time(study: Pa
     panels = {panel.name: panel for panel in quality_panels(runs)}
     # The records have no hits: there is no such plot.
     quantities = ("shower-distance", "visible-energy", "profiles", "active-cells", "moments")
-    assert list(panels) == [f"quality-{name}{suffix}" for name in quantities for suffix in ("", "-time")]
+    assert list(panels) == [f"quality-{name}{suffix}" for name in quantities for suffix in ("", "-time", "-workers")]
     ideal, one, two = panels["quality-profiles"].lines
     assert ideal.role == "ideal"
     assert (one.label, two.label) == ("1 worker", "2 workers")
@@ -56,6 +56,31 @@ def test_each_quantity_is_drawn_against_the_epoch_and_against_the_time(study: Pa
     assert two.x == pytest.approx([205 / 3600, 410 / 3600, 615 / 3600])
     assert two.y == pytest.approx([0.1, 0.2, 0.3])
     assert panels["quality-active-cells"].y_scale == "log"
+
+
+def test_last_epochs_are_drawn_against_all_workers_with_the_range_over_repeats(tmp_path: Path) -> None:
+    runs = []
+    for name, workers, virtual, distances in (
+        ("a", 1, 1, (0.5, 0.2)),
+        ("b", 1, 1, (0.5, 0.4)),
+        ("c", 2, 8, (0.6, 0.1)),
+    ):
+        epochs = [epoch(n, validation={"shower_distance": each}) for n, each in enumerate(distances, start=1)]
+        write(tmp_path / name, header(workers, settings={"virtual_workers": virtual}), *epochs, end(2))
+        runs.append(run_log(read_run(tmp_path / name)))
+    panels = {panel.name: panel for panel in quality_panels(runs)}
+    panel = panels["quality-shower-distance-workers"]
+    _, line = panel.lines
+    assert panel.x_ticks == line.x == [1, 16]
+    assert line.y == pytest.approx([0.3, 0.1])
+    assert (line.low, line.high) == ([0.2, 0.1], [0.4, 0.1])
+    assert [each.label for each in panels["quality-shower-distance"].lines[1:]] == ["1 worker", "16 workers"]
+
+
+def test_one_size_has_no_plot_against_workers(tmp_path: Path) -> None:
+    write(tmp_path, header(), epoch(1, validation=validation(1)), end(1))
+    panels = quality_panels([run_log(read_run(tmp_path))])
+    assert not [panel.name for panel in panels if panel.name.endswith("-workers")]
 
 
 def test_a_generator_without_output_has_a_linear_axis(tmp_path: Path) -> None:
