@@ -15,6 +15,8 @@ DEMO_EVENTS ?= 56
 DEMO_EPOCHS ?= 3
 DEMO_SEED ?= 1
 DEMO_OPTIONS ?= --filters original
+# Showers with which the demo compares the trained networks.
+DEMO_REFERENCE ?= 1000
 # Each rank gets one core in both runs, so that the table compares numbers of workers and not of cores.
 DEMO_MPIRUN ?= mpirun --bind-to core --map-by core
 
@@ -35,6 +37,15 @@ PRETRAINED ?= pretrained
 PRETRAINED_MODELS ?= conv3d conv2d
 PRETRAINED_OPTIONS ?= --filters original --epochs 2 --precision bf16
 
+# Study of the quality against the number of workers.
+QUALITY ?= quality
+QUALITY_EVENTS ?= 4608
+QUALITY_WORKERS ?= 1 4 16 64 256
+QUALITY_RULES ?= none sqrt linear
+QUALITY_WARMUPS ?= 0 1
+QUALITY_SEEDS ?= 1 2 3
+QUALITY_OPTIONS ?= --epochs 3
+
 # On one core, two ranks start only if they may share it.
 ifeq ($(shell nproc),1)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
@@ -46,7 +57,7 @@ TEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 SIDE_BY_SIDE := not mpi and not cluster
 GROUP ?= cluster browser simgrid
 
-.PHONY: help env demo pretrained check test test-packages lint bench bench-compare bench-launch bench-parsing precision-study simgrid qemu clean
+.PHONY: help env demo pretrained quality-study check test test-packages lint bench bench-compare bench-launch bench-parsing precision-study simgrid qemu clean
 
 help:  ## print this list
 	@echo "make TARGET, where TARGET is one of"
@@ -61,7 +72,7 @@ help:  ## print this list
 env:  ## make the virtual environment, or bring it up to date
 	@$(PYTHON) -m launcher.setup.bootstrap --venv '$(VENV)' $(if $(MPI),--mpi '$(MPI)') $(if $(HOROVOD),--horovod '$(HOROVOD)')
 
-demo: env  ## simulate showers, train on 2 ranks and on 1, print and plot the scaling table
+demo: env  ## simulate showers, train on 2 ranks and on 1, plot the scaling, compare generated showers
 	@if compgen -G '$(DEMO)/data/*.h5' > /dev/null; then \
 	  echo "Using the showers in $(DEMO)/data."; \
 	else \
@@ -73,6 +84,11 @@ demo: env  ## simulate showers, train on 2 ranks and on 1, print and plot the sc
 	    --events $(DEMO_EVENTS) --epochs $(DEMO_EPOCHS) --seed $(DEMO_SEED) --bind none --no-resume $(DEMO_OPTIONS); \
 	done
 	@python -m scaling report '$(DEMO)/run-1' '$(DEMO)/run-2' --out '$(DEMO)/report'
+	@if ! compgen -G '$(DEMO)/reference/*.h5' > /dev/null; then \
+	  python -m gan simulate --out '$(DEMO)/reference' --events $(DEMO_REFERENCE) --seed $$(($(DEMO_SEED) + 1)); \
+	fi
+	@python -m gan evaluate --from pretrained:conv3d --name 'shipped network' --from '$(DEMO)/run-2' --name 'this demo' \
+	  --reference '$(DEMO)/reference/*.h5' --no-classifier --out '$(DEMO)/evaluation'
 
 pretrained: env  ## train, pack and evaluate the generators that ship (hours; a second call continues)
 	@for set in train test; do \
@@ -88,6 +104,22 @@ pretrained: env  ## train, pack and evaluate the generators that ship (hours; a 
 	  cp '$(PRETRAINED)'/$$model/run.jsonl gan/pretrained/$$model/; \
 	  python -m gan evaluate --from pretrained:$$model --reference '$(PRETRAINED)/test/*.h5' --out '$(PRETRAINED)'/$$model/evaluation; \
 	  cp '$(PRETRAINED)'/$$model/evaluation/evaluation.{md,json} gan/pretrained/$$model/; \
+	done
+
+# Equal events for all: an epoch has a step of 256 workers, and smaller runs have more steps.
+quality-study: env  ## train conv2d with 1 to 256 virtual workers and compare the showers (hours; a second call continues)
+	@if ! compgen -G '$(QUALITY)/data/*.h5' > /dev/null; then \
+	  python -m gan simulate --out '$(QUALITY)/data' --events $(QUALITY_EVENTS) --seed 21; \
+	fi
+	@for seed in $(QUALITY_SEEDS); do for rule in $(QUALITY_RULES); do for warmup in $(QUALITY_WARMUPS); do \
+	  for workers in $(QUALITY_WORKERS); do \
+	    python -m launcher --data '$(QUALITY)/data/*.h5' --out '$(QUALITY)'/$$rule-warmup-$$warmup/$$workers-seed-$$seed \
+	      --model conv2d --virtual-workers $$workers --lr-scaling $$rule --warmup-epochs $$warmup --seed $$seed \
+	      --precision bf16 --no-stop-when-dead $(QUALITY_OPTIONS); \
+	  done; \
+	done; done; done
+	@for runs in '$(QUALITY)'/*-warmup-*; do \
+	  echo "== $$runs"; python -m scaling report "$$runs" --out "$$runs"/report; \
 	done
 
 lint: env  ## check style and types
@@ -134,6 +166,6 @@ qemu: env  ## check binding and pinning in a QEMU guest with 96 CPUs and two NUM
 	@python -m tests.qemu
 
 clean:  ## remove the environment, the demo and caches of tools
-	rm -rf $(addprefix '$(DEMO)'/,data run-1 run-2 report) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build *.egg-info
+	rm -rf $(addprefix '$(DEMO)'/,data reference run-1 run-2 report evaluation) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@if [ -f '$(VENV)/bootstrap.json' ]; then rm -rf '$(VENV)'; fi
