@@ -93,7 +93,7 @@ demo: env  ## simulate showers, train on 2 ranks and on 1, plot the scaling, com
 pretrained: env  ## train, pack and evaluate the generators that ship (hours; a second call continues)
 	@for set in train test; do \
 	  if ! compgen -G '$(PRETRAINED)'/$$set'/*.h5' > /dev/null; then \
-	    python -m gan simulate --out '$(PRETRAINED)'/$$set --events $$([ $$set = train ] && echo 30000 || echo 10000) \
+	    python -m gan simulate --out '$(PRETRAINED)'/$$set --events $$([ $$set = train ] && echo 15000 || echo 10000) \
 	      --seed $$([ $$set = train ] && echo 11 || echo 12); \
 	  fi; \
 	done
