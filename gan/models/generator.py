@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gan.data.layout import CELL_CUT
 from gan.models.architecture import Architecture, Parts
 from gan.models.latent import SPHERE_POWER, Latent
 from gan.ops.blocks import BatchNorm, Masks
@@ -84,5 +85,9 @@ class ShowerGenerator:
         return self.latent.scaled(noise, energies, self.kind)
 
     def cells(self, latent: tf.Tensor) -> tf.Tensor:
-        """Return cells in GeV, float32 (n, X, Y, Z, 1), for the result of `input`."""
-        return self.scale.cells(self.network(latent, training=False))
+        """Return cells in GeV, float32 (n, X, Y, Z, 1), for the result of `input`.
+
+        Cells below CELL_CUT become 0, as in showers that are read from files.
+        """
+        cells = self.scale.cells(self.network(latent, training=False))
+        return tf.where(cells < CELL_CUT, 0.0, cells)

@@ -19,14 +19,18 @@ __all__ = ["ShapeTerm"]
 
 THRESHOLDS = (1e-6, 1e-5, 5e-5, 1.5e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """GeV. A soft number of cells above each threshold describes the spectrum of the cell energies."""
+AXES = 3
+WEIGHTS = {"visible energy": (1, 10.0), "moments": (2 * AXES, 5.0), "spectrum": (len(THRESHOLDS), 3.0)}
+"""Number and weight of the features after the profiles. The weights make them count as much as the 75 shares of the
+profiles. Otherwise the shares pull the visible energy and the widths away while they are wrong."""
 DEGREE = 3
 """Degree of the fits to the logarithm of the primary energy."""
+FUNCTIONS = (1.0, 0.5, 0.5, 0.5)
+"""Weights of the Legendre polynomials of the primary energy, from degree 0, with which deviations are multiplied."""
 FEWEST = 64
 """Number of training events below which the fits are constants."""
 SMALLEST_SPREAD = 1e-6
 """Smallest standard deviation of a feature. That of a cell row without any signal would be 0."""
-VISIBLE_WEIGHT = 10.0
-"""Weight of the visible energy. Otherwise the numbers of cells pull the energy away while they are wrong."""
 FAINTEST = 1e-9
 """Smallest visible energy in GeV by which cells are divided."""
 
@@ -35,9 +39,10 @@ class ShapeTerm:
     """Squared distance between the mean features of generated and training showers at the same primary energies.
 
     Call it with a batch after `fit`. The features of a shower are the shares of its energy along x, y and z, the
-    logarithm of its visible energy, and those of soft numbers of cells above THRESHOLDS. For each, the training events
-    give a fit of mean and standard deviation over the logarithm of the primary energy. The term compares four values of
-    every feature: the deviation from the fit, its square, and both times the logarithm of the energy.
+    logarithm of its visible energy, its first and second moments, and the logarithms of soft numbers of cells above
+    THRESHOLDS. For each, the training events give a fit of mean and standard deviation over the logarithm of the
+    primary energy. The term compares the deviation from the fit and its square, each multiplied by Legendre polynomials
+    of the primary energy, so that the means agree at all energies.
 
     Args:
         cells: number of cells along x, y and depth.
@@ -45,16 +50,16 @@ class ShapeTerm:
 
     def __init__(self, cells: tuple[int, int, int]) -> None:
         self._profiles = sum(cells)
-        count = self._profiles + len(THRESHOLDS) + 1
+        count = self._profiles + sum(number for number, _ in WEIGHTS.values())
 
         def variable(name: str, *shape: int) -> keras.Variable:
             return keras.Variable(np.ones(shape, np.float32), trainable=False, name=name)
 
         self._law, self._spread = variable("law", DEGREE + 1, count), variable("spread", count)
         self._law2, self._spread2 = variable("law2", DEGREE + 1, 2 * count), variable("spread2", 2 * count)
-        self._weights = variable("weights", 4 * count)
-        self._energies = variable("energies", 4)
-        """Lowest and highest energy of the training events, and mean and standard deviation of the logarithms."""
+        self._weights = variable("weights", count)
+        self._energies = variable("energies", 2)
+        """Lowest and highest primary energy of the training events."""
         self.variables: list[Any] = [self._law, self._spread, self._law2, self._spread2, self._weights, self._energies]
         """All results of `fit`."""
 
@@ -74,8 +79,8 @@ class ShapeTerm:
         deviations = np.arcsinh(rest / spread)
         law2, rest2 = _fitted(logs, np.concatenate([deviations, deviations**2], axis=1))
         spread2 = np.maximum(rest2.std(axis=0), SMALLEST_SPREAD)
-        weights = np.tile(_weights(features, self._profiles), 4)
-        limits = [energies.min(), energies.max(), logs.mean(), max(float(logs.std()), SMALLEST_SPREAD)]
+        weights = _weights(features, self._profiles)
+        limits = [energies.min(), energies.max()]
         for own, value in zip(self.variables, (law, spread, law2, spread2, weights, limits), strict=True):
             own.assign(np.asarray(value, np.float32))
 
@@ -90,44 +95,66 @@ class ShapeTerm:
                 training events do not count.
             energies: primary energies in `latent.ENERGY_UNIT`, (n, 1).
         """
-        lowest, highest, center, width = tf.unstack(self._energies.value)
+        lowest, highest = tf.unstack(self._energies.value)
         logs = tf.math.log(energies)
         powers = tf.concat([logs**degree for degree in range(DEGREE + 1)], axis=1)
         # asinh: a feature far from its fit must neither hide the others nor lose its gradient.
         deviations = tf.asinh((_features(cells[..., 0]) - powers @ self._law.value) / self._spread.value)
         deviations = tf.concat([deviations, tf.square(deviations)], axis=1)
         deviations = (deviations - powers @ self._law2.value) / self._spread2.value
-        deviations = tf.concat([deviations, deviations * (logs - center) / width], axis=1)
         inside = tf.cast((energies >= lowest) & (energies <= highest), tf.float32)
-        deviations *= inside
-        pairs = tf.square(tf.reduce_sum(deviations, axis=0)) - tf.reduce_sum(tf.square(deviations), axis=0)
         count = tf.reduce_sum(inside)
-        return tf.reduce_mean(self._weights.value * tf.math.divide_no_nan(pairs, count * (count - 1.0)))
+        place = tf.math.divide_no_nan(2.0 * energies - lowest - highest, highest - lowest)
+        distance = tf.constant(0.0)
+        for weight, function in zip(FUNCTIONS, _legendre(place), strict=True):
+            parts = deviations * function * inside
+            pairs = tf.square(tf.reduce_sum(parts, axis=0)) - tf.reduce_sum(tf.square(parts), axis=0)
+            weights = tf.concat([self._weights.value] * 2, axis=0)
+            distance += weight * tf.reduce_mean(weights * pairs)
+        return tf.math.divide_no_nan(distance, sum(FUNCTIONS) * count * (count - 1.0))
+
+
+def _legendre(place: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Return Legendre polynomials of degree 0 to 3, each with the mean square 1 over -1 to 1."""
+    return (
+        tf.ones_like(place),
+        3.0**0.5 * place,
+        5.0**0.5 * (3.0 * place**2 - 1.0) / 2.0,
+        7.0**0.5 * (5.0 * place**3 - 3.0 * place) / 2.0,
+    )
 
 
 def _features(cells: tf.Tensor) -> tf.Tensor:
-    """Return the features of showers in GeV, (n, X, Y, Z): float32 (n, X + Y + Z + 1 + thresholds)."""
+    """Return the features of showers in GeV, (n, X, Y, Z): profiles, then as in WEIGHTS, float32 (n, features)."""
     cells = tf.nn.relu(cells)
     visible = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis] + FAINTEST
     shares = [tf.reduce_sum(cells, axis=axes) / visible for axes in ((2, 3), (1, 3), (1, 2))]
+    moments = [moment for profile in shares for moment in _moments(profile)]
     above = [tf.reduce_sum(cells / (cells + threshold), axis=(1, 2, 3)) for threshold in THRESHOLDS]
-    return tf.concat([*shares, tf.math.log(visible), tf.math.log1p(tf.stack(above, axis=1))], axis=1)
+    spectrum = tf.math.log1p(tf.stack(above, axis=1))
+    return tf.concat([*shares, tf.math.log(visible), *moments, spectrum], axis=1)
+
+
+def _moments(shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the first and the second central moment along an axis in cells, (n, 1) each, from shares (n, cells)."""
+    places = tf.range(shares.shape[1], dtype=tf.float32)[tf.newaxis]
+    mean = tf.reduce_sum(shares * places, axis=1, keepdims=True)
+    return mean, tf.reduce_sum(shares * tf.square(places - mean), axis=1, keepdims=True)
 
 
 def _weights(features: npt.NDArray[np.float64], profiles: int) -> Any:
     """Return the weight of each feature, with the mean 1.
 
-    The shares of the outer cells are most of the features, but hold little of the energy. So half of the weight of a
-    profile follows the mean shares. The visible energy counts as VISIBLE_WEIGHT other features.
+    The shares of the outer cells are most of the profiles, but hold little of the energy. So half of the weight of a
+    profile follows the mean shares.
 
     Args:
         features: features of training showers, (n, k).
         profiles: number of features that are shares of the energy, at the beginning.
     """
-    weights = np.ones(features.shape[1])
     mean = features[:, :profiles].mean(axis=0)
-    weights[:profiles] = (1.0 + mean / mean.mean()) / 2.0
-    weights[profiles] = VISIBLE_WEIGHT
+    others = [np.full(number, weight) for number, weight in WEIGHTS.values()]
+    weights = np.concatenate([(1.0 + mean / mean.mean()) / 2.0, *others])
     return weights / weights.mean()
 
 
