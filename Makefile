@@ -37,14 +37,8 @@ PRETRAINED ?= pretrained
 PRETRAINED_MODELS ?= conv3d conv2d
 PRETRAINED_OPTIONS ?= --filters original --epochs 2 --precision bf16
 
-# Study of the quality against the number of workers.
-QUALITY ?= quality
-QUALITY_EVENTS ?= 4608
-QUALITY_WORKERS ?= 1 4 16 64 256
-QUALITY_RULES ?= none sqrt linear
-QUALITY_WARMUPS ?= 0 1
-QUALITY_SEEDS ?= 1 2 3
-QUALITY_OPTIONS ?= --epochs 3
+# Kind of the quality study.
+STUDY ?= recipes
 
 # On one core, two ranks start only if they may share it.
 ifeq ($(shell nproc),1)
@@ -106,21 +100,8 @@ pretrained: env  ## train, pack and evaluate the generators that ship (hours; a 
 	  cp '$(PRETRAINED)'/$$model/evaluation/evaluation.{md,json} gan/pretrained/$$model/; \
 	done
 
-# Equal events for all: an epoch has a step of 256 workers, and smaller runs have more steps.
-quality-study: env  ## train conv2d with 1 to 256 virtual workers and compare the showers (hours; a second call continues)
-	@if ! compgen -G '$(QUALITY)/data/*.h5' > /dev/null; then \
-	  python -m gan simulate --out '$(QUALITY)/data' --events $(QUALITY_EVENTS) --seed 21; \
-	fi
-	@for seed in $(QUALITY_SEEDS); do for rule in $(QUALITY_RULES); do for warmup in $(QUALITY_WARMUPS); do \
-	  for workers in $(QUALITY_WORKERS); do \
-	    python -m launcher --data '$(QUALITY)/data/*.h5' --out '$(QUALITY)'/$$rule-warmup-$$warmup/$$workers-seed-$$seed \
-	      --model conv2d --virtual-workers $$workers --lr-scaling $$rule --warmup-epochs $$warmup --seed $$seed \
-	      --precision bf16 --no-stop-when-dead $(QUALITY_OPTIONS); \
-	  done; \
-	done; done; done
-	@for runs in '$(QUALITY)'/*-warmup-*; do \
-	  echo "== $$runs"; python -m scaling report "$$runs" --out "$$runs"/report; \
-	done
+quality-study: env  ## train variants and compare their showers (STUDY=recipes or workers; days; a second call continues)
+	@python -m tests.benchmarks.quality_study $(STUDY) $(STUDY_OPTIONS)
 
 lint: env  ## check style and types
 	@ruff check --no-cache .

@@ -70,7 +70,9 @@ def test_a_recipe_of_another_architecture_is_refused() -> None:
 
 @pytest.mark.parametrize("weights", ["8,0.2", "8,0.2,much", "", "8,0.2,-1", "nan,0.2,0.1", "8,inf,0.1"])
 def test_wrong_loss_weights_are_refused(weights: str) -> None:
-    with pytest.raises(InputError, match=r"--loss-weights is .*; expected a number of 0 or more for each of generation, auxiliary"):
+    with pytest.raises(
+        InputError, match=r"--loss-weights is .*; expected a number of 0 or more for each of generation, auxiliary"
+    ):
         TrainingSettings.of(loss_weights=weights)
 
 
