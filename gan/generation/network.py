@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from gan.data.layout import CELL_CUT
 from gan.data.writing import pack
 from gan.errors import InputError
 from gan.models.architecture import Architecture
@@ -130,7 +131,7 @@ def build_generator(weights: GeneratorWeights, precision: str) -> ShowerGenerato
     network.set_weights(list(weights.arrays))
     for units in weights.units:
         parts.scale.set_units(units[..., 0])
-    return ShowerGenerator(network, parts.scale, architecture.latent, weights.settings["latent"])
+    return ShowerGenerator(network, parts.scale, architecture.latent, weights.settings["latent"], CELL_CUT)
 
 
 @dataclass(frozen=True, slots=True)

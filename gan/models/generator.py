@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gan.data.layout import CELL_CUT
 from gan.models.architecture import Architecture, Parts
 from gan.models.latent import SPHERE_POWER, Latent
 from gan.ops.blocks import BatchNorm, Masks
@@ -74,6 +73,8 @@ class ShowerGenerator:
     latent: Latent
     kind: str
     """How the energy is put into the noise: the setting `latent`."""
+    cut: float
+    """Smallest signal of a cell in GeV."""
 
     def input(self, noise: Any, energies: Any) -> Any:
         """Return the latent vectors, float32 (n, size).
@@ -87,7 +88,7 @@ class ShowerGenerator:
     def cells(self, latent: tf.Tensor) -> tf.Tensor:
         """Return cells in GeV, float32 (n, X, Y, Z, 1), for the result of `input`.
 
-        Cells below CELL_CUT become 0, as in showers that are read from files.
+        Cells below `cut` become 0, as in showers that are read from files.
         """
         cells = self.scale.cells(self.network(latent, training=False))
-        return tf.where(cells < CELL_CUT, 0.0, cells)
+        return tf.where(cells < self.cut, 0.0, cells)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from gan.data.layout import CELL_CUT
 from gan.models.generator import ShowerGenerator, generator_parts
 from gan.models.registry import architecture
 from gan.ops.blocks import BatchNorm, Masks
@@ -131,7 +132,7 @@ class Networks:
     @property
     def shower_generator(self) -> ShowerGenerator:
         """The generator that is validated."""
-        return ShowerGenerator(self.averaged, self.scale, self.architecture.latent, self.settings.latent)
+        return ShowerGenerator(self.averaged, self.scale, self.architecture.latent, self.settings.latent, CELL_CUT)
 
     def groups(self) -> dict[str, list[Any]]:
         """Return all variables of the training. The keys are the names of the groups in a checkpoint."""
