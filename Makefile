@@ -35,7 +35,7 @@ BENCH_OUT ?= bench.json
 # Training of the generators that ship.
 PRETRAINED ?= pretrained
 PRETRAINED_MODELS ?= conv3d conv2d
-PRETRAINED_OPTIONS ?= --filters original --epochs 2 --precision bf16
+PRETRAINED_OPTIONS ?= --filters original --epochs 2 --events 10000 --precision bf16
 
 # Kind of the quality study.
 STUDY ?= recipes

@@ -14,8 +14,8 @@ from gan.training.networks import Networks
 
 __all__ = ["fit_to_events", "needs_events"]
 
-FITTED_EVENTS = 4096
-"""Largest number of training events for a fit. They take 256 MB."""
+FITTED_EVENTS = 2048
+"""Largest number of training events for a fit. It takes 1 GB on rank 0 for a moment."""
 BATCH = 64
 
 

@@ -8,6 +8,7 @@ Buhmann et al., "Getting High" (Comput. Softw. Big Sci. 5, 13, 2021), with named
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -19,10 +20,11 @@ __all__ = ["ShapeTerm"]
 
 THRESHOLDS = (1e-6, 1e-5, 5e-5, 1.5e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """GeV. A soft number of cells above each threshold describes the spectrum of the cell energies."""
-AXES = 3
-WEIGHTS = {"visible energy": (1, 10.0), "moments": (2 * AXES, 5.0), "spectrum": (len(THRESHOLDS), 3.0)}
-"""Number and weight of the features after the profiles. The weights make them count as much as the 75 shares of the
-profiles. Otherwise the shares pull the visible energy and the widths away while they are wrong."""
+WEIGHTS = {"cells": 75.0, "profiles": 75.0, "visible energy": 10.0, "moments": 30.0, "spectrum": 30.0}
+"""Weight of each group of features. The last three together count as much as the profiles. Otherwise the shares pull
+the visible energy and the widths away while they are wrong."""
+SMALLEST_TYPICAL = 1e-6
+"""Smallest typical energy of a cell in GeV, for a primary energy of 100 GeV."""
 DEGREE = 3
 """Degree of the fits to the logarithm of the primary energy."""
 FUNCTIONS = (1.0, 0.5, 0.5, 0.5)
@@ -31,6 +33,10 @@ FEWEST = 64
 """Number of training events below which the fits are constants."""
 SMALLEST_SPREAD = 1e-6
 """Smallest standard deviation of a feature. That of a cell row without any signal would be 0."""
+SMALLEST_OF_CELL = 0.03
+"""The same for the feature of a cell. A cell that one of 1,000 training showers hits has it."""
+SMALLEST_OF_DEVIATION = 0.1
+"""The same for a deviation in units of its spread, and for its square. Usual ones are near 1."""
 FAINTEST = 1e-9
 """Smallest visible energy in GeV by which cells are divided."""
 
@@ -38,29 +44,43 @@ FAINTEST = 1e-9
 class ShapeTerm:
     """Squared distance between the mean features of generated and training showers at the same primary energies.
 
-    Call it with a batch after `fit`. The features of a shower are the shares of its energy along x, y and z, the
-    logarithm of its visible energy, its first and second moments, and the logarithms of soft numbers of cells above
-    THRESHOLDS. For each, the training events give a fit of mean and standard deviation over the logarithm of the
-    primary energy. The term compares the deviation from the fit and its square, each multiplied by Legendre polynomials
-    of the primary energy, so that the means agree at all energies.
+    Call it with a batch after `fit`. The features of a shower are:
+
+    - for each cell, c / (c + t E) with its energy c, its mean energy t in training showers, and the primary energy E;
+    - the shares of the energy along x, y and z, and their first and second moments;
+    - the logarithms of the visible energy, and of soft numbers of cells above THRESHOLDS.
+
+    For each, the training events give a fit of mean and standard deviation over the logarithm of the primary energy.
+    The term compares the deviation from the fit and its square, each multiplied by Legendre polynomials of the primary
+    energy, so that the means agree at all energies.
 
     Args:
         cells: number of cells along x, y and depth.
     """
 
     def __init__(self, cells: tuple[int, int, int]) -> None:
-        self._profiles = sum(cells)
-        count = self._profiles + sum(number for number, _ in WEIGHTS.values())
+        self._groups = {
+            "cells": math.prod(cells),
+            "profiles": sum(cells),
+            "visible energy": 1,
+            "moments": 2 * len(cells),
+            "spectrum": len(THRESHOLDS),
+        }
+        """Number of features in each group, in their order."""
+        count = sum(self._groups.values())
 
         def variable(name: str, *shape: int) -> keras.Variable:
             return keras.Variable(np.ones(shape, np.float32), trainable=False, name=name)
 
+        self._typical = variable("typical", *cells)
         self._law, self._spread = variable("law", DEGREE + 1, count), variable("spread", count)
         self._law2, self._spread2 = variable("law2", DEGREE + 1, 2 * count), variable("spread2", 2 * count)
         self._weights = variable("weights", count)
         self._energies = variable("energies", 2)
         """Lowest and highest primary energy of the training events."""
-        self.variables: list[Any] = [self._law, self._spread, self._law2, self._spread2, self._weights, self._energies]
+        self.variables: list[Any] = [
+            self._typical, self._law, self._spread, self._law2, self._spread2, self._weights, self._energies,
+        ]  # fmt: skip
         """All results of `fit`."""
 
     def fit(self, cells: npt.NDArray[np.floating[Any]], energies: npt.NDArray[np.floating[Any]]) -> None:
@@ -70,19 +90,39 @@ class ShapeTerm:
             cells: showers in GeV, (n, X, Y, Z).
             energies: primary energies in `latent.ENERGY_UNIT`, (n,).
         """
+        typical = np.mean(cells / energies[:, np.newaxis, np.newaxis, np.newaxis], axis=0, dtype=np.float64)
+        self._typical.assign(np.maximum(typical, SMALLEST_TYPICAL).astype(np.float32))
         size = 64
-        parts = [_features(tf.constant(cells[start : start + size])) for start in range(0, len(cells), size)]
-        features = np.concatenate(parts).astype(np.float64)
+        parts = [slice(start, start + size) for start in range(0, len(cells), size)]
+        features = np.concatenate([self._features(tf.constant(cells[part]), energies[part]) for part in parts])
         logs = np.log(energies.astype(np.float64))
         law, rest = _fitted(logs, features)
-        spread = np.maximum(rest.std(axis=0), SMALLEST_SPREAD)
-        deviations = np.arcsinh(rest / spread)
+        smallest = np.full(rest.shape[1], SMALLEST_SPREAD)
+        smallest[: self._groups["cells"]] = SMALLEST_OF_CELL
+        spread = np.maximum(rest.std(axis=0), smallest)
+        deviations = np.arcsinh(rest / spread.astype(np.float32))
         law2, rest2 = _fitted(logs, np.concatenate([deviations, deviations**2], axis=1))
-        spread2 = np.maximum(rest2.std(axis=0), SMALLEST_SPREAD)
-        weights = _weights(features, self._profiles)
+        spread2 = np.maximum(rest2.std(axis=0), SMALLEST_OF_DEVIATION)
         limits = [energies.min(), energies.max()]
-        for own, value in zip(self.variables, (law, spread, law2, spread2, weights, limits), strict=True):
+        values = (self._typical, law, spread, law2, spread2, self._weighted(features), limits)
+        for own, value in zip(self.variables, values, strict=True):
             own.assign(np.asarray(value, np.float32))
+
+    def _weighted(self, features: npt.NDArray[np.float32]) -> Any:
+        """Return the weight of each feature of training showers, with the mean 1.
+
+        The outer cells and shares are most of the features, but hold little of the energy. So half of the weight
+        within a group of cells or shares follows the mean energy.
+        """
+        ends = np.cumsum(list(self._groups.values()))[:-1]
+        means = dict(zip(self._groups, np.split(features.mean(axis=0), ends), strict=True))
+        energies = {"cells": self._typical.numpy().ravel(), "profiles": means["profiles"]}
+        weights = []
+        for group, number in self._groups.items():
+            inner = energies.get(group, np.ones(number))
+            weights.append(WEIGHTS[group] / number * (1.0 + inner / inner.mean()) / 2.0)
+        together = np.concatenate(weights)
+        return together / together.mean()
 
     def __call__(self, cells: tf.Tensor, energies: tf.Tensor) -> tf.Tensor:
         """Return the weighted mean over the features, a scalar. It is 0 on average if the means agree, or negative.
@@ -99,7 +139,9 @@ class ShapeTerm:
         logs = tf.math.log(energies)
         powers = tf.concat([logs**degree for degree in range(DEGREE + 1)], axis=1)
         # asinh: a feature far from its fit must neither hide the others nor lose its gradient.
-        deviations = tf.asinh((_features(cells[..., 0]) - powers @ self._law.value) / self._spread.value)
+        deviations = tf.asinh(
+            (self._features(cells[..., 0], energies[:, 0]) - powers @ self._law.value) / self._spread.value
+        )
         deviations = tf.concat([deviations, tf.square(deviations)], axis=1)
         deviations = (deviations - powers @ self._law2.value) / self._spread2.value
         inside = tf.cast((energies >= lowest) & (energies <= highest), tf.float32)
@@ -113,6 +155,18 @@ class ShapeTerm:
             distance += weight * tf.reduce_mean(weights * pairs)
         return tf.math.divide_no_nan(distance, sum(FUNCTIONS) * count * (count - 1.0))
 
+    def _features(self, cells: tf.Tensor, energies: tf.Tensor) -> tf.Tensor:
+        """Return the features of showers in GeV, (n, X, Y, Z), of energies (n,): float32 (n, features)."""
+        cells = tf.nn.relu(cells)
+        typical = self._typical.value * tf.reshape(energies, (-1, 1, 1, 1))
+        single = tf.reshape(cells / (cells + typical), (-1, self._groups["cells"]))
+        visible = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis] + FAINTEST
+        shares = [tf.reduce_sum(cells, axis=axes) / visible for axes in ((2, 3), (1, 3), (1, 2))]
+        moments = [moment for profile in shares for moment in _moments(profile)]
+        above = [tf.reduce_sum(cells / (cells + threshold), axis=(1, 2, 3)) for threshold in THRESHOLDS]
+        spectrum = tf.math.log1p(tf.stack(above, axis=1))
+        return tf.concat([single, *shares, tf.math.log(visible), *moments, spectrum], axis=1)
+
 
 def _legendre(place: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Return Legendre polynomials of degree 0 to 3, each with the mean square 1 over -1 to 1."""
@@ -124,17 +178,6 @@ def _legendre(place: tf.Tensor) -> tuple[tf.Tensor, ...]:
     )
 
 
-def _features(cells: tf.Tensor) -> tf.Tensor:
-    """Return the features of showers in GeV, (n, X, Y, Z): profiles, then as in WEIGHTS, float32 (n, features)."""
-    cells = tf.nn.relu(cells)
-    visible = tf.reduce_sum(cells, axis=(1, 2, 3))[:, tf.newaxis] + FAINTEST
-    shares = [tf.reduce_sum(cells, axis=axes) / visible for axes in ((2, 3), (1, 3), (1, 2))]
-    moments = [moment for profile in shares for moment in _moments(profile)]
-    above = [tf.reduce_sum(cells / (cells + threshold), axis=(1, 2, 3)) for threshold in THRESHOLDS]
-    spectrum = tf.math.log1p(tf.stack(above, axis=1))
-    return tf.concat([*shares, tf.math.log(visible), *moments, spectrum], axis=1)
-
-
 def _moments(shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the first and the second central moment along an axis in cells, (n, 1) each, from shares (n, cells)."""
     places = tf.range(shares.shape[1], dtype=tf.float32)[tf.newaxis]
@@ -142,23 +185,7 @@ def _moments(shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return mean, tf.reduce_sum(shares * tf.square(places - mean), axis=1, keepdims=True)
 
 
-def _weights(features: npt.NDArray[np.float64], profiles: int) -> Any:
-    """Return the weight of each feature, with the mean 1.
-
-    The shares of the outer cells are most of the profiles, but hold little of the energy. So half of the weight of a
-    profile follows the mean shares.
-
-    Args:
-        features: features of training showers, (n, k).
-        profiles: number of features that are shares of the energy, at the beginning.
-    """
-    mean = features[:, :profiles].mean(axis=0)
-    others = [np.full(number, weight) for number, weight in WEIGHTS.values()]
-    weights = np.concatenate([(1.0 + mean / mean.mean()) / 2.0, *others])
-    return weights / weights.mean()
-
-
-def _fitted(logs: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tuple[Any, Any]:
+def _fitted(logs: npt.NDArray[np.float64], values: npt.NDArray[np.float32]) -> tuple[Any, Any]:
     """Fit polynomials in `logs` (n,) to values (n, k).
 
     Returns:
@@ -166,7 +193,7 @@ def _fitted(logs: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> t
     """
     degree = DEGREE if len(logs) >= FEWEST else 0
     powers = np.stack([logs**each for each in range(degree + 1)], axis=1)
-    coefficients = np.linalg.lstsq(powers, values, rcond=None)[0]
-    padded = np.zeros((DEGREE + 1, values.shape[1]))
+    coefficients = np.linalg.pinv(powers).astype(np.float32) @ values
+    padded = np.zeros((DEGREE + 1, values.shape[1]), np.float32)
     padded[: degree + 1] = coefficients
-    return padded, values - powers @ coefficients
+    return padded, values - powers.astype(np.float32) @ coefficients

@@ -22,7 +22,7 @@ def launcher(*arguments: object, **environment: str) -> subprocess.CompletedProc
 def test_train_help_shows_choices_and_defaults() -> None:
     text = launcher("train", "--help").stdout
     text = " ".join(text.split())
-    rates = "[default: 0.0002, 0.001 for stampede2, 0.0005 for rehm2021]"
+    rates = "[default: 0.001, 0.0005 for rehm2021]"
     for part in ("--epochs INTEGER", "[default: 25, 30 for rehm2021]", rates, "[16|original]", "--no-resume"):
         assert part in text
 
