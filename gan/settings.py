@@ -80,6 +80,9 @@ class TrainingSettings:
     fakes: str = "inference"
     """Mode of the generator that makes showers for the discriminator. `inference`: as `predict` in the public training
     loop; `training`: as in the updates of the generator, with batch statistics and dropout."""
+    generator_dropout: bool = True
+    """Whether the generator has dropout in the training, if its architecture has it. Without dropout, only the latent
+    vector can make showers differ."""
     generator_steps: int = 2
     """Updates of the generator for each batch."""
     loss_weights: str = "8,0.2,0.1"

@@ -80,6 +80,12 @@ _OPTIONS = (
         "Mode of the generator that makes showers for the discriminator. inference: moving statistics, no dropout; "
         "training: as in the updates of the generator.",
     ),
+    _option(
+        "--generator-dropout",
+        bool,
+        "Whether the generator of conv2d has dropout in the training. Without it, only the latent vector can make "
+        "showers differ.",
+    ),
     _option("--generator-steps", int, "Updates of the generator for each batch."),
     _option(
         "--loss-weights",

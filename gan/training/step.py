@@ -166,9 +166,16 @@ class TrainingStep:
     def _fake(self, share: Share) -> Judgement:
         networks = self._networks
         latent, energy = networks.draw_latent(share.draws, "fake", share.limits)
-        with networks.masks.drawn(share.draws, "fake/made"):
-            fakes = networks.generator(latent, training=self._settings.fakes == "training")
+        fakes = self._make(latent, share.draws, "fake", training=self._settings.fakes == "training")
         return partial(self._discriminate, "fake", fakes, 0.0, energy, None, share.draws)
+
+    def _make(self, latent: tf.Tensor, draws: Draws, use: str, *, training: bool) -> tf.Tensor:
+        """Return values of generated showers."""
+        if not self._settings.generator_dropout:
+            return self._networks.generator(latent, training=training)
+        # Other masks than the discriminator's, also for layers of the same name.
+        with self._networks.masks.drawn(draws, f"{use}/made"):
+            return self._networks.generator(latent, training=training)
 
     def _discriminate(
         self,
@@ -192,9 +199,7 @@ class TrainingStep:
     def _generate(self, use: str, share: Share) -> tuple[tf.Tensor, tf.Tensor]:
         networks, draws = self._networks, share.draws
         latent, energy = networks.draw_latent(draws, use, share.limits)
-        # Other masks than the discriminator's, also for layers of the same name.
-        with networks.masks.drawn(draws, f"{use}/made"):
-            fakes = networks.generator(latent, training=True)
+        fakes = self._make(latent, draws, use, training=True)
         with frozen(networks.discriminator), networks.masks.drawn(draws, use):
             outputs = networks.discriminator(fakes, training=True)
         losses = self._judged(outputs, targets(tf.ones_like(energy), energy))
