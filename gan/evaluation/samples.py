@@ -16,6 +16,7 @@ import numpy.typing as npt
 from gan.data.showers import open_showers
 from gan.errors import InputError
 from gan.physics.observables import HIT, Observables, Observer
+from gan.pretrained import is_pretrained
 from gan.quiet import startup_messages_hidden
 from gan.run.folder import find_checkpoint
 
@@ -142,7 +143,8 @@ def generate_sample(
             part = energies[start : start + BATCH]
             yield showers.cells(start, part)[0], part
 
-    return collect_sample(name, f"{weights.path} ({precision})", batches(), len(energies), hit, report)
+    origin = source if is_pretrained(source) else weights.path
+    return collect_sample(name, f"{origin} ({precision})", batches(), len(energies), hit, report)
 
 
 def _precision(weights: GeneratorWeights) -> str:
