@@ -120,7 +120,12 @@ def topology(out: Path | None) -> None:
 @click.option(
     "--seconds", type=click.FloatRange(1), default=60.0, help="Approximate time of all measurements in seconds."
 )
-@choice("--filters", choices.FILTERS, help="Number of filters in the networks to measure, as for train.")
+@choice("--model", choices.MODELS, help="Architecture of the networks to measure, as for train.")
+@click.option(
+    "--filters",
+    type=click.Choice(choices.FILTERS),
+    help="Number of filters in the networks to measure, as for train.  [default: as for train]",
+)
 @batch_size_option
 @choice("--precision", choices.PRECISIONS, help="Number format of the training step to measure, as for train.")
 @click.option(
@@ -138,6 +143,8 @@ def tune(*, seconds: float, forget: bool, **options: Any) -> None:
     from launcher import tuned as stored
     from launcher.topology import read_topology
 
+    task = tuning.Task(**options)
+    task.settings()  # raises an error in the options before the first measurement
     here = read_topology(affinity=os.sched_getaffinity(0))
     kind = stored.node_type(here)
     if forget:
@@ -145,7 +152,6 @@ def tune(*, seconds: float, forget: bool, **options: Any) -> None:
         click.echo(f"Removed {removed}." if removed else f"Nothing is stored for {kind}.")
         return
     click.echo(f"{kind}\n{tuning.HEAD}")
-    task = tuning.Task(**options)
     results = tuning.tune(here, os.environ, task, seconds, DEFAULT_WORKERS_PER_NODE, click.echo)
     best = tuning.winner(results, task)
     click.echo(f"\n{tuning.render(results, best)}\nStored in {stored.keep(best, kind, os.environ)}")

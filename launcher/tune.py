@@ -21,6 +21,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from gan.models.registry import DEFAULT
+from gan.settings import TrainingSettings
 from launcher.binding import bind
 from launcher.errors import LaunchError
 from launcher.placement import WorkerPlacement, place
@@ -65,15 +67,27 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """The training step to measure. The fields are settings of the training."""
+    """The training step to measure. The fields are settings of the training. All others are the model's defaults."""
 
-    filters: str = "16"
+    model: str = DEFAULT.name
+    filters: str | None = None
+    """None means the default of the model."""
     batch_size: int = 8
     """Events per worker and step."""
     precision: str = "fp32"
 
+    def settings(self) -> TrainingSettings:
+        """Return the settings of the training.
+
+        Raises:
+            InputError: the model has no such filters.
+        """
+        # The shape term needs two showers in a batch.
+        extra = {"shape_weight": 0.0} if self.batch_size == 1 else {}
+        return TrainingSettings.of(**asdict(self), **extra)
+
     def __str__(self) -> str:
-        return f"filters {self.filters}, batch {self.batch_size}, {self.precision}"
+        return f"{self.model}, filters {self.settings().filters}, batch {self.batch_size}, {self.precision}"
 
 
 def candidates(topology: Topology, default_workers: int) -> list[Candidate]:
@@ -279,12 +293,11 @@ def _step(task: Task) -> tuple[Callable[[], object], int]:
 
     from gan.ops.draws import position
     from gan.parallel import Alone
-    from gan.settings import TrainingSettings
     from gan.simulation.gflash import simulate
     from gan.training.networks import Networks
     from gan.training.step import TrainingStep
 
-    settings = TrainingSettings(filters=task.filters, batch_size=task.batch_size, precision=task.precision)
+    settings = task.settings()
     train = TrainingStep(Networks(settings, Alone()), settings, Alone())
     energies = np.linspace(20, 480, task.batch_size, dtype=np.float32)
     cells = simulate(energies, seed=1)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gan.settings import MODELS, TrainingSettings
 from launcher import tune as tuning
 from launcher.cli import cli
 from launcher.errors import LaunchError
@@ -161,6 +162,20 @@ def test_forget_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = keep(WORTH_IT, node_type(HERE), os.environ)
     assert str(run()) == f"Removed {path}.\n"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_default_recipe_of_the_model_is_measured(model: str) -> None:
+    task = Task(model=model)
+    assert task.settings() == TrainingSettings.of(model=model, batch_size=8, precision="fp32")
+    assert str(task) == f"{model}, filters {task.settings().filters}, batch 8, fp32"
+    assert Task(model=model, batch_size=1).settings().shape_weight == 0
+
+
+def test_wrong_filters_are_an_error_before_the_measurement() -> None:
+    result = CliRunner().invoke(cli, ["tune", "--model", "conv2d", "--filters", "16"])
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: --filters is '16'")
 
 
 @pytest.mark.slow
