@@ -16,13 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-__all__ = ["ShapeTerm"]
+__all__ = ["PAIR_THRESHOLDS", "ShapeTerm", "pairs_of_neighbours"]
 
 THRESHOLDS = (1e-6, 1e-5, 5e-5, 1.5e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """GeV. A soft number of cells above each threshold describes the spectrum of the cell energies."""
-WEIGHTS = {"cells": 75.0, "profiles": 75.0, "visible energy": 10.0, "moments": 30.0, "spectrum": 30.0}
-"""Weight of each group of features. The last three together count as much as the profiles. Otherwise the shares pull
-the visible energy and the widths away while they are wrong."""
+PAIR_THRESHOLDS = (1e-4, 3e-4, 1e-3, 3e-3)
+"""GeV. A soft number of pairs of neighbours above each threshold shows lines and boxes of cells."""
+WEIGHTS = {
+    "cells": 75.0,
+    "profiles": 75.0,
+    "visible energy": 10.0,
+    "moments": 30.0,
+    "spectrum": 30.0,
+    "neighbours": 30.0,
+}
+"""Weight of each group of features. The groups of few features count together as much as the profiles or more.
+Otherwise the shares pull the visible energy and the widths away while they are wrong."""
 SMALLEST_TYPICAL = 1e-6
 """Smallest typical energy of a cell in GeV, for a primary energy of 100 GeV."""
 DEGREE = 3
@@ -48,7 +57,8 @@ class ShapeTerm:
 
     - for each cell, c / (c + t E) with its energy c, its mean energy t in training showers, and the primary energy E;
     - the shares of the energy along x, y and z, and their first and second moments;
-    - the logarithms of the visible energy, and of soft numbers of cells above THRESHOLDS.
+    - the logarithms of the visible energy, of soft numbers of cells above THRESHOLDS, and of soft numbers of pairs of
+      neighbours along x, y and z above PAIR_THRESHOLDS.
 
     For each, the training events give a fit of mean and standard deviation over the logarithm of the primary energy.
     The term compares the deviation from the fit and its square, each multiplied by Legendre polynomials of the primary
@@ -65,6 +75,7 @@ class ShapeTerm:
             "visible energy": 1,
             "moments": 2 * len(cells),
             "spectrum": len(THRESHOLDS),
+            "neighbours": len(cells) * len(PAIR_THRESHOLDS),
         }
         """Number of features in each group, in their order."""
         count = sum(self._groups.values())
@@ -165,7 +176,32 @@ class ShapeTerm:
         moments = [moment for profile in shares for moment in _moments(profile)]
         above = [tf.reduce_sum(cells / (cells + threshold), axis=(1, 2, 3)) for threshold in THRESHOLDS]
         spectrum = tf.math.log1p(tf.stack(above, axis=1))
-        return tf.concat([single, *shares, tf.math.log(visible), *moments, spectrum], axis=1)
+        features = [
+            single,
+            *shares,
+            tf.math.log(visible),
+            *moments,
+            spectrum,
+            tf.math.log1p(pairs_of_neighbours(cells)),
+        ]
+        return tf.concat(features, axis=1)
+
+
+def pairs_of_neighbours(cells: tf.Tensor) -> tf.Tensor:
+    """Return soft numbers of pairs of neighbours, (n, 3 len(PAIR_THRESHOLDS)): along x, y and z for each threshold.
+
+    A cell counts c / (c + threshold), and a pair the product of its cells. So lines and boxes of equal cells give more
+    pairs than the same cells in random places.
+
+    Args:
+        cells: showers in GeV, (n, X, Y, Z), no cell below 0.
+    """
+    numbers = []
+    for threshold in PAIR_THRESHOLDS:
+        soft = cells / (cells + threshold)
+        pairs = (soft[:, 1:] * soft[:, :-1], soft[:, :, 1:] * soft[:, :, :-1], soft[..., 1:] * soft[..., :-1])
+        numbers += [tf.reduce_sum(along, axis=(1, 2, 3)) for along in pairs]
+    return tf.stack(numbers, axis=1)
 
 
 def _legendre(place: tf.Tensor) -> tuple[tf.Tensor, ...]:

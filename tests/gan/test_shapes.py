@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from gan.simulation.gflash import simulate
-from gan.training.shapes import ShapeTerm
+from gan.training.shapes import PAIR_THRESHOLDS, ShapeTerm, pairs_of_neighbours
 
 CELLS = (25, 25, 25)
 EVENTS, BATCH = 384, 8
@@ -66,6 +66,7 @@ DISTORTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "the mean shower for all": lambda cells: np.broadcast_to(cells.mean(axis=0), cells.shape),
     "one shower for all": lambda cells: np.broadcast_to(cells[:1], cells.shape),
     "without cells below 0.3 MeV": lambda cells: np.where(cells < 3e-4, 0, cells),
+    "each cell averaged with its neighbour": lambda cells: (cells + np.roll(cells, 1, axis=1)) / 2,
     "with faint cells everywhere": lambda cells: cells + np.float32(1e-5),
     "empty": np.zeros_like,
 }
@@ -83,6 +84,20 @@ def test_showers_of_a_wrong_energy_are_far_away(term: ShapeTerm, others: Showers
     order = np.argsort(energies)
     # The profile in depth of a low energy belongs to a high one, so the means over all energies stay the same.
     assert values(term, cells[order], energies[order[::-1]]).mean() > values(term, cells, energies).mean() + 0.1
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_only_neighbours_along_an_axis_are_a_pair(axis: int) -> None:
+    cells = np.zeros((2, 5, 5, 5), np.float32)
+    other, apart = [2, 2, 2], [2, 2, 2]
+    other[axis], apart[axis] = 3, 4
+    cells[:, 2, 2, 2] = 1e-3
+    cells[0][tuple(other)] = 3e-3
+    cells[1][tuple(apart)] = 3e-3
+    pairs = pairs_of_neighbours(tf.constant(cells)).numpy().reshape(2, len(PAIR_THRESHOLDS), 3)
+    expected = [1e-3 / (1e-3 + limit) * 3e-3 / (3e-3 + limit) for limit in PAIR_THRESHOLDS]
+    assert pairs[0, :, axis] == pytest.approx(expected, rel=1e-5)  # some roundings of float32
+    assert pairs.sum() == pytest.approx(sum(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e-3, 10.0])
