@@ -88,7 +88,7 @@ _LEARNING: dict[str, Any] = {
     "faint_cells": 5e-5,
     "last_activation": "leaky-gradient",
     "energy_bound": 0.2,
-    "shape_weight": 20.0,
+    "shape_weight": 100.0,
     "average": 0.99,
 }
 CONV3D_DEFAULT = Recipe(
