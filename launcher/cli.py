@@ -142,8 +142,9 @@ def tune(*, seconds: float, forget: bool, **options: Any) -> None:
     from launcher import tune as tuning
     from launcher import tuned as stored
     from launcher.topology import read_topology
+    from launcher.tune_worker import Task
 
-    task = tuning.Task(**options)
+    task = Task(**options)
     task.settings()  # raises an error in the options before the first measurement
     here = read_topology(affinity=os.sched_getaffinity(0))
     kind = stored.node_type(here)

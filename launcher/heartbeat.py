@@ -35,6 +35,12 @@ INTERVAL = 3.0
 LIMIT = 20.0
 """Seconds of silence after which a node counts as dead."""
 
+HANDSHAKE = 5.0
+"""Seconds in which a new connection must prove that it has the key. It takes some milliseconds."""
+
+STRANGERS = 256
+"""Largest number of connections that have not yet proved it. One more ends the oldest. A node connects again."""
+
 # Option of prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -62,6 +68,9 @@ class Monitor:
         self._last_beats: dict[str, float] = {}
         # The host of each connection; empty before its first beat.
         self._connections: dict[Connection, str] = {}
+        # New connections without a proof of the key, oldest first, with the time at which they end. A connection is
+        # shut down only while it is here, and closed only after it has left: its descriptor may get another meaning.
+        self._strangers: dict[Connection, float] = {}
         self._lock = threading.Lock()
         self._last_round = time.monotonic()
         self._closed = False
@@ -112,6 +121,10 @@ class Monitor:
             except OSError:
                 time.sleep(0.1)
                 continue
+            with self._lock:
+                if len(self._strangers) >= STRANGERS:
+                    self._turn_away(next(iter(self._strangers)))
+                self._strangers[connection] = time.monotonic() + HANDSHAKE
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def _admit(self, connection: Connection) -> None:
@@ -119,17 +132,29 @@ class Monitor:
         try:
             deliver_challenge(connection, self._key.encode())
             answer_challenge(connection, self._key.encode())
+            known = True
         except (AuthenticationError, EOFError, OSError):
-            connection.close()
-            return
+            known = False
         with self._lock:
-            self._connections[connection] = ""
+            self._strangers.pop(connection, None)
+            if known:
+                self._connections[connection] = ""
+            else:
+                connection.close()
+
+    def _turn_away(self, stranger: Connection) -> None:
+        """End the handshake of a stranger: its thread sees the end of the connection. The caller holds the lock."""
+        del self._strangers[stranger]
+        with suppress(OSError), socket.socket(fileno=os.dup(stranger.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
 
     def _receive(self) -> None:
         while not self._closed:
             now = time.monotonic()
             with self._lock:
                 connections = list(self._connections)
+                for stranger in [each for each, until in self._strangers.items() if now > until]:
+                    self._turn_away(stranger)
                 if now - self._last_round > self._longest_pause:
                     self._last_beats = dict.fromkeys(self._last_beats, now)
                 self._last_round = now

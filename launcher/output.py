@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from scaling.records.shared_places import append_only
+
 __all__ = ["console", "write_to"]
 
 # The console of this process, if its output goes to a file.
@@ -33,7 +35,7 @@ def write_to(path: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     _consoles.append(os.fdopen(os.dup(2), "w"))
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = append_only(path)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)

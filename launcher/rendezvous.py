@@ -17,6 +17,7 @@ from typing import Any
 from launcher.allocation import Allocation
 from launcher.errors import LaunchError
 from scaling.records.saving import save_text
+from scaling.records.shared_places import make_private
 
 __all__ = ["Rendezvous"]
 
@@ -41,6 +42,7 @@ class Rendezvous:
         launch = _launch_id(allocation, environ)
         self._folder = Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}-{os.uname().nodename}-{launch}"
         self._round = 0
+        self._told: Any = None
 
     def exchange(self, value: Any) -> list[Any]:
         """Send a value and return the values of all ranks of the node, by local rank.
@@ -49,14 +51,25 @@ class Rendezvous:
             value: anything that JSON can hold.
 
         Raises:
-            LaunchError: another rank sends nothing before the time limit.
+            LaunchError: another rank sends nothing before the time limit, or the folder is not ours.
         """
         self.tell(value)
         return self._values()
 
     def tell(self, value: Any) -> None:
-        """Send a value to the first rank of the node, without waiting for other ranks."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        """Send a value to the first rank of the node, without waiting for other ranks.
+
+        Raises:
+            LaunchError: the folder belongs to another user, or lets other users in.
+        """
+        # A rank alone needs no file. So two ranks that one shell starts at the same time do not meet.
+        if self.local_size == 1:
+            self._told = value
+            return
+        try:
+            make_private(self._folder)
+        except OSError as error:
+            raise LaunchError(f"{os.uname().nodename}: the ranks of this node cannot meet: {error}") from None
         save_text(self._path(self._round, self.local_rank), json.dumps(value))
         self._round += 1
 
@@ -71,6 +84,8 @@ class Rendezvous:
         if self.local_rank:
             return None
         values = self._values()
+        if self.local_size == 1:
+            return values
         shutil.rmtree(self._folder, ignore_errors=True)
         return values
 
@@ -79,6 +94,8 @@ class Rendezvous:
         return self._folder / f"{number}-{local_rank}.json"
 
     def _values(self) -> list[Any]:
+        if self.local_size == 1:
+            return [self._told]
         return [self._read(local_rank) for local_rank in range(self.local_size)]
 
     def _read(self, local_rank: int) -> Any:

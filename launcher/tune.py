@@ -4,13 +4,12 @@ There are few candidates: the defaults of the plan, and others that keep each wo
 of a candidate run at the same time as plain processes, bound as in a training. They run without MPI, because the
 exchange of gradients takes only about 1% of a step. `tuned` stores the winner.
 
-The module is also the program of such a worker: `python -m launcher.tune` reads its task from standard input.
+`tune_worker` is the program of such a worker.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -21,16 +20,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from gan.models.registry import DEFAULT
-from gan.settings import TrainingSettings
-from launcher.binding import bind
 from launcher.errors import LaunchError
 from launcher.placement import WorkerPlacement, place
 from launcher.threads import ThreadPlan, plan_threads
 from launcher.topology import Topology
+from launcher.tune_worker import Task
 from launcher.tuned import Tuned
 
-__all__ = ["Candidate", "Result", "Task", "candidates", "measure", "render", "tune", "winner"]
+__all__ = ["Candidate", "Result", "candidates", "measure", "render", "tune", "winner"]
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_GAIN = 1.05
@@ -63,31 +60,6 @@ class Result:
     """Physical cores of each worker."""
     events_per_second: float
     """Events per second of all its workers together."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """The training step to measure. The fields are settings of the training. All others are the model's defaults."""
-
-    model: str = DEFAULT.name
-    filters: str | None = None
-    """None means the default of the model."""
-    batch_size: int = 8
-    """Events per worker and step."""
-    precision: str = "fp32"
-
-    def settings(self) -> TrainingSettings:
-        """Return the settings of the training.
-
-        Raises:
-            InputError: the model has no such filters.
-        """
-        # The shape term needs two showers in a batch.
-        extra = {"shape_weight": 0.0} if self.batch_size == 1 else {}
-        return TrainingSettings.of(**asdict(self), **extra)
-
-    def __str__(self) -> str:
-        return f"{self.model}, filters {self.settings().filters}, batch {self.batch_size}, {self.precision}"
 
 
 def candidates(topology: Topology, default_workers: int) -> list[Candidate]:
@@ -226,7 +198,7 @@ def _workers(
         for placed in placements:
             threads = plan_threads(placed.cores, environ, candidate.inter_op, candidate.intra_op)
             worker = subprocess.Popen(
-                [sys.executable, "-m", "launcher.tune"],
+                [sys.executable, "-m", "launcher.tune_worker"],
                 cwd=ROOT,
                 env={**environ, **_variables(threads)},
                 stdin=subprocess.PIPE,
@@ -263,47 +235,3 @@ def _answer(worker: subprocess.Popen[str], key: str) -> Any:
     _, errors = worker.communicate()
     last = errors.strip().splitlines()[-1:] or [f"status {worker.returncode}"]
     raise LaunchError(f"a worker failed during the measurement ({last[0]}). Run 'python -m launcher doctor'")
-
-
-def work() -> None:
-    """Run one worker: bind it, build the networks, print `ready`, read the seconds, run steps, print events/s."""
-    order = json.loads(sys.stdin.readline())
-    placed = {**order["placement"], "cpus": tuple(order["placement"]["cpus"])}
-    bind(WorkerPlacement(**placed), order["domains"])
-    step, events = _step(Task(**order["task"]))
-    step()
-    print(json.dumps({"ready": True}), flush=True)
-    seconds = float(sys.stdin.readline())
-    began = time.perf_counter()
-    steps = 0
-    while (elapsed := time.perf_counter() - began) < seconds or not steps:
-        step()
-        steps += 1
-    elapsed = time.perf_counter() - began
-    print(json.dumps({"events_per_second": steps * events / elapsed}), flush=True)
-
-
-def _step(task: Task) -> tuple[Callable[[], object], int]:
-    """Return a function that runs one training step on simulated showers, and the number of events in this step."""
-    from launcher.train import start_tensorflow
-
-    threads = plan_threads(len(os.sched_getaffinity(0)), os.environ)
-    start_tensorflow(threads)
-    import numpy as np
-
-    from gan.ops.draws import position
-    from gan.parallel import Alone
-    from gan.simulation.gflash import simulate
-    from gan.training.networks import Networks
-    from gan.training.step import TrainingStep
-
-    settings = task.settings()
-    train = TrainingStep(Networks(settings, Alone()), settings, Alone())
-    energies = np.linspace(20, 480, task.batch_size, dtype=np.float32)
-    cells = simulate(energies, seed=1)
-    number = iter(range(2**32))
-    return lambda: train(cells, energies, position(0, next(number)), settings.learning_rate), task.batch_size
-
-
-if __name__ == "__main__":
-    work()

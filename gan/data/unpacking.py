@@ -26,6 +26,7 @@ from pathlib import Path
 from gan.data.layout import ShowerFile
 from gan.data.repacking import repack_file
 from gan.data.writing import WriteError
+from scaling.records.shared_places import make_private
 
 __all__ = ["Copies"]
 
@@ -49,11 +50,9 @@ class Copies:
         """Open the folder of the copies, and create it if it does not exist.
 
         Raises:
-            OSError: the folder cannot be created or belongs to another user.
+            OSError: the folder cannot be created, or other users can write there.
         """
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise OSError(f"{folder} belongs to another user")
+        make_private(folder)
         self.folder = folder
         """Folder of the copies."""
         self.paths: dict[Path, Path] = {}

@@ -26,7 +26,7 @@ from gan.evaluation.samples import Sample
 from gan.physics.metrics.bins import ALL
 from gan.physics.observables import AXES
 from scaling.records.saving import replacing, save_text
-from scaling.records.wording import count
+from scaling.records.wording import count, markdown_text
 
 __all__ = ["SCHEMA", "SUMMARY", "as_json", "markdown", "summary_table", "text", "write_report"]
 
@@ -168,9 +168,9 @@ def markdown(comparison: Comparison) -> str:
     """Return the summary in Markdown."""
     table = summary_table(comparison)
     rows = [tuple(table.columns), ("---",) * len(table.columns), *table.itertuples(index=False, name=None)]
-    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    notes = [f"- {note}" for note in comparison.notes]
-    return "\n".join([_head(comparison), "", *lines, "", *notes]).rstrip() + "\n"
+    lines = ["| " + " | ".join(markdown_text(str(cell)) for cell in row) + " |" for row in rows]
+    notes = [f"- {markdown_text(note)}" for note in comparison.notes]
+    return "\n".join([markdown_text(_head(comparison)), "", *lines, "", *notes]).rstrip() + "\n"
 
 
 def _head(comparison: Comparison) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from gan.errors import InputError
@@ -59,17 +60,28 @@ class RunFolder:
         """Create the folder.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or something that the run writes is a symbolic link there.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            with TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise InputError(
                 f"--out {self.path} cannot be written ({error}); expected a folder that you can write to: change --out"
             ) from error
+        # A link could lead the run to overwrite or remove files in another place.
+        for path in self._written:
+            if path.is_symlink():
+                raise InputError(
+                    f"--out {self.path} holds a symbolic link {path.name}; expected a file or folder of the run: "
+                    "remove the link, or change --out"
+                )
+
+    @property
+    def _written(self) -> tuple[Path, ...]:
+        """What a training writes into the folder."""
+        return self.record, self.log, self.logs, self.checkpoints.folder, self.path / "tensorboard"
 
     def prepare(self, settings: TrainingSettings, files: Sequence[Mapping[str, Any]], *, resume: bool) -> None:
         """Create the folder, or check that this training may continue in it. Call this on rank 0, before any writing.
@@ -112,11 +124,7 @@ class RunFolder:
             )
 
     def _set_aside(self) -> None:
-        present = [
-            path
-            for path in (self.record, self.log, self.logs, self.checkpoints.folder, self.path / "tensorboard")
-            if path.exists()
-        ]
+        present = [path for path in self._written if path.exists()]
         if not present:
             return
         aside = self.path / f"earlier-{datetime.now():%Y%m%d-%H%M%S-%f}"

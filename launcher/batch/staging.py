@@ -8,6 +8,7 @@ belongs to the system and is on every node.
 from __future__ import annotations
 
 import io
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -39,8 +40,6 @@ NOT_NEEDED = ("include", "share", "test", "idlelib", "ensurepip", "site-packages
 class Staging:
     """Paths and commands of one copy."""
 
-    archive: Path
-    """Archive on the local disk of the first node."""
     folder: Path
     """Folder of the copy, with the same path on every node."""
     commands: Sequence[Sequence[str]]
@@ -67,21 +66,32 @@ def staged_environment(job: int | None, nodes: int) -> Iterator[tuple[str, ...]]
             "--stage-env is given outside a Slurm job; expected a job, since Slurm's sbcast copies the files: "
             "leave the option out"
         )
-    staging = plan_staging(str(job), nodes, Path(tempfile.gettempdir()))
     began = time.monotonic()
-    write_archive(staging.archive, staging.folder, Path(__file__).resolve().parents[2])
-    size = staging.archive.stat().st_size
+    with tempfile.TemporaryDirectory(prefix=f"launcher-env-{job}-") as own:
+        archive = Path(own, "env.tar")
+        # The folder on the nodes has a random part too, so that nobody can make it before.
+        staging = plan_staging(archive, nodes, Path(f"{own}-nodes"))
+        write_archive(archive, staging.folder, Path(__file__).resolve().parents[2])
+        size = archive.stat().st_size
+        try:
+            _send(staging)
+        except BaseException:
+            _remove(staging)
+            raise
     try:
-        for command in staging.commands:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=STAGES_WITHIN)
-            if done.returncode:
-                failure = f"'{' '.join(command)}' failed: {done.stderr.strip()}"
-                raise LaunchError(f"--stage-env: {failure}; leave the option out")
         where, seconds = f"{staging.folder} on {count(nodes, 'node')}", time.monotonic() - began
         print(f"Staged {size / 1e6:.0f} MB to {where} in {seconds:.0f} s", flush=True)
         yield str(staging.python), "-I"
     finally:
         _remove(staging)
+
+
+def _send(staging: Staging) -> None:
+    for command in staging.commands:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=STAGES_WITHIN)
+        if done.returncode:
+            failure = f"'{' '.join(command)}' failed: {done.stderr.strip()}"
+            raise LaunchError(f"--stage-env: {failure}; leave the option out")
 
 
 def _remove(staging: Staging) -> None:
@@ -95,17 +105,17 @@ def _remove(staging: Staging) -> None:
         print(f"Warning: {staging.folder} may remain on some nodes ({failure}); remove it there", flush=True)
 
 
-def plan_staging(job: str, nodes: int, temporary: Path) -> Staging:
+def plan_staging(archive: Path, nodes: int, folder: Path) -> Staging:
     """Return the paths and commands for a job.
 
     Args:
-        job: number of the Slurm job.
+        archive: archive of the environment on this node.
         nodes: number of nodes of the job.
-        temporary: folder on the local disk of each node, such as /tmp.
+        folder: folder for the copy, on the local disk of each node. It must not exist: only this user may have a
+            folder from which ranks run programs.
     """
-    archive, folder = temporary / f"launcher-env-{job}.tar", temporary / f"launcher-env-{job}"
-    sent = folder.with_suffix(".sent.tar")
-    unpack = f"mkdir -p '{folder}' && tar -xf '{sent}' -C '{folder}' && rm '{sent}'"
+    sent = folder / "env.tar"
+    quoted, quoted_sent = shlex.quote(str(folder)), shlex.quote(str(sent))
     each_node = (
         "srun",
         f"--nodes={nodes}",
@@ -115,14 +125,14 @@ def plan_staging(job: str, nodes: int, temporary: Path) -> Staging:
         "--cpu-bind=none",
     )
     return Staging(
-        archive=archive,
         folder=folder,
         commands=(
-            ("sbcast", "--force", str(archive), str(sent)),
-            ("rm", str(archive)),
-            (*each_node, "sh", "-c", unpack),
+            # Without -p, mkdir fails if anything of this name exists.
+            (*each_node, "mkdir", "-m", "700", str(folder)),
+            ("sbcast", str(archive), str(sent)),
+            (*each_node, "sh", "-c", f"tar -xf {quoted_sent} -C {quoted} && rm {quoted_sent}"),
         ),
-        cleaning=(*each_node, "rm", "-rf", str(folder), str(sent)),
+        cleaning=(*each_node, "rm", "-rf", str(folder)),
         python=folder / "env" / "bin" / Path(sys.executable).name,
     )
 

@@ -23,12 +23,22 @@ TYPES = {
     "int": ("a whole number of at least 1", lambda value: type(value) is int and value >= 1),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
     "tuple[str, ...]": (
-        "a list of texts",
-        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+        "a list of texts, each of one line",
+        lambda value: isinstance(value, list) and all(map(_is_line, value)),
     ),
-    "str": ("a text", lambda value: isinstance(value, str)),
+    "str": ("a text of one line", lambda value: _is_line(value)),
 }
-"""Allowed values of a field, in words and as a test. The keys are the types of fields, as text."""
+"""Allowed values of a field, in words and as a test. The keys are the types of fields, as text.
+
+A line break in a text would be the start of a command in a job script.
+"""
+WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
+"""Name of a partition or of a script: a job script and Slurm need no quotes around it."""
+
+
+def _is_line(value: object) -> bool:
+    """Return whether a value is a text without line breaks and other control characters."""
+    return isinstance(value, str) and (value.isprintable() or not value)
 
 
 def machine_names() -> tuple[str, ...]:
@@ -46,6 +56,8 @@ def load_machine(name: str | os.PathLike[str]) -> Machine:
     text = os.fspath(name)
     if text.endswith(".toml") or os.sep in text:
         path = Path(text)
+        if not text.isprintable():
+            raise LaunchError(f"the machine file {text!r} has a line break in its name; expected one line: rename it")
         try:
             return _parse(path.stem, path.read_text(encoding="utf-8"), text, file=str(path.absolute()))
         except OSError as error:
@@ -77,9 +89,10 @@ def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
     node = data.pop("node", None)
     partitions = data.pop("partitions", [])
     environment = data.pop("environment", {})
-    if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
+    if not isinstance(environment, dict) or not all(map(_is_line, environment.values())):
         raise LaunchError(
-            f"machine {where}: [environment] is {environment!r}; expected a text for every variable: correct it"
+            f"machine {where}: [environment] is {environment!r}; expected a text of one line for every variable: "
+            "correct it"
         )
     if bad := [variable for variable in environment if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable)]:
         raise LaunchError(
@@ -105,6 +118,11 @@ def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
     ):
         if value not in allowed:
             raise LaunchError(f"machine {where}: {key} is {value!r}; expected one of {', '.join(allowed)}: correct it")
+    words = [("script", machine.script)] if machine.script else []
+    words += [("[[partitions]], name", partition.name) for partition in machine.partitions]
+    for key, word in words:
+        if not WORD.fullmatch(word):
+            raise LaunchError(f"machine {where}: {key} is {word!r}; expected letters, digits and .+-_ : correct it")
     for option in machine.options:
         if not re.fullmatch(r"-[ -~]+", option):
             raise LaunchError(

@@ -11,6 +11,7 @@ from typing import TextIO
 from scaling.records.errors import RecordError
 from scaling.records.lines import from_line, to_line
 from scaling.records.schema import End, Epoch, Header
+from scaling.records.shared_places import append_only
 
 __all__ = ["RecordWriter", "Run", "read_run"]
 
@@ -52,7 +53,7 @@ class RecordWriter:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_partial_line(path)
-        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._file: TextIO = open(path, "a", encoding="utf-8", opener=append_only)  # noqa: SIM115
 
     def write(self, record: Header | Epoch | End) -> None:
         """Append a record, and sync the file to disk."""

@@ -10,7 +10,7 @@ import pandas as pd
 from scaling.metrics.epochs import unquoted
 from scaling.models.laws import PARAMETERS
 from scaling.plots.panels import LEFT_OUT
-from scaling.records.wording import count
+from scaling.records.wording import count, markdown_text
 from scaling.report.contents import Report
 
 __all__ = [
@@ -35,14 +35,15 @@ def table_text(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """Return the table, the notes and any forecasts as a Markdown document."""
-    parts = [f"# Scaling: {report.title}" if report.title else "# Scaling", _markdown_table(curve_cells(report.curve))]
+    title = f"# Scaling: {markdown_text(report.title)}" if report.title else "# Scaling"
+    parts = [title, _markdown_table(curve_cells(report.curve))]
     parts.append(column_notes(report.curve))
     for series, fit in report.fits.items():
-        name = f" of {unquoted(series)}" if series else ""
+        name = f" of {markdown_text(unquoted(series))}" if series else ""
         parts += [f"## Forecast{name}", fit_text(report, series), _markdown_table(forecast_cells(report, series))]
         parts.append(_markdown_table(parameter_cells(fit.parameters())))
     if report.notes:
-        parts.append("\n".join(f"- {_one_line(note)}" for note in report.notes))
+        parts.append("\n".join(f"- {markdown_text(note)}" for note in report.notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -181,11 +182,7 @@ def _lines(table: pd.DataFrame) -> str:
 
 
 def _markdown_table(table: pd.DataFrame) -> str:
-    rows = [[_one_line(str(cell)).replace("|", "\\|") for cell in row] for row in table.to_numpy().tolist()]
+    rows = [[markdown_text(str(cell)) for cell in row] for row in table.to_numpy().tolist()]
     heads = [str(name).strip() for name in table.columns]
     marks = ["---:" if name not in ("series", "parameter", "meaning", "") else "---" for name in heads]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, marks, *rows))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -42,14 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     shared = [Path(sys.prefix), Path(sys.base_prefix), ROOT]
     with tempfile.TemporaryDirectory() as folder:
-        staging = plan_staging("benchmark", 1, Path(folder))
+        archive = Path(folder, "env.tar")
+        staging = plan_staging(archive, 1, Path(folder, "nodes"))
         began = time.monotonic()
-        write_archive(staging.archive, staging.folder, ROOT)
+        write_archive(archive, staging.folder, ROOT)
         written = time.monotonic()
         staging.folder.mkdir()
-        subprocess.run(["tar", "-xf", staging.archive, "-C", staging.folder], check=True)
+        subprocess.run(["tar", "-xf", archive, "-C", staging.folder], check=True)
         figures = {
-            "archive_mb": round(staging.archive.stat().st_size / 1e6),
+            "archive_mb": round(archive.stat().st_size / 1e6),
             "write_seconds": round(written - began, 1),
             "unpack_seconds": round(time.monotonic() - written, 1),
             "asked_of_shared_files": asked_for([sys.executable], shared),

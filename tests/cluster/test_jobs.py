@@ -53,8 +53,9 @@ def test_environment_is_staged_to_every_nodes_own_disk(bed: SlurmBed, tmp_path: 
     options = ("--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/job.log", f"--chdir={ROOT}")
     job = bed.wait(bed.sbatch(script, *options), timeout=500)
     assert job.state == "COMPLETED", job.output
-    assert re.search(rf"Staged \d+ MB to /tmp/launcher-env-{job.id} on 2 nodes", job.output), job.output
-    assert f"/tmp/launcher-env-{job.id}/env/bin/python" in job.output.split("Starting 2 nodes")[1]
+    staged = re.search(rf"Staged \d+ MB to (/tmp/launcher-env-{job.id}-\S+) on 2 nodes", job.output)
+    assert staged, job.output
+    assert f"{staged[1]}/env/bin/python" in job.output.split("Starting 2 nodes")[1]
     assert "Placement: 2 workers on 2 nodes" in job.output
     for node in bed.nodes[:2]:
         assert "launcher-env" not in bed.on_node(node, ["ls", "/tmp"]).stdout

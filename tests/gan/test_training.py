@@ -129,6 +129,17 @@ def test_no_resume_sets_the_earlier_run_aside(run: Path, shower_files: Path, tmp
     assert [path.name for path in tmp_path.glob("earlier-*/*")] == ["run.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["run.jsonl", "train.log", "logs", "checkpoints"])
+def test_a_link_in_the_folder_is_an_error_and_is_not_followed(tmp_path: Path, name: str) -> None:
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    out.mkdir()
+    (out / name).symlink_to(elsewhere / "new")
+    with pytest.raises(InputError, match=f"holds a symbolic link {name}; expected"):
+        RunFolder(out).make()
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_record(tmp_path: Path) -> None:
     cells = np.full((4, 25, 25, 25), 1e38, "float32")
     write_showers(tmp_path / "EleEscan_1_0.h5", cells, np.full(4, 100.0, "float32"), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,40 @@ def test_a_node_without_beats_is_named(monitor: Monitor, rank: Callable[..., int
     os.kill(beating_process(process), signal.SIGSTOP)
     wait_for(monitor.silent)
     assert monitor.silent() == [os.uname().nodename]
+
+
+def test_strangers_keep_no_node_out_and_take_no_threads(
+    monitor: Monitor, rank: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections that say nothing are limited in number, and end after a time."""
+    monkeypatch.setattr(heartbeat, "STRANGERS", 8)
+    monkeypatch.setattr(heartbeat, "HANDSHAKE", 1.0)
+    port = int(monitor.variable.split(":")[1])
+    before = threading.active_count()
+    mute = [socket.create_connection(("localhost", port)) for _ in range(40)]
+    wait_for(lambda: len(monitor._strangers) == 8)
+    wait_for(lambda: threading.active_count() <= before + 8)
+    rank()
+    wait_for(monitor.present)
+    wait_for(lambda: not monitor._strangers)
+    wait_for(lambda: threading.active_count() <= before)
+    for each in mute:
+        each.settimeout(5)
+        # The monitor's challenge may come first, then the end of the connection.
+        while each.recv(1000):
+            pass
+        each.close()
+    assert monitor.present() == [os.uname().nodename]
+
+
+def test_a_stranger_that_sends_slowly_is_turned_away(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "HANDSHAKE", 0.5)
+    with socket.create_connection(("localhost", int(monitor.variable.split(":")[1]))) as slow:
+        slow.sendall(b"\0\0\0")
+        wait_for(lambda: monitor._strangers)
+        slow.sendall(b"\0")
+        wait_for(lambda: not monitor._strangers)
+    assert not monitor._connections
 
 
 def test_ranks_are_asked_to_stop(monitor: Monitor, rank: Callable[..., int]) -> None:

@@ -28,6 +28,34 @@ def test_ranks_meet_in_rounds_and_leave_nothing(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_rank_alone_meets_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two programs that one shell starts at the same time have the same parent."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    one, other = (Rendezvous(Allocation(local_rank=0, local_size=1, size=1, rank=0), {}) for _ in range(2))
+    assert one.exchange("one") == ["one"]
+    assert other.exchange("other") == ["other"]
+    one.tell("end of one")
+    other.tell("end of other")
+    assert (one.hear(), other.hear()) == (["end of one"], ["end of other"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["link", "open to others"])
+def test_a_place_that_others_can_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    rank = Rendezvous(Allocation(local_rank=0, local_size=2, size=2, rank=0), {"PMIX_NAMESPACE": "n"})
+    precious = tmp_path / "precious"
+    precious.mkdir(mode=0o700)
+    if place == "link":
+        rank._folder.symlink_to(precious)
+    else:
+        rank._folder.mkdir()
+        rank._folder.chmod(0o770)
+    with pytest.raises(LaunchError, match=r"the ranks of this node cannot meet: .*expected a folder of this user"):
+        rank.tell("secret")
+    assert not list(precious.iterdir())
+
+
 def test_a_rank_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     alone = Rendezvous(Allocation(local_rank=0, local_size=2, size=2), {"PMIX_NAMESPACE": "n"}, patience=0.1)

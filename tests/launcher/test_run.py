@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from launcher.batch.library import family_of, mpi_family
 from launcher.batch.outcome import COMPLETE, FAILED, INTERRUPTED, TargetRun, exit_status
 from launcher.batch.run import find_job, pick_starter
 from launcher.batch.run_cli import target_of
-from launcher.batch.staging import plan_staging, write_archive
+from launcher.batch.staging import plan_staging, staged_environment, write_archive
 from launcher.cli import cli
 from launcher.errors import LaunchError
 from launcher.machines import load_machine
@@ -188,10 +189,11 @@ def test_a_staged_environment_runs_without_the_shared_one(tmp_path: Path) -> Non
     """The Python in the unpacked archive imports all packages from it. It opens no file of the original environment."""
     if sys.prefix == sys.base_prefix:
         pytest.skip("this Python is in no virtual environment")
-    staging = plan_staging("7", 2, tmp_path)
-    write_archive(staging.archive, staging.folder, ROOT)
+    archive = tmp_path / "env.tar"
+    staging = plan_staging(archive, 2, tmp_path / "nodes")
+    write_archive(archive, staging.folder, ROOT)
     staging.folder.mkdir()
-    subprocess.run(["tar", "-xf", staging.archive, "-C", staging.folder], check=True)
+    subprocess.run(["tar", "-xf", archive, "-C", staging.folder], check=True)
     look = (
         "import sys; sys.addaudithook(lambda e, a: e == 'open' and isinstance(a[0], str) and opened.append(a[0]));"
         "opened = []; import launcher.cli, numpy, h5py, mpi4py.MPI;"
@@ -208,7 +210,42 @@ def test_a_staged_environment_runs_without_the_shared_one(tmp_path: Path) -> Non
 
 
 def test_staging_sends_the_archive_to_all_nodes(tmp_path: Path) -> None:
-    staging = plan_staging("7", 128, tmp_path)
-    assert staging.commands[0][:2] == ("sbcast", "--force")
-    assert "--nodes=128" in staging.commands[-1]
+    staging = plan_staging(tmp_path / "env.tar", 128, tmp_path / "nodes")
+    make, send, unpack = staging.commands
+    assert send == ("sbcast", str(tmp_path / "env.tar"), str(staging.folder / "env.tar"))
+    for command in (make, unpack, staging.cleaning):
+        assert "--nodes=128" in command
     assert staging.python.is_relative_to(staging.folder)
+
+
+@pytest.mark.parametrize("there", ["folder", "link", "file"])
+def test_staging_uses_nothing_that_is_there_before(tmp_path: Path, there: str) -> None:
+    """Another user of the node could replace the Python of ranks that start from his folder."""
+    folder, theirs = tmp_path / "nodes", tmp_path / "theirs"
+    theirs.mkdir()
+    {"folder": folder.mkdir, "link": lambda: folder.symlink_to(theirs), "file": folder.touch}[there]()
+    make = plan_staging(tmp_path / "env.tar", 1, folder).commands[0]
+    on_this_node = make[make.index("mkdir") :]
+    assert subprocess.run(on_this_node, capture_output=True, text=True).returncode != 0
+    folder.rmdir() if there == "folder" else folder.unlink()
+    subprocess.run(on_this_node, check=True)
+    assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
+
+
+def test_an_archive_is_never_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names below the folder for temporary files have a random part."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    names: list[str] = []
+
+    def note(archive: Path, *_: object) -> None:
+        assert archive.parent.parent == tmp_path
+        assert stat.S_IMODE(archive.parent.stat().st_mode) == 0o700
+        names.append(archive.parent.name)
+        raise LaunchError("stop here")
+
+    monkeypatch.setattr("launcher.batch.staging.write_archive", note)
+    for _ in range(2):
+        with pytest.raises(LaunchError, match="stop here"), staged_environment(7, 1):
+            pass
+    assert len(set(names)) == 2
+    assert not list(tmp_path.iterdir())

@@ -22,7 +22,8 @@ from launcher.plan import make_plan, to_json
 from launcher.plan_text import render
 from launcher.threads import plan_threads
 from launcher.topology import Core, Domain, Topology, read_topology, restrict
-from launcher.tune import Candidate, Result, Task, candidates, measure, winner
+from launcher.tune import Candidate, Result, candidates, measure, winner
+from launcher.tune_worker import Task
 from launcher.tuned import NodeType, Tuned, find_tuned, forget, keep, node_type
 
 SKYLAKE = load_machine("stampede2-skx").topology()

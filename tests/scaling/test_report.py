@@ -248,13 +248,6 @@ def test_json_and_markdown_contain_the_numbers_of_the_csv_file(tmp_path: Path) -
     assert markdown(made).splitlines() == lines
 
 
-def test_a_name_with_a_bar_stays_one_cell_in_markdown(tmp_path: Path) -> None:
-    one = write(tmp_path / "a", header(1, {"model": "a|b"}), epoch(1), epoch(2), end(2))
-    two = write(tmp_path / "b", header(1, {"model": "c"}), epoch(1), epoch(2), end(2))
-    lines = markdown(make_report([one, two], StudyOptions(series=("model",)))).splitlines()
-    assert sum(line.startswith("| model a\\|b |") for line in lines) == 1
-
-
 def test_each_series_is_a_curve_with_its_own_style(tmp_path: Path) -> None:
     for precision, factor in (("fp32", 1.0), ("bf16", 0.5)):
         for workers in (2, 4):
