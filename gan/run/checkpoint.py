@@ -1,6 +1,6 @@
 """Checkpoints: the whole state of a training in one file. Only this module knows the format and the file names.
 
-A checkpoint is a NumPy archive of arrays, with a JSON text that describes them. Checksums of the archive reveal damage.
+A checkpoint is an archive of arrays, with a JSON text that describes them. A digest of the archive reveals damage.
 A checkpoint holds no state of random numbers, because these are functions of the seed and the position, see
 `ops.draws`.
 """
@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gan.errors import InputError
+from gan.run.archive import read_archive, write_archive
 from scaling.records.saving import replacing
 
 __all__ = [
@@ -183,15 +183,10 @@ def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkp
         InputError: the file is not a checkpoint, or is damaged.
     """
     try:
-        # NumPy takes any other file for a pickle, and its message would say so.
-        if path.is_file() and not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("it is not a NumPy archive")
-        with np.load(path, allow_pickle=False) as archive:
-            about = _translated(json.loads(str(archive[_ABOUT])))
-            names = [name for name in archive.files if name != _ABOUT]
-            arrays = {name: archive[name] for name in names if groups is None or name.split("/")[0] in groups}
+        arrays = read_archive(path, lambda name: name == _ABOUT or groups is None or name.split("/")[0] in groups)
+        about = _translated(json.loads(str(arrays.pop(_ABOUT))))
         return Checkpoint(arrays=arrays, **about)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not a checkpoint, or is damaged ({error}); expected a file checkpoints/*.npz of a training"
         ) from error
@@ -221,7 +216,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about)), **checkpoint.arrays}
     with replacing(path) as file:
-        np.savez(file, **arrays)
+        write_archive(file, arrays)
 
 
 def _link(path: Path, name: Path) -> None:
