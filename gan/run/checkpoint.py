@@ -66,6 +66,9 @@ class Checkpoint:
     """Values by group and position, such as `generator/003`."""
     distances: Sequence[float] = ()
     """Shower distance on the validation events of every complete epoch, NaN if it is unknown."""
+    record: str = ""
+    """Line of the last complete epoch for the record file. A run that is killed before it writes the line writes it
+    after its next start."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Settings and versions of the training."""
 
@@ -212,6 +215,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "global_batch_size": checkpoint.global_batch_size,
         "losses": list(checkpoint.losses),
         "distances": list(checkpoint.distances),
+        "record": checkpoint.record,
         "about": dict(checkpoint.about),
     }
     arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about)), **checkpoint.arrays}

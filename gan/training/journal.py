@@ -18,7 +18,7 @@ from gan.physics.metrics.validation import SHOWER_DISTANCE
 from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.training.progress import log_to
-from scaling.records import End, Epoch, Header, RecordWriter, read_run
+from scaling.records import End, Epoch, Header, RecordWriter, from_line, read_run
 from scaling.records.wording import count
 
 __all__ = ["Journal", "now"]
@@ -56,6 +56,23 @@ class Journal:
             self._writer.close()
             log.removeHandler(self._handler)
             self._handler.close()
+
+    def recover(self, line: str) -> None:
+        """Write the record of the last complete epoch if the run was killed before it wrote it.
+
+        Args:
+            line: the record, from the checkpoint; empty if the checkpoint has none. `checkpoint_seconds` is 0 in it.
+        """
+        if not line:
+            return
+        record = from_line(line)
+        assert isinstance(record, Epoch)
+        if record.epoch not in {epoch.epoch for epoch in read_run(self._folder.record).epochs}:
+            self._writer.write(record)
+            log.warning(
+                "Warning: the run was killed before it wrote the record of epoch %d; it is written now, from the "
+                "checkpoint", record.epoch,
+            )  # fmt: skip
 
     def already_complete(self) -> None:
         """Log that no epoch is left to train. Write the end record if the run was killed after its last checkpoint."""

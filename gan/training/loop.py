@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -36,7 +37,7 @@ from gan.training.schedule import LearningRate
 from gan.training.state import Progress, State
 from gan.training.step import LOSSES, TrainingStep
 from gan.training.validation import Validation
-from scaling.records import End, Epoch, Header
+from scaling.records import End, Epoch, Header, to_line
 
 __all__ = ["Training"]
 
@@ -115,6 +116,8 @@ class Training:
         progress = self._state.resume(self._part.steps)
         journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
         with closing(self._feeder), journal or nullcontext():
+            if journal:
+                journal.recover(progress.record)
             if progress.epochs == self.settings.epochs:
                 if journal:
                     journal.already_complete()
@@ -175,25 +178,26 @@ class Training:
         validated = time.perf_counter()
         measure.stopped = bool(self._interruption.reason(self._longest_step))
         measures = self.communicator.gather(measure)
-        # Save after the gather, because a crash between the checkpoint and the line in the record would lose this line.
+        record = None
+        if measures is not None:
+            record = summarize(
+                measures,
+                epoch=epoch,
+                events=(self._part.steps - measure.resumed_steps) * self._global_batch,
+                validation=figures,
+                validation_seconds=validated - began,
+                checkpoint_seconds=0.0,
+                updates=2 + self.settings.generator_steps,
+            )
+            # A kill after the checkpoint and before the line in the record file must not lose the line.
+            progress.record = to_line(record)
         self._state.save(progress)
         # The other ranks wait here for rank 0's checkpoint. Otherwise they would wait in the first exchange of the next
         # epoch.
         stop = self.communicator.broadcast(measures is not None and any(each.stopped for each in measures))
         saved = time.perf_counter()
         self._concluding = saved - began
-        if measures is None:
-            return None, stop
-        record = summarize(
-            measures,
-            epoch=epoch,
-            events=(self._part.steps - measure.resumed_steps) * self._global_batch,
-            validation=figures,
-            validation_seconds=validated - began,
-            checkpoint_seconds=saved - validated,
-            updates=2 + self.settings.generator_steps,
-        )
-        return record, stop
+        return record and replace(record, checkpoint_seconds=saved - validated), stop
 
     def _train(self, progress: Progress) -> EpochMeasure:
         """Run the steps of an epoch on this rank, from the current progress to its end or an interruption."""

@@ -36,6 +36,8 @@ class Progress:
     """Sum of the losses over these steps, for each of the four updates in a step."""
     distances: list[float] = field(default_factory=list)
     """Shower distance of every complete epoch, see `physics.metrics.validation`. NaN if no events are held out."""
+    record: str = ""
+    """Line of the last complete epoch for the record file; empty after an interruption within an epoch."""
 
     def finish_epoch(self, distance: float) -> None:
         """Count an epoch as complete."""
@@ -87,7 +89,7 @@ class State:
         return progress
 
     def save(self, progress: Progress) -> None:
-        """Write a checkpoint after an epoch. Only rank 0 writes."""
+        """Write a checkpoint after an epoch. Only rank 0 writes, and only it needs `progress.record`."""
         if self._communicator.rank == 0:
             distances = progress.distances
             finite = [distance for distance in distances if math.isfinite(distance)]
@@ -107,6 +109,7 @@ class State:
             losses=progress.losses.tolist(),
             arrays={**snapshot(self._networks.groups()), **arrays},
             distances=progress.distances,
+            record="" if progress.steps else progress.record,
             about=self._about,
         )
         self._checkpoints.save(checkpoint, best=best)
@@ -118,12 +121,14 @@ class State:
         restore(self._networks.groups(), checkpoint)
         distances = list(checkpoint.distances)
         if checkpoint.epochs >= self._settings.epochs:
-            return Progress(epochs=self._settings.epochs, distances=distances), None
+            return Progress(epochs=self._settings.epochs, distances=distances, record=checkpoint.record), None
         before, losses = checkpoint.steps, np.array(checkpoint.losses or [0.0] * len(LOSSES))
         steps = min(
             before * (checkpoint.global_batch_size or self._global_batch) // self._global_batch, steps_per_epoch
         )
         # Sums over steps stay means when the number of steps changes.
         losses = losses * (steps / before) if steps != before else losses
-        progress = Progress(epochs=checkpoint.epochs, steps=steps, losses=losses, distances=distances)
+        progress = Progress(
+            epochs=checkpoint.epochs, steps=steps, losses=losses, distances=distances, record=checkpoint.record
+        )
         return progress, checkpoint.arrays.get(EVERY_WORKER)

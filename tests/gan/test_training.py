@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,25 @@ def test_no_resume_sets_the_earlier_run_aside(run: Path, shower_files: Path, tmp
     folder.prepare(TrainingSettings(), [], resume=False)
     assert not folder.record.exists()
     assert [path.name for path in tmp_path.glob("earlier-*/*")] == ["run.jsonl"]
+
+
+@pytest.mark.parametrize("half", ["", '{"record": "epo'])
+def test_a_record_that_a_kill_lost_is_written_from_the_checkpoint(
+    run: Path, shower_files: Path, tmp_path: Path, half: str
+) -> None:
+    """The kill comes between the checkpoint of epoch 2 and its line, or within the line."""
+    shutil.copytree(run, tmp_path / "run")
+    record = tmp_path / "run" / "run.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    assert ['"record": "header"' in line for line in lines] == [True, False, False, True, False, False]
+    record.write_text("".join(lines[:4]) + half)
+    train(shower_files, tmp_path / "run", epochs=2)
+    before, after = read_run(run), read_run(tmp_path / "run")
+    assert after.complete
+    assert list(after.epochs) == [before.epochs[0], replace(before.epochs[1], checkpoint_seconds=0.0)]
+    assert "before it wrote the record of epoch 2" in (tmp_path / "run" / "train.log").read_text()
+    train(shower_files, tmp_path / "run", epochs=2)
+    assert record.read_text().count('"record": "epoch"') == 2
 
 
 @pytest.mark.parametrize("name", ["run.jsonl", "train.log", "logs", "checkpoints"])
