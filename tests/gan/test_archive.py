@@ -37,7 +37,7 @@ WHOLE = _bytes()
 def plain() -> bytes:
     """Return an archive of an older version, without a digest."""
     file = io.BytesIO()
-    np.savez(file, **ARRAYS)
+    np.savez(file, **ARRAYS)  # type: ignore[arg-type]
     return file.getvalue()
 
 
