@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from launcher.errors import LaunchError
 
-__all__ = ["format_cpu_list", "parse_cpu_list"]
+__all__ = ["MAX_CPUS", "format_cpu_list", "parse_cpu_list"]
 
 MAX_CPUS = 1 << 16
 """CPU numbers must be below this limit. Linux supports fewer CPUs, so a list with a larger number is damaged."""

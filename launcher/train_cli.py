@@ -6,6 +6,7 @@ itself imports the modules that run a rank.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -49,7 +50,36 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
         )
     if isinstance(values.get("data"), str):
         values["data"] = [values["data"]]
+    for option in context.command.params:
+        if option.name in values and (expected := _mismatch(option, values[option.name])):
+            seen = f"{path}: {option.name} is {values[option.name]!r}"
+            raise click.BadParameter(f"{seen}; expected {expected}: correct the file")
     context.default_map = {**(context.default_map or {}), **values}
+
+
+def _mismatch(option: click.Parameter, value: object) -> str:
+    """Return what an option expects instead of a TOML value; empty if the value has a fitting type.
+
+    click would cut 1.5 to 1, and fails on lists and infinite numbers. It checks texts itself.
+    """
+    whole = isinstance(option.type, click.types.IntParamType)
+    if getattr(option, "multiple", False):
+        fits, expected = isinstance(value, list) and all(map(_is_text, value)), "a text or a list of texts"
+    elif isinstance(option, click.Option) and option.is_flag:
+        fits, expected = isinstance(value, bool), "true or false"
+    elif whole:
+        fits, expected = type(value) is int or _is_text(value), "a whole number"
+    elif isinstance(option.type, click.types.FloatParamType):
+        finite = type(value) in (int, float) and abs(value) < math.inf  # type: ignore[arg-type]
+        fits, expected = finite or _is_text(value), "a number"
+    else:
+        # --filters has names such as 16.
+        fits, expected = type(value) is int or _is_text(value), "a text"
+    return "" if fits else expected
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
 
 
 def _no_commands(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:

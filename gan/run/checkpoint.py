@@ -130,7 +130,8 @@ class Checkpoints:
         """
         path = self.folder / f"{checkpoint.name}.npz"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # Without parents: a run folder that is gone must not come back with a checkpoint only.
+            self.folder.mkdir(exist_ok=True)
             write_checkpoint(path, checkpoint)
             if best:
                 _link(path, self.folder / _BEST)

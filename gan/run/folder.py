@@ -116,7 +116,14 @@ class RunFolder:
             raise InputError(
                 f"--out {self.path}: {error}. Use another folder, or --no-resume to move that run into a subfolder"
             ) from error
-        differing = _differences(header, settings, files)
+        try:
+            differing = _differences(header, settings, files)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"--out {self.path}: {self.record.name} names the data files of its run in an unknown form "
+                f"({error!r}); expected path and events of each. Use another folder, or --no-resume to move that run "
+                "into a subfolder"
+            ) from error
         if differing:
             raise InputError(
                 f"--out {self.path} belongs to another run: {'; '.join(differing)}. "

@@ -113,7 +113,8 @@ class FolderLock:
             try:
                 self._lock.refresh()
             except NotLockedError:
-                self._lost(f"another run took {self._folder}")
+                there = self._folder.exists()
+                self._lost(f"another run took {self._folder}" if there else f"{self._folder} is gone")
                 return
             except OSError as error:
                 log.warning("Warning: the lock of %s cannot be renewed: %s", self._folder, error)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
 
+from gan.errors import InputError
 from gan.physics.metrics.validation import SHOWER_DISTANCE
 from gan.precision.formats import describe
 from gan.run.folder import RunFolder
@@ -51,7 +53,9 @@ class Journal:
         try:
             if error is not None and self._open:
                 status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                self._end(status, f"{type(error).__name__}: {error}")
+                # If the record cannot be written, `error` says so already, or is the more important one.
+                with suppress(InputError):
+                    self._end(status, f"{type(error).__name__}: {error}")
         finally:
             self._writer.close()
             log.removeHandler(self._handler)
@@ -68,7 +72,7 @@ class Journal:
         record = from_line(line)
         assert isinstance(record, Epoch)
         if record.epoch not in {epoch.epoch for epoch in read_run(self._folder.record).epochs}:
-            self._writer.write(record)
+            self._write(record)
             log.warning(
                 "Warning: the run was killed before it wrote the record of epoch %d; it is written now, from the "
                 "checkpoint", record.epoch,
@@ -104,12 +108,12 @@ class Journal:
             describe(settings["precision"])["computed"], settings["learning_rate"], settings["lr_scaling"], full_rate,
             count(settings["warmup_epochs"], "epoch"),
         )  # fmt: skip
-        self._writer.write(header)
+        self._write(header)
         self._open = True
 
     def epoch(self, record: Epoch) -> None:
         """Write the record of an epoch. Log its line, and the slow ranks for which the others wait."""
-        self._writer.write(record)
+        self._write(record)
         self._done, self._steps = record.epoch, 0
         discriminator = (record.losses["discriminator_real"] + record.losses["discriminator_fake"]) / 2
         steps = [loss for name, loss in record.losses.items() if name.startswith("generator")]
@@ -158,8 +162,22 @@ class Journal:
             steps=self._steps,
             message=message,
         )
-        self._writer.write(end)
+        self._write(end)
         return end
+
+    def _write(self, record: Header | Epoch | End) -> None:
+        """Write a record.
+
+        Raises:
+            InputError: the file is gone, or the disk is full.
+        """
+        try:
+            self._writer.write(record)
+        except OSError as error:
+            raise InputError(
+                f"the record {self._folder.record} cannot be written ({error}). Free some space, or put the folder "
+                "back; then give the same command again: the training continues from the last checkpoint"
+            ) from error
 
     @staticmethod
     def _summarize(board: tf.summary.SummaryWriter, record: Epoch) -> None:

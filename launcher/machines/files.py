@@ -10,11 +10,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from launcher.cpulist import MAX_CPUS
 from launcher.errors import LaunchError
 from launcher.machines.description import Machine, Node, Partition
 
 __all__ = ["load_machine", "machine_names"]
 
+MAX_DOMAINS = 1024
+"""Largest number of NUMA domains that Linux supports."""
 LAUNCHERS = ("ibrun", "srun", "mpirun")
 BATCH_SYSTEMS = ("slurm", "none")
 NUMBERINGS = ("interleaved", "contiguous")
@@ -111,6 +114,8 @@ def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
         partitions=tuple(_build(Partition, table, f"machine {where}, [[partitions]]") for table in partitions),
         environment=environment,
     )
+    if machine.node:
+        _check_size(machine.node, where)
     for value, allowed, key in (
         (machine.launcher, LAUNCHERS, "launcher"),
         (machine.batch, BATCH_SYSTEMS, "batch"),
@@ -134,6 +139,18 @@ def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
     except LaunchError as error:
         raise LaunchError(f"machine {where}: workers_per_node: {error}") from None
     return machine
+
+
+def _check_size(node: Node, where: str) -> None:
+    """Refuse a node that Linux could not run on. Its description would take gigabytes and minutes."""
+    for number, most, what in (
+        (node.core_count * node.threads_per_core, MAX_CPUS, "hardware threads"),
+        (node.packages * node.domains_per_package, MAX_DOMAINS, "NUMA domains"),
+    ):
+        if number > most:
+            raise LaunchError(
+                f"machine {where}, [node]: {number:,} {what}; expected at most {most:,}: correct the node"
+            )
 
 
 Description = TypeVar("Description")

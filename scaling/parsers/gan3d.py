@@ -48,6 +48,8 @@ _RECORD = re.compile(
     + rb"|".join(b"(?P<%s>%s)" % (name.encode(), form) for name, form in _FORMS.items())
     + rb")"
 )
+_HUGE = re.compile(rb"\de\+?\d{3}")
+"""Number above 1e99, which no count and no time is. Above 1e308 it would be infinite."""
 _PREFIX = re.compile(rb" *(?:\[(\d{1,7})\]|(\d{1,7}):) ")
 """Prefix of Hydra's -prepend-rank and of srun --label. It is only a prefix at the start of a line."""
 _LOOKS = re.compile(
@@ -91,6 +93,8 @@ def _take(line: bytes, tally: Tally) -> None:
         if name == "rank":
             rank = int(values[0])
             tally.ranks.add(rank)
+        elif name != "loss" and any(map(_HUGE.search, values)):
+            continue  # so the line counts as one that looks like a record
         else:
             records += 1
             _RECORDERS[name](tally, rank, values)

@@ -102,12 +102,12 @@ def _node(names: Sequence[str], workers: Sequence[Mapping[str, Any]], number: in
 
 
 def _cpus(text: str) -> list[int]:
-    """Return the CPUs of a list such as `0-11,48`. Raise ValueError for any other text."""
+    """Return the CPUs of a list such as `0-11,48`. Raise ValueError for other texts and long lists."""
     cpus: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
-        if not 0 <= low <= high < 2**16:
+        if not 0 <= low <= high < 2**16 or len(cpus) + high - low >= _MOST_CPUS:
             raise ValueError(text)
         cpus += range(low, high + 1)
     return cpus

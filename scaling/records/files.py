@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,13 @@ class RecordWriter:
         self._file: TextIO = open(path, "a", encoding="utf-8", opener=append_only)  # noqa: SIM115
 
     def write(self, record: Header | Epoch | End) -> None:
-        """Append a record, and sync the file to disk."""
+        """Append a record, and sync the file to disk.
+
+        Raises:
+            OSError: the disk is full, or the file is gone: removed, or moved with its folder.
+        """
+        if not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+            raise FileNotFoundError(errno.ENOENT, "another file has its name now", str(self.path))
         self._file.write(to_line(record) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

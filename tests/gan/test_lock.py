@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,3 +90,15 @@ def test_a_run_whose_lock_was_taken_away_is_told(tmp_path: Path, monkeypatch: py
         while not told and time.monotonic() < until:
             time.sleep(0.02)
     assert told == [f"another run took {tmp_path}"]
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RENEWAL", 0.05)
+    told: list[str] = []
+    (tmp_path / "run").mkdir()
+    with FolderLock(tmp_path / "run", lost=told.append):
+        shutil.rmtree(tmp_path / "run")
+        until = time.monotonic() + 20
+        while not told and time.monotonic() < until:
+            time.sleep(0.02)
+    assert told == [f"{tmp_path / 'run'} is gone"]

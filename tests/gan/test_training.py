@@ -150,6 +150,26 @@ def test_a_record_that_a_kill_lost_is_written_from_the_checkpoint(
     assert record.read_text().count('"record": "epoch"') == 2
 
 
+def test_a_run_folder_that_goes_away_is_an_error(
+    shower_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a checkpoint nor a record may claim that the run is complete."""
+    out = tmp_path / "run"
+    monkeypatch.setattr(loop, "verify_equal", lambda *_: shutil.rmtree(out, ignore_errors=True))
+    with pytest.raises(InputError, match=r"(checkpoint|record) .* cannot be written"):
+        train(shower_files, out, epochs=1)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("rows", ['[{"path": "a"}]', '[{"path": "a", "events": "many"}]', "[3]"])
+def test_a_record_with_other_files_is_an_error(run: Path, shower_files: Path, tmp_path: Path, rows: str) -> None:
+    record = tmp_path / "run.jsonl"
+    header = json.loads((run / "run.jsonl").read_text().splitlines()[0])
+    record.write_text(json.dumps({**header, "files": json.loads(rows)}) + "\n")
+    with pytest.raises(InputError, match="--no-resume"):
+        train(shower_files, tmp_path, epochs=1)
+
+
 @pytest.mark.parametrize("name", ["run.jsonl", "train.log", "logs", "checkpoints"])
 def test_a_link_in_the_folder_is_an_error_and_is_not_followed(tmp_path: Path, name: str) -> None:
     elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"

@@ -52,6 +52,14 @@ def test_command_line_wins_over_configuration_file(shower_files: Path, tmp_path:
         ("epohcs = 3", "unknown keys epohcs"),
         ("epochs = [", "is not a TOML file"),
         ("epochs = 'many'", "not a valid integer"),
+        ("epochs = 1.5", "epochs is 1.5; expected a whole number"),
+        ("epochs = true", "epochs is True; expected a whole number"),
+        ("seed = inf", "seed is inf; expected a whole number"),
+        ("learning_rate = nan", "learning_rate is nan; expected a number"),
+        ("learning_rate = {a = 1}", "learning_rate is {'a': 1}; expected a number"),
+        ('resume = ["a"]', "resume is ['a']; expected true or false"),
+        ('out = "a\\u0000b"', "expected a text"),
+        ("data = [1]", "data is [1]; expected a text or a list of texts"),
     ],
 )
 def test_wrong_configuration_files_are_refused(tmp_path: Path, content: str, message: str) -> None:

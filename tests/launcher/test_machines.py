@@ -100,6 +100,8 @@ def test_a_users_own_file(tmp_path: Path) -> None:
         (lambda text: text + "[", "not a TOML file"),
         (lambda text: text.replace("cores_per_domain = 3\n", ""), r"\[node\]: cores_per_domain is missing"),
         (lambda text: text.replace("packages = 1", "packages = 0"), r"\[node\]: packages is 0; expected a whole"),
+        (lambda text: text.replace("packages = 1", "packages = 90000000"), "1,080,000,000 hardware threads"),
+        (lambda text: text.replace("packages = 1", "packages = 1000"), "2,000 NUMA domains; expected at most 1,024"),
         (lambda text: text.replace("packages = 1", "packages = true"), r"\[node\]: packages is True"),
         (lambda text: text.replace('"contiguous"', '"random"'), "numbering is 'random'; expected one of inter"),
         (lambda text: text.replace('"mpirun"', '"qsub"'), "launcher is 'qsub'; expected one of ibrun"),

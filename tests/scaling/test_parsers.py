@@ -55,6 +55,18 @@ def test_a_3dgan_log_of_four_ranks_with_colours_and_progress_bars() -> None:
     assert any(note.startswith("1 line looks like a record of 3DGAN") for note in run.notes)
 
 
+@pytest.mark.parametrize("number", ["1e999", "1e100"])
+def test_a_number_that_no_run_has_is_no_record(tmp_path: Path, number: str) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(
+        f"Total Training batches = {number} with 180000 events\nTime taken by epoch0 was {number} seconds.\n"
+        "Time taken by epoch1 was 1784.25 seconds.\n"
+    )
+    run = read(log, workers=4)
+    assert seconds(run) == [(2, 1784.25)]
+    assert any(note.startswith("2 lines look like a record of 3DGAN") for note in run.notes)
+
+
 @pytest.mark.parametrize(
     ("name", "hints", "workers", "expected"),
     [
