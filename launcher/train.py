@@ -184,9 +184,10 @@ def _prepare_run(
     folder = RunFolder(launch.out)
 
     def prepare() -> None:
+        nonlocal folder
         _check_events(settings, showers, communicator.size)
         if not launch.dry_run:
-            _claim_folder(folder, settings, showers, launch.resume, resources, interruption)
+            folder = _claim_folder(launch.out, settings, showers, launch.resume, resources, interruption)
 
     on_first(communicator, prepare)
     return folder
@@ -205,23 +206,26 @@ def _check_events(settings: TrainingSettings, showers: ShowerSet, workers: int) 
 
 
 def _claim_folder(
-    folder: RunFolder,
+    path: Path,
     settings: TrainingSettings,
     showers: ShowerSet,
     resume: bool,
     resources: ExitStack,
     interruption: Interruption,
-) -> None:
+) -> RunFolder:
     """Make the output folder, lock it until `resources` is closed, and prepare it for this training.
 
-    If another run takes over the lock during the training, this training writes a checkpoint and stops.
+    If another run takes over the lock during the training, this training stops and writes nothing more into the folder.
 
     Raises:
         InputError: the folder cannot be written, is in use, or belongs to a training with other settings or data.
     """
+    from gan.run.folder import RunFolder
     from gan.run.lock import FolderLock
 
-    folder.make()
-    resources.enter_context(FolderLock(folder.path, lost=interruption.ask))
+    RunFolder(path).make()
+    lock = resources.enter_context(FolderLock(path, lost=interruption.ask))
+    folder = RunFolder(path, lock.check)
     files = [{"path": str(file.path), "events": file.events} for file in showers.files]
     folder.prepare(settings, files, resume=resume)
+    return folder

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,17 @@ def restore(groups: Mapping[str, Sequence[Any]], checkpoint: Checkpoint) -> None
 class Checkpoints:
     """The checkpoints of one run: the newest ones and the best one."""
 
-    def __init__(self, folder: Path, keep: int = 3) -> None:
+    def __init__(self, folder: Path, keep: int = 3, check: Callable[[], None] = lambda: None) -> None:
+        """Describe the checkpoints of a folder.
+
+        Args:
+            folder: the folder. Saving creates it.
+            keep: number of checkpoints to keep besides the best.
+            check: function that raises InputError if this run may no longer write there.
+        """
         self.folder = folder
         self._keep = keep
+        self._check = check
 
     def save(self, checkpoint: Checkpoint, *, best: bool) -> Path:
         """Write a checkpoint, remove the oldest ones, and return the path of the new one.
@@ -128,6 +136,7 @@ class Checkpoints:
         Raises:
             InputError: the file cannot be written. Earlier checkpoints stay unchanged.
         """
+        self._check()
         path = self.folder / f"{checkpoint.name}.npz"
         try:
             # Without parents: a run folder that is gone must not come back with a checkpoint only.

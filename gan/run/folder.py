@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -38,6 +38,8 @@ class RunFolder:
     """The `--out` folder of a training."""
 
     path: Path
+    check: Callable[[], None] = field(default=lambda: None, compare=False)
+    """Function that raises InputError if this run may no longer write into the folder."""
 
     @property
     def record(self) -> Path:
@@ -49,7 +51,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.path / "checkpoints")
+        return Checkpoints(self.path / "checkpoints", check=self.check)
 
     @property
     def logs(self) -> Path:

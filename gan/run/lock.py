@@ -1,7 +1,7 @@
 """Prevent a second run from using an output folder while the first run is alive.
 
-The lock is a hard link with a lifetime, made by flufl.lock. So it works on file systems without locks and from any
-node, and the lock of a killed run expires.
+The lock is a hard link, made by flufl.lock. So it works on file systems without locks and from any node. A living run
+renews it. A run that waits takes the lock if it sees no renewal for some time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from gan.errors import InputError
 __all__ = ["FolderLock"]
 
 LIFETIME = 60
-"""Seconds after which a lock expires unless it is renewed."""
+"""Seconds without a renewal after which the run of a lock is dead, by the clock of the run that waits."""
+FOREVER = timedelta(days=365)
+"""Time after which flufl.lock itself breaks a lock. It compares the clocks of two hosts, which may differ, so this is
+never reached."""
 RENEWAL = 10
 """Seconds between two renewals. Within this time, a waiting run finds out whether the other run is alive."""
 
@@ -43,7 +46,7 @@ class FolderLock:
         logging.getLogger("flufl.lock").setLevel(logging.CRITICAL)  # it logs every refusal as an error
         self._folder = folder
         self._lost = lost
-        self._lock = Lock(str(folder / ".lock"), lifetime=timedelta(seconds=LIFETIME))
+        self._lock = Lock(str(folder / ".lock"), lifetime=FOREVER)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -72,7 +75,7 @@ class FolderLock:
 
     def _acquire(self) -> None:
         """Take a free lock, or the lock of a dead run after it has expired. Fail if the other run is alive."""
-        seen = None
+        seen, since = None, 0.0
         while True:
             try:
                 return self._lock.lock(timeout=1)
@@ -80,7 +83,7 @@ class FolderLock:
                 pass
             try:
                 host, process, _ = self._lock.details
-                until = self._lock.expiration
+                sign = host, process, self._lock.expiration
             except (NotLockedError, OSError):
                 self._remove_unreadable()
                 continue
@@ -93,13 +96,43 @@ class FolderLock:
                     "that run is alive",
                     flush=True,
                 )
-                seen = until
-            if until > seen:
+                seen, since = sign, time.monotonic()
+            if sign != seen:
                 raise InputError(
                     f"--out {self._folder} is in use by a run on {host} (process {process}); expected a folder that no "
                     "other running training uses. Wait for its end, or give another --out"
                 )
+            if time.monotonic() - since > LIFETIME:
+                Path(self._lock.lockfile).unlink(missing_ok=True)
+                continue
             time.sleep(1)
+
+    def check(self) -> None:
+        """Check that this run still holds the lock. Call this before a write into the folder.
+
+        A run that was suspended for longer than LIFETIME may have lost it without notice.
+
+        Raises:
+            InputError: another run took the folder, or the folder is gone.
+        """
+        if self._thread is None:
+            return
+        try:
+            ours = self._lock.is_locked
+        except FileNotFoundError:
+            ours = False
+        except OSError as error:
+            log.warning("Warning: the lock of %s cannot be read: %s", self._folder, error)
+            return
+        if not ours:
+            raise InputError(
+                f"{self._reason()}; expected a folder of this run alone. This run writes nothing more there. Give the "
+                "same command again after the end of the other run, or give another --out"
+            )
+
+    def _reason(self) -> str:
+        """Return why the lock is lost."""
+        return f"another run took {self._folder}" if self._folder.exists() else f"{self._folder} is gone"
 
     def _remove_unreadable(self) -> None:
         """Remove an old lock without the name of its holder: the node died before the content was on disk."""
@@ -113,8 +146,7 @@ class FolderLock:
             try:
                 self._lock.refresh()
             except NotLockedError:
-                there = self._folder.exists()
-                self._lost(f"another run took {self._folder}" if there else f"{self._folder} is gone")
+                self._lost(self._reason())
                 return
             except OSError as error:
                 log.warning("Warning: the lock of %s cannot be renewed: %s", self._folder, error)

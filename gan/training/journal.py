@@ -169,8 +169,9 @@ class Journal:
         """Write a record.
 
         Raises:
-            InputError: the file is gone, or the disk is full.
+            InputError: the file is gone, the disk is full, or another run has the folder now.
         """
+        self._folder.check()
         try:
             self._writer.write(record)
         except OSError as error:

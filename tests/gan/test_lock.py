@@ -9,15 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flufl.lock import Lock
 
 from gan.errors import InputError
 from gan.run import lock as lock
+from gan.run.checkpoint import Checkpoint
+from gan.run.folder import RunFolder
 from gan.run.lock import FolderLock
+from gan.training.journal import Journal
 
 HOLD = """
 import sys, time
@@ -66,6 +70,46 @@ def test_a_dead_run_of_another_node_leaves_it_free_when_its_time_is_over(
     os.utime(tmp_path / ".lock", (over, over))
     with FolderLock(tmp_path, lost=never):
         assert "another-node" not in (tmp_path / ".lock").read_text()
+
+
+def test_a_dead_run_of_a_node_with_a_fast_clock_leaves_it_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the time that the waiting run measures itself counts."""
+    monkeypatch.setattr("socket.getfqdn", lambda: "another-node")
+    Lock(str(tmp_path / ".lock"), lifetime=timedelta(days=30)).lock()
+    monkeypatch.undo()
+    monkeypatch.setattr(lock, "LIFETIME", 1)
+    with FolderLock(tmp_path, lost=never):
+        assert "another-node" not in (tmp_path / ".lock").read_text()
+
+
+@pytest.mark.parametrize("ahead", [120, 3600, -3600])
+def test_a_clock_that_differs_does_not_take_the_lock_of_a_living_run(
+    holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    monkeypatch.setattr(Lock, "_now", lambda self: datetime.now() + timedelta(seconds=ahead))
+    with pytest.raises(InputError, match="in use by a run"):
+        FolderLock(tmp_path, lost=never).__enter__()
+    assert holder.poll() is None
+
+
+def test_who_lost_the_lock_writes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run was suspended and has not seen yet that a second run took the folder."""
+    first = FolderLock(tmp_path, lost=lambda reason: None)
+    with first:
+        first.check()
+        (tmp_path / ".lock").unlink()
+        (tmp_path / ".lock").write_text("another run")
+        folder = RunFolder(tmp_path, first.check)
+        saved = Checkpoint(epochs=1, arrays={"generator/000": np.zeros(2)})
+        with pytest.raises(InputError, match=r"another run took .* writes nothing more there"):
+            folder.checkpoints.save(saved, best=True)
+        journal = Journal(folder, 1)
+        with pytest.raises(InputError, match="another run took"):
+            journal.complete()
+        assert not (tmp_path / "checkpoints").exists()
+        assert not folder.record.read_text()
+        journal.__exit__(None, None, None)
+    assert (tmp_path / ".lock").read_text() == "another run"
 
 
 def test_a_lock_that_says_nothing_comes_free_when_it_is_old(tmp_path: Path) -> None:
