@@ -208,6 +208,8 @@ class EventFile:
             self._places = Places.of(cells)
             self.decoded = 1
             if self._places is None:
+                if cells.chunks and hasattr(cells.id, "chunk_iter"):
+                    _chunks(cells)  # HDF5 itself crashes on some damaged indexes
                 self.decoded = cells.chunks[0] if cells.chunks else 1
                 self._through, handle = cells, None
         finally:
@@ -228,11 +230,19 @@ def _chunks(cells: h5py.Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     """Return the offset and the stored bytes of each chunk of whole events.
 
     A size of 0 means that the chunk was never written, or was written without the filters.
+
+    Raises:
+        OSError: the file's index of the chunks is damaged.
     """
     offsets, sizes = (np.zeros(-(-len(cells) // cells.chunks[0]), dtype=np.int64) for _ in range(2))
+    end = os.path.getsize(cells.file.filename)
 
     def note(chunk: Any) -> None:
         number = chunk.chunk_offset[0] // cells.chunks[0]
+        # HDF5 does not check these numbers, and a wrong one can be larger than int64.
+        if number >= len(offsets) or chunk.byte_offset + chunk.size > end or not chunk.size:
+            place = f"event {chunk.chunk_offset[0]} (from 0), {chunk.size} bytes at {chunk.byte_offset} of {end}"
+            raise OSError(f"the index of its chunks is damaged: {place}")
         offsets[number] = chunk.byte_offset
         sizes[number] = 0 if chunk.filter_mask else chunk.size
 

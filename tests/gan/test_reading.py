@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -161,6 +162,37 @@ def test_a_truncated_chunk_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.h5 cannot be read \(event 3 .*: the file holds 10 of its 62500 bytes\)"):
         showers.read([3])
     showers.close()
+
+
+@pytest.mark.parametrize("filters", [{"compression": "gzip"}, {"fletcher32": True}, {"compression": "lzf"}])
+@pytest.mark.parametrize("wrong", ["no bytes", "another row", "an address outside", "an address above int64"])
+def test_a_damaged_index_of_chunks_is_an_input_error(tmp_path: Path, filters: dict[str, Any], wrong: str) -> None:
+    """HDF5 believes the index: it crashes on a chunk without bytes, for example.
+
+    A key of the index holds the stored bytes (4), the mask of left-out filters (4) and the place of the chunk (8 for
+    each axis, and one more). The address of the chunk follows.
+    """
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ECAL", data=CELLS, chunks=(1, *CELLS.shape[1:]), **filters)
+        file["target"] = target_of(ENERGIES)
+    with h5py.File(path) as file:
+        cells = file["ECAL"]
+        stored = [cells.id.get_chunk_info(row).size for row in range(2)]
+        axes = cells.ndim + 1
+    content = bytearray(path.read_bytes())
+    key = content.index(struct.pack("<IIQ", stored[1], 0, 1))
+    address = key + 8 + 8 * axes
+    where, value = {
+        "no bytes": (key, bytes(4)),
+        "another row": (key + 8, struct.pack("<Q", 99)),
+        "an address outside": (address, struct.pack("<Q", len(content) - 10)),
+        "an address above int64": (address, struct.pack("<Q", 2**63 + 5)),
+    }[wrong]
+    content[where : where + len(value)] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read"), open_showers([path]) as showers:
+        showers.read([1])
 
 
 def test_a_replaced_file_is_looked_up_again(tmp_path: Path) -> None:
