@@ -71,7 +71,9 @@ def test_a_network_generates_for_the_energies_of_the_reference(files: Path, tmp_
     settings = TrainingSettings(filters="original")
     networks = Networks(settings, Alone())
     checkpoint = Checkpoint(epochs=1, arrays=snapshot(networks.groups()), about={"settings": settings.as_dict()})
-    RunFolder(tmp_path / "run").checkpoints.save(checkpoint, best=True)
+    folder = RunFolder(tmp_path / "run")
+    folder.make()
+    folder.checkpoints.save(checkpoint, best=True)
     done = evaluate("--from", tmp_path / "run", "--reference", files / "reference.h5", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
