@@ -226,6 +226,5 @@ def _claim_folder(
     RunFolder(path).make()
     lock = resources.enter_context(FolderLock(path, lost=interruption.ask))
     folder = RunFolder(path, lock.check)
-    files = [{"path": str(file.path), "events": file.events} for file in showers.files]
-    folder.prepare(settings, files, resume=resume)
+    folder.prepare(settings, showers.described(), resume=resume)
     return folder

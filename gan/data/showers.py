@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import threading
@@ -13,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,6 +134,21 @@ class ShowerSet:
             energies = np.concatenate([part.astype(np.float32) for part in parts])
         self._check_energies(np.arange(self.events), energies)
         return energies
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return what a record says about each file: its path, its events, and a digest of their primary energies.
+
+        With the digest, a resume sees other data of the same name and number of events.
+
+        Raises:
+            InputError: a file cannot be read, or an energy is out of range.
+        """
+        parts = np.split(self.energies(), self._starts[1:-1])
+        digests = [hashlib.sha256(part.tobytes()).hexdigest()[:16] for part in parts]
+        return [
+            {"path": str(file.path), "events": file.events, "energies": digest}
+            for file, digest in zip(self.files, digests, strict=True)
+        ]
 
     def close(self) -> None:
         """Close all files and release the unpacked copies."""

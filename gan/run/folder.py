@@ -90,7 +90,7 @@ class RunFolder:
 
         Args:
             settings: settings of the training that is about to start.
-            files: data files of the training, each with `path` and `events`.
+            files: data files of the training, see `ShowerSet.described`.
             resume: False to move an earlier run into a folder `earlier-...`. Nothing is deleted.
 
         Raises:
@@ -157,6 +157,15 @@ def _differences(header: Header, settings: TrainingSettings, files: Sequence[Map
             f"its data were {count(len(before), 'file')} with {sum(n for _, n in before)} events, now "
             f"{count(len(files), 'file')} with {sum(int(file['events']) for file in files)} events"
         )
+        return differing
+    # Records of older versions have no digests.
+    other = [
+        Path(str(now["path"])).name
+        for then, now in zip(header.files, files, strict=True)
+        if "energies" in then and "energies" in now and then["energies"] != now["energies"]
+    ]
+    if other:
+        differing.append(f"{other[0]} held other events{f', and {len(other) - 1} more' if len(other) > 1 else ''}")
     return differing
 
 

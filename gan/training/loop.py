@@ -292,7 +292,7 @@ class Training:
             git_commit=worker.git_commit,
             precision=describe(settings.precision),
             threads=worker.threads,
-            files=[{"path": str(file.path), "events": file.events} for file in self._showers.files],
+            files=self._showers.described(),
             parameters=self.networks.parameters(),
             resumed_epochs=progress.epochs,
             resumed_steps=progress.steps,

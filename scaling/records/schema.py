@@ -64,7 +64,7 @@ class Header:
     """`inter_op`, `intra_op`: TensorFlow's thread counts. `variables`: environment variables by name, each with its
     value and origin (such as plan or user)."""
     files: Sequence[Mapping[str, Any]] = ()
-    """Data files, each with its `path` and number of `events`."""
+    """Data files, each with its `path`, its number of `events`, and a digest of their `energies`."""
     parameters: Mapping[str, int] = field(default_factory=dict)
     """Number of parameters of each network, by its name."""
     resumed_epochs: int = 0

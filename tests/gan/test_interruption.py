@@ -46,7 +46,7 @@ def train(files: Path, out: Path, interruption: Interruption | None = None, **ch
     )  # fmt: skip
     folder = RunFolder(out)
     with open_showers([str(files / "*.h5")]) as showers:
-        described = [{"path": str(file.path), "events": file.events} for file in showers.files]
+        described = showers.described()
         folder.prepare(settings, described, resume=True)
         return Training(settings, showers, folder, Worker(host="here"), Alone(), interruption=interruption).run()
 

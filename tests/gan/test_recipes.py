@@ -33,9 +33,7 @@ def train(files: Path, out: Path, **options: object) -> Training:
     settings = TrainingSettings.of(**{**SMALL, **options})
     folder = RunFolder(out)
     with open_showers([str(files / "*.h5")]) as showers:
-        folder.prepare(
-            settings, [{"path": str(file.path), "events": file.events} for file in showers.files], resume=True
-        )
+        folder.prepare(settings, showers.described(), resume=True)
         training = Training(settings, showers, folder, Worker(host="here"), Alone())
         training.run()
     return training

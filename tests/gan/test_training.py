@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -32,7 +33,7 @@ def train(files: Path, out: Path, *, tensorboard: bool = False, **changes: Any) 
     settings = TrainingSettings(**{**SMALL, **changes})
     folder = RunFolder(out)
     with open_showers([str(files / "*.h5")]) as showers:
-        described = [{"path": str(file.path), "events": file.events} for file in showers.files]
+        described = showers.described()
         folder.prepare(settings, described, resume=True)
         Training(settings, showers, folder, Worker(host="here"), Alone(), tensorboard=tensorboard).run()
 
@@ -159,6 +160,17 @@ def test_a_run_folder_that_goes_away_is_an_error(
     with pytest.raises(InputError, match=r"(checkpoint|record) .* cannot be written"):
         train(shower_files, out, epochs=1)
     assert not out.exists()
+
+
+def test_other_data_of_the_same_name_and_size_are_refused(run: Path, shower_files: Path, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    shutil.copytree(shower_files, files)
+    shutil.copytree(run, tmp_path / "run")
+    changed = min(files.glob("*.h5"))
+    with h5py.File(changed, "r+") as file:
+        file["target"][3, 1] += 1
+    with pytest.raises(InputError, match=f"belongs to another run: {changed.name} held other events"):
+        train(files, tmp_path / "run", epochs=3)
 
 
 @pytest.mark.parametrize("rows", ['[{"path": "a"}]', '[{"path": "a", "events": "many"}]', "[3]"])
