@@ -1,4 +1,4 @@
-"""Requests to stop a training with a checkpoint: on SIGUSR1 or SIGTERM, or shortly before the job ends.
+"""Requests to stop a training with a checkpoint: on a signal, or shortly before the job ends.
 
 Every rank listens for signals, because perhaps only one rank receives the signal. The training loop then stops all
 ranks at the same step. The launcher supplies the end of the job.
@@ -16,11 +16,13 @@ from types import FrameType
 
 __all__ = ["SIGNALS", "Interruption"]
 
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
-"""Slurm sends SIGUSR1 if the job asks for a warning (--signal), and SIGTERM on preemption and at the time limit."""
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Slurm sends SIGUSR1 if the job asks for a warning (--signal), and SIGTERM on preemption and at the time limit. A lost
+terminal sends SIGHUP, and Ctrl-C SIGINT."""
 
-REPEATS_WITHIN = 5.0
-"""Seconds within which a second SIGTERM counts as the same request, because Slurm and the MPI may both send one."""
+REPEATS_WITHIN = {signal.SIGTERM: 5.0, signal.SIGHUP: 5.0, signal.SIGINT: 1.0}
+"""Seconds within which a second signal counts as the same request: Slurm, the MPI and the terminal may each send one. A
+later one ends the process at once. SIGUSR1 never does."""
 
 
 class Interruption:
@@ -36,15 +38,17 @@ class Interruption:
         self._deadline = deadline
         self._margin = margin
         self._reason = ""
-        self._terminated = -math.inf
+        self._received: dict[int, float] = {}
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
         """Treat signals as requests to stop. Call this in the main thread.
 
-        A second SIGTERM, some seconds later, ends the process.
+        A second signal, some seconds later, ends the process. A signal that is ignored stays ignored: nohup and the
+        shell ask for that.
         """
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._on_signal) for number in heard}
         try:
             yield self
         finally:
@@ -72,9 +76,10 @@ class Interruption:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if number == signal.SIGTERM and now - self._terminated > REPEATS_WITHIN:
-            if self._terminated > -math.inf:
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
-            self._terminated = now
+        within = REPEATS_WITHIN.get(signal.Signals(number), math.inf)
+        if now - self._received.setdefault(number, now) > within:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         self.ask(f"asked by {signal.Signals(number).name}")

@@ -68,7 +68,7 @@ def _run_command(study: StudyFile, point: StudyPoint, stage_env: bool) -> list[s
 
 
 def _run_forwarding_signals(command: Sequence[str]) -> tuple[int, bool]:
-    """Run a command and forward SIGUSR1 and SIGTERM to it. Return its exit status and whether a signal arrived."""
+    """Run a command and forward signals to it. Return its exit status and whether a signal arrived."""
     received: list[int] = []
     child: list[subprocess.Popen[bytes]] = []
 
@@ -77,7 +77,7 @@ def _run_forwarding_signals(command: Sequence[str]) -> tuple[int, bool]:
         for process in child:
             process.send_signal(number)
 
-    numbers = (signal.SIGUSR1, signal.SIGTERM)
+    numbers = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, forward) for number in numbers}
     try:
         child.append(subprocess.Popen(command))

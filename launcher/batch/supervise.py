@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
 import time
@@ -18,12 +19,16 @@ from scaling.records.wording import count
 
 __all__ = ["StopRequests", "supervise", "wait_for_silent_nodes"]
 
+# Option of prctl: the signal that a process gets when its parent ends. The function is looked up before any fork.
+_PR_SET_PDEATHSIG = 1
+_PRCTL = ctypes.CDLL(None).prctl
+
 ENDS_WITHIN = 5.0
 """Time limit in seconds for the starter to end its ranks after a node has died."""
 
 
 class StopRequests:
-    """Signals that asked this process to stop the run: SIGUSR1 or SIGTERM."""
+    """Signals that asked this process to stop the run, see `interruption.SIGNALS`."""
 
     def __init__(self) -> None:
         self._received: list[int] = []
@@ -32,9 +37,12 @@ class StopRequests:
     def listening(self) -> Iterator[StopRequests]:
         """Record the signals inside the `with` block. By default they would end the process.
 
+        A second Ctrl-C ends the run at once. A signal that is ignored stays ignored.
+
         The block must include staging and clean-up: otherwise a signal at that time would break a chain of jobs.
         """
-        before = {number: signal.signal(number, self._record) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._record) for number in heard}
         try:
             yield self
         finally:
@@ -47,6 +55,8 @@ class StopRequests:
         return signal.Signals(self._received[0]).name if self._received else ""
 
     def _record(self, number: int, _: Any) -> None:
+        if number == signal.SIGINT and number in self._received:
+            raise KeyboardInterrupt
         self._received.append(number)
 
 
@@ -67,7 +77,7 @@ def supervise(
         end_ranks: function that ends the ranks which a killed starter leaves behind.
     """
     # Slurm may signal the process group of this process. In a separate session, the starter does not get this signal.
-    child = subprocess.Popen(argv, env=dict(environment), start_new_session=True)
+    child = subprocess.Popen(argv, env=dict(environment), start_new_session=True, preexec_fn=_end_with_this_process)
     announced = False
     try:
         while True:
@@ -88,6 +98,14 @@ def supervise(
     except KeyboardInterrupt:
         _end(child)
         return 130, []
+
+
+def _end_with_this_process() -> None:
+    """Let the kernel send SIGTERM to this new process when the process that started it is killed.
+
+    The starter then ends its ranks, so that none trains on without supervision.
+    """
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_for_silent_nodes(monitor: Monitor) -> list[str]:

@@ -115,19 +115,40 @@ def test_signals_ask_and_the_first_reason_is_told() -> None:
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_sigterm_may_come_twice_at_once_and_ends_the_process_later() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_may_come_twice_at_once_and_ends_the_process_later(number: signal.Signals) -> None:
     process = os.fork()
     if process == 0:
+        signal.signal(number, signal.SIG_DFL)
         with Interruption().listening() as interruption:
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
-            if interruption.reason() == "asked by SIGTERM":
-                interruption._terminated -= REPEATS_WITHIN
-                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+            if interruption.reason() == f"asked by {number.name}":
+                interruption._received[number] -= REPEATS_WITHIN[number]
+                os.kill(os.getpid(), number)
                 time.sleep(5)
         os._exit(1)
     _, status = os.waitpid(process, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+    assert os.waitstatus_to_exitcode(status) == -number
+
+
+def test_ctrl_c_asks_and_a_later_one_interrupts() -> None:
+    with Interruption().listening() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.reason() == "asked by SIGINT"
+        interruption._received[signal.SIGINT] -= REPEATS_WITHIN[signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption().listening() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interruption.reason() == ""
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("left", "step", "stops"), [(100, 0, False), (100, 30, True), (40, 0, True), (-5, 0, True)])

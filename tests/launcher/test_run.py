@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,41 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == COMPLETE
     assert "is complete already: nothing to start" in printed
+
+
+@pytest.mark.mpi
+def test_no_rank_outlives_a_killed_launcher(mpirun: str, shower_files: Path, tmp_path: Path) -> None:
+    process = start_run("--workers-per-node", 2, "train", *arguments(shower_files, tmp_path, "--epochs", 500))
+    wait_for(lambda: has_header(tmp_path / "run.jsonl"), process)
+    ranks = [int(row["pid"]) for row in read_run(tmp_path).header.placement]
+    assert all(map(alive, ranks))
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 60
+    while any(map(alive, ranks)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def alive(process: int) -> bool:
+    """Return whether a process runs. A zombie has ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.mpi
+def test_a_hangup_asks_for_a_checkpoint(mpirun: str, shower_files: Path, tmp_path: Path) -> None:
+    process = start_run("--workers-per-node", 2, "train", *arguments(shower_files, tmp_path, "--epochs", 500))
+    wait_for(lambda: has_header(tmp_path / "run.jsonl"), process)
+    process.send_signal(signal.SIGHUP)
+    printed, errors = process.communicate(timeout=600)
+    assert process.returncode == INTERRUPTED, printed + errors
+    assert "SIGHUP: asking ranks on 1 node to checkpoint and end" in printed
+    end = read_run(tmp_path).end
+    assert end is not None
+    assert end.status == "interrupted"
 
 
 @pytest.mark.mpi

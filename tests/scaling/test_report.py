@@ -324,20 +324,10 @@ def test_the_placement_of_a_node_is_drawn_by_domain() -> None:
     FigureCanvasAgg(draw(cells)).draw()
 
 
-@pytest.mark.parametrize(
-    "worker",
-    [
-        {},
-        {"cpus": "x"},
-        {"cpus": "3-1"},
-        {"cpus": None},
-        {"cpus": "0-99999999"},
-        {"cpus": [1]},
-        {"cpus": "0-1023," * 9},
-    ],
-)
-def test_a_placement_without_readable_cpus_is_left_out(worker: dict[str, object]) -> None:
-    assert placement_plots([{"local_rank": 0, "host": "c1", "domains": [0], **worker}]) == []
+@pytest.mark.parametrize("cpus", ["x", "3-1", None, "0-99999999", [1], "0-1023," * 9])
+def test_a_placement_without_readable_cpus_is_left_out(cpus: object) -> None:
+    worker = {"local_rank": 0, "host": "c1", "domains": [0]}
+    assert placement_plots([{**worker, "cpus": cpus}]) == placement_plots([worker]) == []
 
 
 def test_a_node_with_many_cpus_takes_several_rows() -> None:
