@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,16 @@ from scaling.records.wording import count
 
 __all__ = ["StopRequests", "supervise", "wait_for_silent_nodes"]
 
-# Option of prctl: the signal that a process gets when its parent ends. The function is looked up before any fork.
-_PR_SET_PDEATHSIG = 1
-_PRCTL = ctypes.CDLL(None).prctl
+_DIE_TOGETHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Program that becomes the starter. The kernel sends the starter SIGTERM when the process of `launcher run` is killed.
+The starter then ends its ranks: none trains on without supervision. A function that `subprocess` calls after its fork
+could do the same, but may hang in a process with threads."""
 
 ENDS_WITHIN = 5.0
 """Time limit in seconds for the starter to end its ranks after a node has died."""
@@ -77,7 +85,8 @@ def supervise(
         end_ranks: function that ends the ranks which a killed starter leaves behind.
     """
     # Slurm may signal the process group of this process. In a separate session, the starter does not get this signal.
-    child = subprocess.Popen(argv, env=dict(environment), start_new_session=True, preexec_fn=_end_with_this_process)
+    together = [sys.executable, "-ISc", _DIE_TOGETHER, str(os.getpid()), *argv]
+    child = subprocess.Popen(together, env=dict(environment), start_new_session=True)
     announced = False
     try:
         while True:
@@ -98,14 +107,6 @@ def supervise(
     except KeyboardInterrupt:
         _end(child)
         return 130, []
-
-
-def _end_with_this_process() -> None:
-    """Let the kernel send SIGTERM to this new process when the process that started it is killed.
-
-    The starter then ends its ranks, so that none trains on without supervision.
-    """
-    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_for_silent_nodes(monitor: Monitor) -> list[str]:
