@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -52,6 +53,8 @@ class LaunchSettings:
     """Whether to write TensorBoard summaries."""
     rank_logs: bool = True
     """Whether every rank but 0 writes its output to a file of its own."""
+    checkpoint_every: float = 10.0
+    """Minutes after which the training writes a checkpoint within an epoch; 0 for none."""
     stop_before: float = 120.0
     """Seconds before the end of the job at which the training writes its last checkpoint and stops."""
 
@@ -110,6 +113,7 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
                 communicator,
                 tensorboard=launch.tensorboard,
                 interruption=interruption,
+                checkpoint_seconds=60 * launch.checkpoint_every or math.inf,
             ),
         )
         training.run()

@@ -182,6 +182,13 @@ def _no_commands(context: click.Context, parameter: click.Parameter, files: tupl
     help="Write the output of every rank except rank 0 to a separate file in OUT/logs, not to the console.",
 )
 @click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(0),
+    default=10.0,
+    metavar="MINUTES",
+    help="Minutes after which a checkpoint is written within an epoch; 0 for checkpoints after epochs only.",
+)
+@click.option(
     "--stop-before",
     type=click.FloatRange(0),
     default=120.0,

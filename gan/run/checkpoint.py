@@ -88,9 +88,10 @@ class Checkpoint:
 
 
 def snapshot(groups: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
-    """Return the values of grouped variables. The keys are the names in a checkpoint."""
+    """Return copies of the values of grouped variables. The keys are the names in a checkpoint."""
     return {
-        f"{group}/{number:03d}": variable.numpy()
+        # TensorFlow's array may share its memory with the variable, which the next step changes.
+        f"{group}/{number:03d}": np.array(variable.numpy())
         for group, variables in groups.items()
         for number, variable in enumerate(variables)
     }

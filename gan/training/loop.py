@@ -18,26 +18,26 @@ import tensorflow as tf
 
 from gan.data.feeding import Feeder
 from gan.data.showers import ShowerSet
-from gan.errors import GeneratorDead, TrainingDiverged
 from gan.ops.draws import position
 from gan.parallel import Communicator, Worker, agree, on_first, verify_equal
-from gan.physics.metrics.validation import SHOWER_DISTANCE, WORST
-from gan.precision.formats import describe
+from gan.physics.metrics.validation import SHOWER_DISTANCE
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
 from gan.training.alarms import Alarms, Warned
+from gan.training.endings import dead, diverged
 from gan.training.fitting import fit_to_events, needs_events
+from gan.training.heading import make_header
 from gan.training.interruption import Interruption
-from gan.training.journal import Journal, now
+from gan.training.journal import Journal
 from gan.training.measure import EpochMeasure, summarize
 from gan.training.networks import Networks
 from gan.training.partition import partition
 from gan.training.progress import EpochProgress
 from gan.training.schedule import LearningRate
 from gan.training.state import Progress, State
-from gan.training.step import LOSSES, TrainingStep
+from gan.training.step import TrainingStep
 from gan.training.validation import Validation
-from scaling.records import End, Epoch, Header, to_line
+from scaling.records import End, Epoch, to_line
 
 __all__ = ["Training"]
 
@@ -60,7 +60,20 @@ class Training:
         *,
         tensorboard: bool = False,
         interruption: Interruption | None = None,
+        checkpoint_seconds: float = math.inf,
     ) -> None:
+        """Create the training.
+
+        Args:
+            settings: settings of the networks and the steps.
+            showers: all events.
+            folder: where the record, the log and the checkpoints go.
+            worker: place and software of this rank, for the record.
+            communicator: exchange with the other ranks.
+            tensorboard: whether to write TensorBoard summaries.
+            interruption: requests to stop.
+            checkpoint_seconds: seconds after which rank 0 writes a checkpoint within an epoch.
+        """
         self.settings = settings
         self.folder = folder
         self.worker = worker
@@ -78,6 +91,9 @@ class Training:
         self._interruption = interruption or Interruption()
         self._alarms = Alarms()
         self._tensorboard = tensorboard
+        self._checkpoint_seconds = checkpoint_seconds
+        self._saved = time.monotonic()
+        """Time of the last checkpoint, or of the start."""
         self._longest_step = 0.0
         self._concluding = 0.0
         """Seconds of the validation and the checkpoint of the last epoch."""
@@ -115,7 +131,8 @@ class Training:
             on_first(self.communicator, self._fit)
         progress = self._state.resume(self._part.steps)
         journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
-        with closing(self._feeder), journal or nullcontext():
+        with closing(self._feeder), journal or nullcontext(), closing(self._state):
+            self._saved = time.monotonic()
             if journal:
                 journal.recover(progress.record)
             if progress.epochs == self.settings.epochs:
@@ -123,7 +140,16 @@ class Training:
                     journal.already_complete()
                 return None
             if journal:
-                journal.begin(self._header(progress), self._part.left_out, self._rate.base * self._rate.factor)
+                header = make_header(
+                    self.settings,
+                    self._showers,
+                    self._split,
+                    self.worker,
+                    self.communicator,
+                    parameters=self.networks.parameters(),
+                    progress=progress,
+                )
+                journal.begin(header, self._part.left_out, self._rate.base * self._rate.factor)
             return self._epochs(progress, journal)
 
     def _fit(self) -> None:
@@ -192,6 +218,7 @@ class Training:
             # A kill after the checkpoint and before the line in the record file must not lose the line.
             progress.record = to_line(record)
         self._state.save(progress)
+        self._saved = time.monotonic()
         # The other ranks wait here for rank 0's checkpoint. Otherwise they would wait in the first exchange of the next
         # epoch.
         stop = self.communicator.broadcast(measures is not None and any(each.stopped for each in measures))
@@ -213,9 +240,11 @@ class Training:
             for step, (cells, energies) in enumerate(self._feeder.feed(batches, following), start=first):
                 rate = self._rate.at(epoch, step, progress.distances)
                 wants_stop = bool(self._interruption.reason(self._longest_step))
-                losses, health, exchanged, stop = self._step(cells, energies, position(epoch, step), rate, wants_stop)
+                losses, health, exchanged, stop, save = self._step(
+                    cells, energies, position(epoch, step), rate, wants_stop, self._wants_checkpoint
+                )
                 if not np.isfinite(losses).all():
-                    raise self._diverged(epoch, step, losses, rate)
+                    raise diverged(epoch, step, losses, rate, self.networks.architecture, self._workers)
                 stepped = time.perf_counter()
                 measure.add_step(stepped - last, exchanged, losses)
                 measure.warnings += self._warn(epoch, self._alarms.step(step + 1, losses, health))
@@ -225,8 +254,16 @@ class Training:
                 if stop:
                     measure.stopped = True
                     break
+                # After the last step, the checkpoint of the epoch follows at once.
+                if save and step + 1 < self._part.steps:
+                    self._state.save_within(replace(progress, steps=measure.steps, losses=measure.losses.copy()))
+                    self._saved, last = time.monotonic(), time.perf_counter()
         measure.finish(seconds=last - began, waited=self._feeder.waited, learning_rate=rate)
         return measure
+
+    @property
+    def _wants_checkpoint(self) -> bool:
+        return self._first and time.monotonic() - self._saved > self._checkpoint_seconds
 
     def _warn(self, epoch: int, warnings: Sequence[Warned]) -> list[str]:
         """Log the warnings of a step on rank 0, and return them as texts for the record."""
@@ -247,53 +284,4 @@ class Training:
         silent = self._alarms.silent_steps
         if not self.settings.stop_when_dead or silent < max(len(measure.step_seconds), FEWEST_SILENT):
             return
-        good = [epoch for epoch, distance in enumerate(progress.distances, start=1) if distance < WORST]
-        best = min(good, key=lambda epoch: progress.distances[epoch - 1], default=None)
-        checkpoint = (
-            f"the last good checkpoint is {self.folder.checkpoints.folder / 'best.npz'} of epoch {best}"
-            if best
-            else "no epoch has a good checkpoint"
-        )
-        raise GeneratorDead(
-            f"the generator gave no output in the last {silent} steps, up to the end of epoch {progress.epochs}; "
-            f"expected showers; {checkpoint}. Start again in another --out with a smaller --learning-rate, a larger "
-            "--batch-size or another --seed. --no-stop-when-dead trains on",
-            agreed=True,  # the signs of life are means over ranks, so all ranks see the same
-        )
-
-    def _diverged(self, epoch: int, step: int, losses: np.ndarray, rate: float) -> TrainingDiverged:
-        update, part = np.argwhere(~np.isfinite(losses))[0]
-        parts = self.networks.architecture.loss_parts
-        return TrainingDiverged(
-            f"epoch {epoch + 1}, step {step + 1}: the loss {LOSSES[update]} ({parts[part]}) is "
-            f"{losses[update, part]}; expected a finite number. The learning rate was {rate:.3g} on "
-            f"{self._workers} workers: try --lr-scaling sqrt, a longer --warmup-epochs or a smaller "
-            f"--learning-rate. The last checkpoint is of epoch {epoch}",
-            agreed=True,  # the losses are means over ranks, so all ranks see the same
-        )
-
-    def _header(self, progress: Progress) -> Header:
-        worker, settings, size = self.worker, self.settings, self.communicator.size
-        hosts = [str(row["host"]) for row in worker.placement] or [worker.host] * size
-        return Header(
-            started=now(),
-            workers=size,
-            nodes=len(set(hosts)),
-            batch_size=settings.batch_size,
-            global_batch_size=self._global_batch,
-            train_events=len(self._split.train),
-            validation_events=len(self._split.validation),
-            settings=settings.as_dict(),
-            communicator=self.communicator.name,
-            hosts=hosts,
-            placement=worker.placement,
-            placement_warnings=worker.placement_warnings,
-            versions=worker.versions,
-            git_commit=worker.git_commit,
-            precision=describe(settings.precision),
-            threads=worker.threads,
-            files=self._showers.described(),
-            parameters=self.networks.parameters(),
-            resumed_epochs=progress.epochs,
-            resumed_steps=progress.steps,
-        )
+        raise dead(silent, progress.distances, self.folder.checkpoints.folder)

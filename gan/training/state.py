@@ -8,7 +8,9 @@ statistics of all workers.
 from __future__ import annotations
 
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -61,6 +63,9 @@ class State:
         self._settings = settings
         self._about = {"settings": settings.as_dict(), "versions": dict(worker.versions)}
         self._communicator = communicator
+        # One thread, so that checkpoints are written in order. It ends with the process.
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[Path] | None = None
         self._global_batch = settings.batch_size * settings.virtual_workers * communicator.size
 
     def resume(self, steps_per_epoch: int) -> Progress:
@@ -101,8 +106,34 @@ class State:
         if rows is not None:
             self._write(progress, {EVERY_WORKER: np.concatenate(rows)}, best=False)
 
+    def save_within(self, progress: Progress) -> None:
+        """Write a checkpoint within an epoch while the training goes on. Only rank 0 writes, in a thread.
+
+        Raises:
+            InputError: the checkpoint before could not be written.
+        """
+        rows = self._communicator.gather(self._networks.statistics_of_workers())
+        if rows is not None:
+            self.close()
+            checkpoint = self._checkpoint(progress, {EVERY_WORKER: np.concatenate(rows)})
+            self._writing = self._writer.submit(self._checkpoints.save, checkpoint, best=False)
+
+    def close(self) -> None:
+        """Wait for the checkpoint that a thread writes.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
     def _write(self, progress: Progress, arrays: dict[str, np.ndarray], *, best: bool) -> None:
-        checkpoint = Checkpoint(
+        self.close()
+        self._checkpoints.save(self._checkpoint(progress, arrays), best=best)
+
+    def _checkpoint(self, progress: Progress, arrays: dict[str, np.ndarray]) -> Checkpoint:
+        return Checkpoint(
             epochs=progress.epochs,
             steps=progress.steps,
             global_batch_size=self._global_batch,
@@ -112,7 +143,6 @@ class State:
             record="" if progress.steps else progress.record,
             about=self._about,
         )
-        self._checkpoints.save(checkpoint, best=best)
 
     def _read(self, steps_per_epoch: int) -> tuple[Progress, np.ndarray | None]:
         checkpoint = self._checkpoints.latest()

@@ -62,6 +62,8 @@ class StepResult(NamedTuple):
     """Seconds in all exchanges, including the wait for slower ranks."""
     stop: bool
     """True if any rank asked to stop. All ranks see it at the same step."""
+    save: bool
+    """True if any rank asked for a checkpoint. All ranks see it at the same step."""
 
 
 class TrainingStep:
@@ -81,13 +83,19 @@ class TrainingStep:
                 tf.TensorSpec((events,), tf.float32),
                 tf.TensorSpec((), tf.uint64),
                 tf.TensorSpec((), tf.float32),
-                tf.TensorSpec((), tf.float32),
+                tf.TensorSpec((2,), tf.float32),
             ],
             autograph=False,  # not needed, and its files in /tmp would stay after a rank is killed
         )
 
     def __call__(
-        self, cells: np.ndarray, energies: np.ndarray, position: np.uint64, learning_rate: float, stop: bool = False
+        self,
+        cells: np.ndarray,
+        energies: np.ndarray,
+        position: np.uint64,
+        learning_rate: float,
+        stop: bool = False,
+        save: bool = False,
     ) -> StepResult:
         """Update both networks.
 
@@ -98,13 +106,16 @@ class TrainingStep:
             position: position of the step in the training, see `draws.position`.
             learning_rate: learning rate of the generator. The settings define the discriminator's relative to it.
             stop: True to ask all ranks to stop after this step. The request is part of the message with the gradients.
+            save: True to ask for a checkpoint after this step, in the same way.
         """
-        means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), np.float32(stop))
-        losses, health, wishes = np.split(means.numpy(), [-1 - len(HEALTH), -1], axis=1)
-        return StepResult(losses, health, float(seconds), bool(wishes.any()))
+        wishes = np.array([stop, save], np.float32)
+        means, seconds = self._compiled(cells, energies, position, np.float32(learning_rate), wishes)
+        losses, health, asked = np.split(means.numpy(), [-2 - len(HEALTH), -2], axis=1)
+        to_stop, to_save = (bool(column.any()) for column in asked.T)
+        return StepResult(losses, health, float(seconds), to_stop, to_save)
 
     def _step(
-        self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor, stop: tf.Tensor
+        self, cells: tf.Tensor, energies: tf.Tensor, position: tf.Tensor, learning_rate: tf.Tensor, wishes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         networks, settings = self._networks, self._settings
         networks.generator_optimizer.learning_rate.assign(learning_rate)
@@ -118,18 +129,18 @@ class TrainingStep:
             return Share(cells[own], energies[own], networks.draws(position, worker), limits)
 
         if not settings.opening_epochs:
-            return self._updates(partial(share, latent.energies), stop)
+            return self._updates(partial(share, latent.energies), wishes)
         early = epoch_of(position) < settings.opening_epochs
         limits = zip(latent.opening_energies or latent.energies, latent.energies, strict=True)
         with networks.opening.during(early):
-            return self._updates(partial(share, [tf.where(early, *limit) for limit in limits]), stop)
+            return self._updates(partial(share, [tf.where(early, *limit) for limit in limits]), wishes)
 
-    def _updates(self, share: Callable[[Any], Share], stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _updates(self, share: Callable[[Any], Share], wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Update both networks.
 
         Args:
             share: returns the share of a virtual worker.
-            stop: 1 to ask all ranks to stop, else 0.
+            wishes: two numbers: 1 to ask all ranks to stop, and 1 to ask for a checkpoint, else 0.
 
         Returns:
             The means of each update and the seconds of all exchanges, see `_update`.
@@ -151,7 +162,7 @@ class TrainingStep:
             # Run the updates one after another. Otherwise TensorFlow runs parts of the next update during an exchange,
             # and their time counts as time of the exchange.
             with tf.control_dependencies(seconds[-1:]):
-                means, exchanged = self._update(prepare, share, variables, optimizer, stop)
+                means, exchanged = self._update(prepare, share, variables, optimizer, wishes)
             losses.append(means)
             seconds.append(exchanged)
         networks.follow()
@@ -222,12 +233,12 @@ class TrainingStep:
         share: Callable[[Any], Share],
         variables: Sequence[Any],
         optimizer: keras.optimizers.Optimizer,
-        stop: tf.Tensor,
+        wishes: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Update one network.
 
         Returns:
-            The loss, its parts, the signs of life and the request to stop, all averaged over the ranks; and the seconds
+            The loss, its parts, the signs of life and the wishes, all averaged over the ranks; and the seconds
             of the exchange.
         """
 
@@ -240,7 +251,7 @@ class TrainingStep:
             return [*gradients, tf.concat([parts, signs], axis=0)]
 
         *gradients, means = self._networks.workers.mean(gradients_and_means)
-        about = tf.concat([means, stop[tf.newaxis]], axis=0)
+        about = tf.concat([means, wishes], axis=0)
         (*gradients, means), seconds = self._exchange([*gradients, about])
         optimizer.apply(gradients, variables)
         round_weights(variables, self._settings.precision)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import signal
 import time
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from gan.data.showers import open_showers
+from gan.errors import InputError
 from gan.parallel import Alone, Worker
 from gan.run.checkpoint import Checkpoints, read_checkpoint
 from gan.run.folder import RunFolder
@@ -37,7 +40,23 @@ class AfterSteps(Interruption):
         return "asked by the test" if self.count <= 0 else ""
 
 
-def train(files: Path, out: Path, interruption: Interruption | None = None, **changes: Any) -> End | None:
+class KilledAt(Interruption):
+    """A kill at check number `count`, see AfterSteps: the training ends without a checkpoint."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def reason(self, step_seconds: float = 0.0) -> str:
+        self.count -= 1
+        if self.count <= 0:
+            raise SystemExit("killed by the test")
+        return ""
+
+
+def train(
+    files: Path, out: Path, interruption: Interruption | None = None, *, every: float = math.inf, **changes: Any
+) -> End | None:
     settings = TrainingSettings(
         **{
             "filters": "original", "batch_size": 4, "validation_fraction": 0.25, "warmup_epochs": 1, "epochs": EPOCHS,
@@ -48,7 +67,10 @@ def train(files: Path, out: Path, interruption: Interruption | None = None, **ch
     with open_showers([str(files / "*.h5")]) as showers:
         described = showers.described()
         folder.prepare(settings, described, resume=True)
-        return Training(settings, showers, folder, Worker(host="here"), Alone(), interruption=interruption).run()
+        training = Training(
+            settings, showers, folder, Worker(host="here"), Alone(), interruption=interruption, checkpoint_seconds=every
+        )
+        return training.run()
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +115,42 @@ def test_an_interrupted_training_ends_as_one_that_never_was(
     continued = pieces.epochs[epochs]
     assert continued.resumed_steps == steps
     assert continued.events == (STEPS - steps) * 4
+
+
+@pytest.mark.parametrize(("look", "epochs", "steps"), [(4, 0, 3), (STEPS + 4, 1, 1)])
+def test_a_killed_training_continues_from_a_checkpoint_within_the_epoch(
+    uninterrupted: Path, shower_files: Path, tmp_path: Path, look: int, epochs: int, steps: int
+) -> None:
+    with pytest.raises(SystemExit):
+        train(shower_files, tmp_path, KilledAt(look), every=0.0)
+    newest = Checkpoints(tmp_path / "checkpoints").latest()
+    assert newest is not None
+    assert newest.moment == (epochs, steps)
+    train(shower_files, tmp_path, every=0.0)
+    pieces = read_run(tmp_path)
+    assert pieces.complete
+    assert (pieces.header.resumed_epochs, pieces.header.resumed_steps) == (epochs, steps)
+    expected, found = (
+        read_checkpoint(run / "checkpoints" / f"epoch-{EPOCHS:04d}.npz") for run in (uninterrupted, tmp_path)
+    )
+    for name, values in expected.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], values, err_msg=name)
+    for one, other in zip(read_run(uninterrupted).epochs, pieces.epochs, strict=True):
+        assert other.losses == pytest.approx(one.losses, rel=1e-12)
+
+
+def test_a_checkpoint_that_a_thread_cannot_write_ends_the_training(
+    shower_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, checkpoint: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gan.run.checkpoint.write_checkpoint", full)
+    with pytest.raises(InputError, match=r"cannot be written .*No space left"):
+        train(shower_files, tmp_path, every=0.0)
+    end = read_run(tmp_path).end
+    assert end is not None
+    assert end.status == "failed"
 
 
 def test_an_interrupted_epoch_goes_on_with_another_batch_size(shower_files: Path, tmp_path: Path) -> None:
