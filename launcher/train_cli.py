@@ -62,12 +62,11 @@ def _mismatch(option: click.Parameter, value: object) -> str:
 
     click would cut 1.5 to 1, and fails on lists and infinite numbers. It checks texts itself.
     """
-    whole = isinstance(option.type, click.types.IntParamType)
     if getattr(option, "multiple", False):
         fits, expected = isinstance(value, list) and all(map(_is_text, value)), "a text or a list of texts"
     elif isinstance(option, click.Option) and option.is_flag:
         fits, expected = isinstance(value, bool), "true or false"
-    elif whole:
+    elif isinstance(option.type, click.types.IntParamType):
         fits, expected = type(value) is int or _is_text(value), "a whole number"
     elif isinstance(option.type, click.types.FloatParamType):
         finite = type(value) in (int, float) and abs(value) < math.inf  # type: ignore[arg-type]

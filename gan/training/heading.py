@@ -23,6 +23,7 @@ def make_header(
     worker: Worker,
     communicator: Communicator,
     *,
+    global_batch: int,
     parameters: Mapping[str, int],
     progress: Progress,
 ) -> Header:
@@ -34,6 +35,7 @@ def make_header(
         split: its training and validation events.
         worker: rank 0, with the placement of all ranks.
         communicator: exchange of the ranks.
+        global_batch: events per step of all workers.
         parameters: number of parameters of each network.
         progress: position at the start of the part.
     """
@@ -43,7 +45,7 @@ def make_header(
         workers=communicator.size,
         nodes=len(set(hosts)),
         batch_size=settings.batch_size,
-        global_batch_size=settings.batch_size * settings.virtual_workers * communicator.size,
+        global_batch_size=global_batch,
         train_events=len(split.train),
         validation_events=len(split.validation),
         settings=settings.as_dict(),

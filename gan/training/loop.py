@@ -92,8 +92,8 @@ class Training:
         self._alarms = Alarms()
         self._tensorboard = tensorboard
         self._checkpoint_seconds = checkpoint_seconds
-        self._saved = time.monotonic()
-        """Time of the last checkpoint, or of the start."""
+        self._saved = 0.0
+        """Time of the last checkpoint, or of the start of `run`'s first step."""
         self._longest_step = 0.0
         self._concluding = 0.0
         """Seconds of the validation and the checkpoint of the last epoch."""
@@ -146,6 +146,7 @@ class Training:
                     self._split,
                     self.worker,
                     self.communicator,
+                    global_batch=self._global_batch,
                     parameters=self.networks.parameters(),
                     progress=progress,
                 )

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,23 +67,18 @@ def staged_environment(job: int | None, nodes: int) -> Iterator[tuple[str, ...]]
             "leave the option out"
         )
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"launcher-env-{job}-") as own:
-        archive = Path(own, "env.tar")
-        # The folder on the nodes has a random part too, so that nobody can make it before.
-        staging = plan_staging(archive, nodes, Path(f"{own}-nodes"))
-        write_archive(archive, staging.folder, Path(__file__).resolve().parents[2])
-        size = archive.stat().st_size
-        try:
+    with ExitStack() as cleaning:
+        with tempfile.TemporaryDirectory(prefix=f"launcher-env-{job}-") as own:
+            archive = Path(own, "env.tar")
+            # The folder on the nodes has a random part too, so that nobody can make it before.
+            staging = plan_staging(archive, nodes, Path(f"{own}-nodes"))
+            write_archive(archive, staging.folder, Path(__file__).resolve().parents[2])
+            size = archive.stat().st_size
+            cleaning.callback(_remove, staging)
             _send(staging)
-        except BaseException:
-            _remove(staging)
-            raise
-    try:
         where, seconds = f"{staging.folder} on {count(nodes, 'node')}", time.monotonic() - began
         print(f"Staged {size / 1e6:.0f} MB to {where} in {seconds:.0f} s", flush=True)
         yield str(staging.python), "-I"
-    finally:
-        _remove(staging)
 
 
 def _send(staging: Staging) -> None:

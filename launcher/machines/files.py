@@ -41,7 +41,7 @@ WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 
 def _is_line(value: object) -> bool:
     """Return whether a value is a text without line breaks and other control characters."""
-    return isinstance(value, str) and (value.isprintable() or not value)
+    return isinstance(value, str) and value.isprintable()
 
 
 def machine_names() -> tuple[str, ...]:

@@ -106,5 +106,7 @@ def test_restore_refuses_other_variables() -> None:
 
 def test_another_file_is_not_taken_for_a_pickle(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("learning rate 0.001")
-    with pytest.raises(InputError, match=r"is not a checkpoint, or is damaged \(it is not a NumPy archive"):
+    with pytest.raises(
+        InputError, match=r"is not a checkpoint, or is damaged \(it is not a NumPy archive, or its end is missing\)"
+    ):
         read_checkpoint(tmp_path / "notes.txt")

@@ -40,16 +40,11 @@ class AfterSteps(Interruption):
         return "asked by the test" if self.count <= 0 else ""
 
 
-class KilledAt(Interruption):
-    """A kill at check number `count`, see AfterSteps: the training ends without a checkpoint."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
+class KilledAt(AfterSteps):
+    """A kill at check number `count`: the training ends without a checkpoint."""
 
     def reason(self, step_seconds: float = 0.0) -> str:
-        self.count -= 1
-        if self.count <= 0:
+        if super().reason(step_seconds):
             raise SystemExit("killed by the test")
         return ""
 

@@ -23,6 +23,13 @@ def test_any_text_is_one_line_without_markup(text: str) -> None:
     assert re.sub(r"\\(.)", r"\1", shown) == " ".join(text.split())
 
 
+def test_a_name_with_a_bar_stays_one_cell_in_markdown(tmp_path: Path) -> None:
+    one = write(tmp_path / "a", header(1, {"model": "a|b"}), epoch(1), epoch(2), end(2))
+    two = write(tmp_path / "b", header(1, {"model": "c"}), epoch(1), epoch(2), end(2))
+    lines = markdown(make_report([one, two], StudyOptions(series=("model",)))).splitlines()
+    assert sum(line.startswith("| model a\\|b |") for line in lines) == 1
+
+
 def test_names_and_notes_are_only_text_in_markdown(tmp_path: Path) -> None:
     bad = "<img src=x onerror=alert(1)> [link](http://x) `code` *bold* | line"
     one = write(tmp_path / "a", header(1, {"model": bad}), epoch(1), epoch(2), end(2))
