@@ -10,11 +10,11 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["SIGNALS", "Interruption"]
+__all__ = ["SIGNALS", "Interruption", "handled"]
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Slurm sends SIGUSR1 if the job asks for a warning (--signal), and SIGTERM on preemption and at the time limit. A lost
@@ -23,6 +23,18 @@ terminal sends SIGHUP, and Ctrl-C SIGINT."""
 REPEATS_WITHIN = {signal.SIGTERM: 5.0, signal.SIGHUP: 5.0, signal.SIGINT: 1.0}
 """Seconds within which a second signal counts as the same request: Slurm, the MPI and the terminal may each send one. A
 later one ends the process at once. SIGUSR1 never does."""
+
+
+@contextmanager
+def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give signals to a handler inside the `with` block. A signal that is ignored stays ignored."""
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class Interruption:
@@ -47,13 +59,8 @@ class Interruption:
         A second signal, some seconds later, ends the process. A signal that is ignored stays ignored: nohup and the
         shell ask for that.
         """
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._on_signal) for number in heard}
-        try:
+        with handled(SIGNALS, self._on_signal):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def ask(self, reason: str) -> None:
         """Ask this rank to stop. If there is an earlier request, its reason stays."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gan.training.interruption import handled
 from launcher.batch.outcome import INTERRUPTED, NODE_DIED
 from launcher.batch.study_progress import existing_study, read_progress
 from launcher.errors import LaunchError
@@ -77,17 +78,12 @@ def _run_forwarding_signals(command: Sequence[str]) -> tuple[int, bool]:
         for process in child:
             process.send_signal(number)
 
-    numbers = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, forward) for number in numbers}
-    try:
+    with handled((signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP), forward):
         child.append(subprocess.Popen(command))
         # A signal that arrived before the process existed was not forwarded.
         if received:
             child[0].send_signal(received[0])
         return child[0].wait(), bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def make_report(folder: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gan.training.interruption import SIGNALS
+from gan.training.interruption import SIGNALS, handled
 from launcher.heartbeat import LIMIT, Monitor
 from scaling.records.wording import count
 
@@ -49,13 +49,8 @@ class StopRequests:
 
         The block must include staging and clean-up: otherwise a signal at that time would break a chain of jobs.
         """
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._record) for number in heard}
-        try:
+        with handled(SIGNALS, self._record):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @property
     def first(self) -> str:
