@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,9 @@ class Communicator(Protocol):
     def broadcast(self, value: Any) -> Any:
         """Return the value of rank 0 on every rank."""
 
+    def abort(self, status: int) -> None:
+        """End all ranks at once with an exit status. Unlike the other methods, one rank calls it, in any thread."""
+
 
 class Alone:
     """The communicator of a training on one rank."""
@@ -75,6 +79,9 @@ class Alone:
 
     def broadcast(self, value: Any) -> Any:
         return value
+
+    def abort(self, status: int) -> None:
+        os._exit(status)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

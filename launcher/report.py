@@ -18,6 +18,12 @@ from scaling.records.wording import count
 __all__ = ["WorkerReport", "placement_warnings", "render"]
 
 
+REMOTE_SHARE = 0.05
+"""Share of a worker's memory on other NUMA domains above which the report warns."""
+REMOTE_BYTES = 64 << 20
+"""It does not warn below so many bytes: the interpreter starts before it is bound."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerReport:
     """Placement of one worker, read from the kernel after the worker has started its threads."""
@@ -46,6 +52,10 @@ class WorkerReport:
     node_cpus: tuple[int, ...]
     """CPUs that the job has on this node."""
     pid: int = 0
+    memory_bytes: int = 0
+    """Memory of the process, without files; 0 if the kernel does not say."""
+    remote_bytes: int = 0
+    """Part of it on other NUMA domains than `domains`."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as values for the record of a run, with CPUs as texts such as `0-3,8`."""
@@ -53,6 +63,11 @@ class WorkerReport:
         values["cpus"] = format_cpu_list(self.cpus)
         values["node_cpus"] = format_cpu_list(self.node_cpus)
         return values
+
+    @property
+    def remote_share(self) -> float:
+        """Share of the memory on other NUMA domains."""
+        return self.remote_bytes / self.memory_bytes if self.memory_bytes else 0.0
 
     @property
     def name(self) -> str:
@@ -63,8 +78,8 @@ def placement_warnings(reports: Sequence[WorkerReport]) -> list[str]:
     """Return the faults of the placement, one sentence for each, with the host and the worker.
 
     Faults are: workers that share CPUs, workers on several NUMA domains, threads that may leave the CPUs of their
-    worker, more compute threads than cores, and idle CPUs. If several nodes have the same fault, one sentence gives
-    their number.
+    worker, more compute threads than cores, memory on other NUMA domains, and idle CPUs. If several nodes have the same
+    fault, one sentence gives their number.
     """
     hosts_by_text: dict[str, list[str]] = defaultdict(list)
     for workers in _by_host(reports).values():
@@ -112,6 +127,11 @@ def _node_warnings(workers: Sequence[WorkerReport]) -> list[str]:
             )
         if worker.intra_op > worker.cores:
             texts.append(f"{_worker(worker)} runs {worker.intra_op} compute threads on {worker.cores} cores")
+        if worker.remote_share > REMOTE_SHARE and worker.remote_bytes > REMOTE_BYTES:
+            texts.append(
+                f"{_worker(worker)} has {worker.remote_share:.0%} of its {worker.memory_bytes / 2**30:.1f} GiB of "
+                "memory on other NUMA domains: its own is full, or the memory is from before the binding"
+            )
     used = set().union(*(worker.cpus for worker in workers))
     idle = set(workers[0].node_cpus) - used
     if idle:
@@ -135,7 +155,7 @@ def _shape(worker: WorkerReport) -> tuple[Any, ...]:
     return tuple(
         getattr(worker, field.name)
         for field in dataclasses.fields(worker)
-        if field.name not in ("rank", "host", "pid", "threads")
+        if field.name not in ("rank", "host", "pid", "threads", "memory_bytes", "remote_bytes")
     )
 
 

@@ -21,6 +21,7 @@ from launcher.cpulist import format_cpu_list, parse_cpu_list
 from launcher.errors import LaunchError
 from launcher.placement import WorkerPlacement
 from launcher.report import WorkerReport, placement_warnings, render
+from launcher.residency import memory_by_domain
 from launcher.threads import ThreadPlan, mpi_variables, plan_threads
 from launcher.topology import Topology, read_topology, restrict
 from launcher.tuned import find_tuned
@@ -163,13 +164,15 @@ def report_of(rank: Rank) -> WorkerReport:
     cpus = frozenset(os.sched_getaffinity(0))
     threads = thread_masks()
     cores = [core for core in rank.topology.cores if cpus & set(core.cpus)]
+    domains = tuple(sorted({core.domain for core in cores}))
+    memory = memory_by_domain()
     return WorkerReport(
         rank=rank.allocation.rank,
         local_rank=rank.local_rank,
         host=rank.host,
         cpus=tuple(sorted(cpus)),
         cores=len(cores),
-        domains=tuple(sorted({core.domain for core in cores})),
+        domains=domains,
         memory=memory_policy(),
         threads=len(threads.masks),
         threads_outside=threads.outside(cpus),
@@ -178,6 +181,8 @@ def report_of(rank: Rank) -> WorkerReport:
         bound_by=rank.bound_by,
         node_cpus=tuple(sorted(rank.given)),
         pid=os.getpid(),
+        memory_bytes=sum(memory.values()),
+        remote_bytes=sum(size for domain, size in memory.items() if domain not in domains),
     )
 
 

@@ -22,7 +22,7 @@ from launcher.allocation import Allocation
 from launcher.communicator import choose
 from launcher.errors import LaunchError
 from launcher.heartbeat import start_heartbeat
-from launcher.output import write_to
+from launcher.output import console, write_to
 from launcher.provenance import git_commit, library_versions, mpi_version
 from launcher.start import BindSettings, gather_reports, join, print_placement, threads_record
 from launcher.threads import ThreadPlan
@@ -55,6 +55,8 @@ class LaunchSettings:
     """Whether every rank but 0 writes its output to a file of its own."""
     checkpoint_every: float = 10.0
     """Minutes after which the training writes a checkpoint within an epoch; 0 for none."""
+    hang_timeout: float = 10.0
+    """Minutes without progress after which the run ends; 0 for never."""
     stop_before: float = 120.0
     """Seconds before the end of the job at which the training writes its last checkpoint and stops."""
 
@@ -114,6 +116,8 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
                 tensorboard=launch.tensorboard,
                 interruption=interruption,
                 checkpoint_seconds=60 * launch.checkpoint_every or math.inf,
+                hang_seconds=60 * launch.hang_timeout or math.inf,
+                say=lambda text: print(text, file=console(), flush=True),
             ),
         )
         training.run()

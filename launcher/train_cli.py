@@ -188,6 +188,14 @@ def _no_commands(context: click.Context, parameter: click.Parameter, files: tupl
     help="Minutes after which a checkpoint is written within an epoch; 0 for checkpoints after epochs only.",
 )
 @click.option(
+    "--hang-timeout",
+    type=click.FloatRange(0),
+    default=10.0,
+    metavar="MINUTES",
+    help="Minutes without progress on any rank after which the run ends; 0 for never. The rank that the others wait "
+    "for is named much earlier.",
+)
+@click.option(
     "--stop-before",
     type=click.FloatRange(0),
     default=120.0,

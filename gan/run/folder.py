@@ -58,6 +58,11 @@ class RunFolder:
         """Folder for the output of the ranks other than 0, one file for each rank."""
         return self.path / "logs"
 
+    @property
+    def waiting(self) -> Path:
+        """Folder in which ranks that wait for others write where they are, see `training.roll_call`."""
+        return self.path / "waiting"
+
     def make(self) -> None:
         """Create the folder.
 
@@ -83,7 +88,7 @@ class RunFolder:
     @property
     def _written(self) -> tuple[Path, ...]:
         """What a training writes into the folder."""
-        return self.record, self.log, self.logs, self.checkpoints.folder, self.path / "tensorboard"
+        return self.record, self.log, self.logs, self.checkpoints.folder, self.waiting, self.path / "tensorboard"
 
     def prepare(self, settings: TrainingSettings, files: Sequence[Mapping[str, Any]], *, resume: bool) -> None:
         """Create the folder, or check that this training may continue in it. Call this on rank 0, before any writing.

@@ -26,6 +26,8 @@ PATIENCE = 20
 """Steps in a row before an alarm warns."""
 RECOVERED = 100
 """Steps in a row without the condition after which an alarm may warn again."""
+FEWEST_SILENT = 50
+"""Steps without output before a training ends. An epoch of a few events may be shorter."""
 DEAD = 0.1
 """Share of the real showers' active cells below which a generator is dead."""
 FAINT = 0.01
@@ -153,6 +155,16 @@ class Warned:
     text: str
     """What was seen and what to try, as one sentence."""
 
+    def sentence(self, epoch: int, steps: int) -> str:
+        """Return the whole warning.
+
+        Args:
+            epoch: epoch of the step that warned, from 0.
+            steps: number of steps in an epoch.
+        """
+        earlier, place = divmod(epoch * steps + self.step - 1, steps)
+        return f"{self.alarm} since epoch {earlier + 1}, step {place + 1}: {self.text}"
+
 
 class Alarms:
     """The alarms of one training, with their counters since the start of this job."""
@@ -162,6 +174,10 @@ class Alarms:
         self._losses: deque[Floats] = deque(maxlen=PATIENCE)
         self.silent_steps = 0
         """Number of steps up to now in which the generator had no output at all."""
+
+    def silent_epoch(self, steps: int) -> bool:
+        """Return True if the generator had no output in all the last steps of an epoch of so many steps."""
+        return self.silent_steps >= max(steps, FEWEST_SILENT)
 
     def step(self, number: int, losses: Floats, health: Floats) -> list[Warned]:
         """Judge a step.

@@ -6,6 +6,7 @@ The values come from `measure`. `scaling.records` defines the fields of the reco
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from gan.physics.metrics.validation import SHOWER_DISTANCE
 from gan.precision.formats import describe
 from gan.run.folder import RunFolder
 from gan.training.progress import log_to
+from gan.training.roll_call import Place
 from scaling.records import End, Epoch, Header, RecordWriter, from_line, read_run
 from scaling.records.wording import count
 
@@ -37,7 +39,9 @@ class Journal:
     def __init__(self, folder: RunFolder, epochs: int, *, tensorboard: bool = False) -> None:
         self._folder = folder
         self._epochs = epochs
-        self._done = self._steps = 0
+        self._done = self._saved = self.reached = 0
+        """Complete epochs; steps of the next epoch that are in a checkpoint, and all its complete steps."""
+        self._lock = threading.Lock()
         self._handler = log_to(folder.log)
         self._writer = RecordWriter(folder.record)
         self._board = tf.summary.create_file_writer(str(folder.path / "tensorboard")) if tensorboard else None
@@ -96,9 +100,10 @@ class Journal:
             left_out: number of events that an epoch leaves out, fewer than one global batch.
             full_rate: learning rate after the warm-up.
         """
-        self._done, self._steps, settings = header.resumed_epochs, header.resumed_steps, header.settings
-        if self._done or self._steps:
-            log.info("Continuing after %s", _moment(self._done, self._steps))
+        self._done, self._saved, settings = header.resumed_epochs, header.resumed_steps, header.settings
+        self.reached = self._saved
+        if self._done or self._saved:
+            log.info("Continuing after %s%s", _moment(self._done, self._saved), self._lost())
         log.info(
             "Training on %d events, validation on %d; global batch %d (%s x %d events%s), %s per epoch; "
             "each epoch leaves out %d other events; %s; learning rate %g, %s scaling to %g in %s",
@@ -114,7 +119,7 @@ class Journal:
     def epoch(self, record: Epoch) -> None:
         """Write the record of an epoch. Log its line, and the slow ranks for which the others wait."""
         self._write(record)
-        self._done, self._steps = record.epoch, 0
+        self._done, self._saved, self.reached = record.epoch, 0, 0
         discriminator = (record.losses["discriminator_real"] + record.losses["discriminator_fake"]) / 2
         steps = [loss for name, loss in record.losses.items() if name.startswith("generator")]
         generator = sum(steps) / len(steps)
@@ -132,9 +137,31 @@ class Journal:
         if self._board is not None:
             self._summarize(self._board, record)
 
+    def saved(self, steps: int) -> None:
+        """Note a checkpoint after some steps of the next epoch."""
+        self._saved = self.reached = steps
+
+    def signalled(self, name: str, place: Place) -> None:
+        """Write an end record for the case that the sender of a signal does not wait for a checkpoint.
+
+        mpirun kills its ranks within a second. If the training stops in order, another end record follows. Any thread
+        may call this.
+        """
+        if self._open:
+            self._write(self._end_record("interrupted", f"{name} in {place.moment}"))
+            log.warning(
+                "%s: stopping with a checkpoint after this step. If the ranks are ended before, the same command "
+                "continues after %s", name, _moment(self._done, self._saved),
+            )  # fmt: skip
+
+    def hung(self, reason: str) -> None:
+        """Write the end record of a training that ends because a rank hangs. Any thread may call this."""
+        if self._open:
+            self._write(self._end_record("interrupted", reason))
+
     def interrupted(self, steps: int, reasons: Sequence[str]) -> End:
         """Write the end record of a training that stops with a checkpoint after `steps` steps of the next epoch."""
-        self._steps = steps
+        self.saved(steps)
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         end = self._end("interrupted", f"{reasons[0]}{more}" if reasons else "asked to stop")
         log.info(
@@ -154,16 +181,30 @@ class Journal:
 
     def _end(self, status: str, message: str = "") -> End:
         self._open = False
-        end = End(
+        end = self._end_record(status, message)
+        self._write(end)
+        return end
+
+    def _end_record(self, status: str, message: str) -> End:
+        return End(
             status=status,
             ended=now(),
             seconds=time.perf_counter() - self._began,
             epochs=self._done,
-            steps=self._steps,
+            steps=self._saved,
+            reached=self.reached,
             message=message,
         )
-        self._write(end)
-        return end
+
+    def _lost(self) -> str:
+        """Return what the part before has lost, in words."""
+        before = read_run(self._folder.record).end
+        if before is None:
+            return ". The run was killed: steps after this checkpoint are computed again"
+        lost = before.reached - self._saved if before.epochs == self._done else before.reached
+        if lost <= 0 or before.status == "complete":
+            return ""
+        return f". The run ended ({before.message}) with {count(lost, 'step')} after its checkpoint, computed again now"
 
     def _write(self, record: Header | Epoch | End) -> None:
         """Write a record.
@@ -173,7 +214,8 @@ class Journal:
         """
         self._folder.check()
         try:
-            self._writer.write(record)
+            with self._lock:
+                self._writer.write(record)
         except OSError as error:
             raise InputError(
                 f"the record {self._folder.record} cannot be written ({error}). Free some space, or put the folder "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 
@@ -24,6 +24,7 @@ from gan.physics.metrics.validation import SHOWER_DISTANCE
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
 from gan.training.alarms import Alarms, Warned
+from gan.training.alert import Alert
 from gan.training.endings import dead, diverged
 from gan.training.fitting import fit_to_events, needs_events
 from gan.training.heading import make_header
@@ -33,18 +34,17 @@ from gan.training.measure import EpochMeasure, summarize
 from gan.training.networks import Networks
 from gan.training.partition import partition
 from gan.training.progress import EpochProgress
+from gan.training.roll_call import Phase, RollCall
 from gan.training.schedule import LearningRate
 from gan.training.state import Progress, State
 from gan.training.step import TrainingStep
 from gan.training.validation import Validation
+from gan.training.watch import Watch
 from scaling.records import End, Epoch, to_line
 
 __all__ = ["Training"]
 
 log = logging.getLogger("gan")
-
-FEWEST_SILENT = 50
-"""Steps without output before a training ends. An epoch of a few events may be shorter."""
 
 
 class Training:
@@ -61,6 +61,8 @@ class Training:
         tensorboard: bool = False,
         interruption: Interruption | None = None,
         checkpoint_seconds: float = math.inf,
+        hang_seconds: float = math.inf,
+        say: Callable[[str], None] = print,
     ) -> None:
         """Create the training.
 
@@ -73,6 +75,8 @@ class Training:
             tensorboard: whether to write TensorBoard summaries.
             interruption: requests to stop.
             checkpoint_seconds: seconds after which rank 0 writes a checkpoint within an epoch.
+            hang_seconds: seconds without progress after which the run ends, see `watch`.
+            say: shows a line to the user, on any rank.
         """
         self.settings = settings
         self.folder = folder
@@ -92,6 +96,9 @@ class Training:
         self._alarms = Alarms()
         self._tensorboard = tensorboard
         self._checkpoint_seconds = checkpoint_seconds
+        self._hang_seconds = hang_seconds
+        self._say = say
+        self._journal: Journal | None = None
         self._saved = 0.0
         """Time of the last checkpoint, or of the start of `run`'s first step."""
         self._longest_step = 0.0
@@ -103,13 +110,13 @@ class Training:
         return self.communicator.rank == 0
 
     @property
-    def _global_batch(self) -> int:
-        return self.settings.batch_size * self._workers
-
-    @property
     def _workers(self) -> int:
         """Number of workers of all ranks, virtual ones included."""
         return self.communicator.size * self.settings.virtual_workers
+
+    @property
+    def _global_batch(self) -> int:
+        return self.settings.batch_size * self._workers
 
     def run(self) -> End | None:
         """Train until `settings.epochs` epochs are complete, or until a rank is asked to stop.
@@ -130,8 +137,12 @@ class Training:
         if needs_events(self.networks):
             on_first(self.communicator, self._fit)
         progress = self._state.resume(self._part.steps)
-        journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
-        with closing(self._feeder), journal or nullcontext(), closing(self._state):
+        if self._first:
+            self._journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard)
+        journal = self._journal
+        roll = RollCall.begin(self.folder.waiting, self.communicator, self.worker.host)
+        self._watch = Watch(roll, self._hang_seconds, Alert(self.communicator, journal, self._say))
+        with closing(self._feeder), journal or nullcontext(), closing(self._state), self._watch:
             self._saved = time.monotonic()
             if journal:
                 journal.recover(progress.record)
@@ -151,27 +162,30 @@ class Training:
                     progress=progress,
                 )
                 journal.begin(header, self._part.left_out, self._rate.base * self._rate.factor)
-            return self._epochs(progress, journal)
+            return self._epochs(progress)
 
     def _fit(self) -> None:
         """Fit to training events on this rank. A resume replaces the results, and sends them to the other ranks."""
         self._feeder.reset()
         fit_to_events(self.networks, self._feeder, self._split.train)
 
-    def _epochs(self, progress: Progress, journal: Journal | None) -> End | None:
+    def _epochs(self, progress: Progress) -> End | None:
+        journal = self._journal
         while progress.epochs < self.settings.epochs:
             measure = self._train(progress)
             if measure.stopped or self._no_time_to_conclude(measure):
                 progress.steps, progress.losses = measure.steps, measure.losses
+                self._watch.at(Phase.CHECKPOINT, progress.epochs + 1, measure.steps)
                 self.networks.calibrate(progress.epochs)
                 self._state.save_interrupted(progress)
-                return self._interrupted(progress, journal)
+                return self._interrupted(progress)
             record, stop = self._conclude(measure, progress)
             if journal and record:
                 journal.epoch(record)
-            self._check_output(measure, progress)
+            if self.settings.stop_when_dead and self._alarms.silent_epoch(len(measure.step_seconds)):
+                raise dead(self._alarms.silent_steps, progress.distances, self.folder.checkpoints.folder)
             if stop and progress.epochs < self.settings.epochs:
-                return self._interrupted(progress, journal)
+                return self._interrupted(progress)
         return journal.complete() if journal else None
 
     def _no_time_to_conclude(self, measure: EpochMeasure) -> bool:
@@ -183,11 +197,11 @@ class Training:
         wants_stop = bool(measure.step_seconds) and bool(self._interruption.reason(seconds))
         return any(self.communicator.allgather(wants_stop))
 
-    def _interrupted(self, progress: Progress, journal: Journal | None) -> End | None:
+    def _interrupted(self, progress: Progress) -> End | None:
         reason = self._interruption.reason()
         own = f"{reason}, rank {self.communicator.rank} on {self.worker.host}" if reason else ""
         reasons = self.communicator.gather(own)
-        return journal.interrupted(progress.steps, [text for text in reasons or () if text]) if journal else None
+        return self._journal.interrupted(progress.steps, list(filter(None, reasons or ()))) if self._journal else None
 
     def _conclude(self, measure: EpochMeasure, progress: Progress) -> tuple[Epoch | None, bool]:
         """Validate, save and summarize an epoch.
@@ -197,10 +211,11 @@ class Training:
         """
         epoch = progress.epochs + 1
         began = time.perf_counter()
+        self._watch.at(Phase.VALIDATION, epoch, self._part.steps)
         self.networks.calibrate(progress.epochs)
         self.networks.average_statistics()
         verify_equal(self.communicator, self.networks.variables(), f"after epoch {epoch}")
-        figures = self._validation.evaluate(self._split.validation, self._feeder)
+        figures = self._validation.evaluate(self._split.validation, self._feeder, self._watch.alive)
         progress.finish_epoch(figures.get(SHOWER_DISTANCE, math.nan))
         validated = time.perf_counter()
         measure.stopped = bool(self._interruption.reason(self._longest_step))
@@ -218,7 +233,9 @@ class Training:
             )
             # A kill after the checkpoint and before the line in the record file must not lose the line.
             progress.record = to_line(record)
+        self._watch.at(Phase.CHECKPOINT, epoch, self._part.steps)
         self._state.save(progress)
+        self._watch.at(Phase.END_OF_EPOCH, epoch, self._part.steps)
         self._saved = time.monotonic()
         # The other ranks wait here for rank 0's checkpoint. Otherwise they would wait in the first exchange of the next
         # epoch.
@@ -237,10 +254,12 @@ class Training:
         rate = self._rate.at(epoch, self._part.steps - 1, progress.distances)
         bar = EpochProgress(epoch + 1, self.settings.epochs, len(batches), self._global_batch, shown=self._first)
         began = last = time.perf_counter()
+        self._watch.at(Phase.READING, epoch + 1, first + 1)
         with bar:
             for step, (cells, energies) in enumerate(self._feeder.feed(batches, following), start=first):
                 rate = self._rate.at(epoch, step, progress.distances)
                 wants_stop = bool(self._interruption.reason(self._longest_step))
+                self._watch.at(Phase.COMPUTING, epoch + 1, step + 1)
                 losses, health, exchanged, stop, save = self._step(
                     cells, energies, position(epoch, step), rate, wants_stop, self._wants_checkpoint
                 )
@@ -252,13 +271,20 @@ class Training:
                 self._longest_step = max(self._longest_step, measure.longest_step)
                 last = stepped
                 bar.step(losses[:2, 0].mean(), losses[2:, 0].mean())
+                if self._journal:
+                    self._journal.reached = measure.steps
                 if stop:
                     measure.stopped = True
                     break
-                # After the last step, the checkpoint of the epoch follows at once.
-                if save and step + 1 < self._part.steps:
+                if step + 1 == self._part.steps:
+                    continue  # the checkpoint of the epoch follows at once
+                if save:
+                    self._watch.at(Phase.CHECKPOINT, epoch + 1, step + 1)
                     self._state.save_within(replace(progress, steps=measure.steps, losses=measure.losses.copy()))
+                    if self._journal:
+                        self._journal.saved(measure.steps)
                     self._saved, last = time.monotonic(), time.perf_counter()
+                self._watch.at(Phase.READING, epoch + 1, step + 2)
         measure.finish(seconds=last - began, waited=self._feeder.waited, learning_rate=rate)
         return measure
 
@@ -270,19 +296,7 @@ class Training:
         """Log the warnings of a step on rank 0, and return them as texts for the record."""
         if not self._first:
             return []
-        texts = [f"{each.alarm} since {self._moment(epoch, each.step)}: {each.text}" for each in warnings]
+        texts = [each.sentence(epoch, self._part.steps) for each in warnings]
         for text in texts:
             log.warning("Warning: %s", text)
         return texts
-
-    def _moment(self, epoch: int, step: int) -> str:
-        """Return the step in words. It is counted from 1 within the epoch; below 1, it is of an earlier epoch."""
-        earlier, place = divmod(epoch * self._part.steps + step - 1, self._part.steps)
-        return f"epoch {earlier + 1}, step {place + 1}"
-
-    def _check_output(self, measure: EpochMeasure, progress: Progress) -> None:
-        """End the training if the generator gave no output in all steps of the last epoch."""
-        silent = self._alarms.silent_steps
-        if not self.settings.stop_when_dead or silent < max(len(measure.step_seconds), FEWEST_SILENT):
-            return
-        raise dead(silent, progress.distances, self.folder.checkpoints.folder)

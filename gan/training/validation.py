@@ -6,6 +6,7 @@ results do not depend on the number of ranks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,12 +55,15 @@ class Validation:
             lambda latent: self._shower_generator.cells(latent), reduce_retracing=True, autograph=False
         )
 
-    def evaluate(self, events: np.ndarray, feeder: Feeder) -> dict[str, float]:
+    def evaluate(
+        self, events: np.ndarray, feeder: Feeder, progress: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
         """Return figures of the held-out events, equal on all ranks.
 
         Args:
             events: numbers of all held-out events, equal on all ranks.
             feeder: reads the events.
+            progress: called after each batch.
 
         Returns:
             `discriminator_real`, `discriminator_fake` and `generator` (losses without label flips or dropout),
@@ -68,10 +72,10 @@ class Validation:
         """
         if not len(events):
             return {}
-        parts = self._communicator.gather(self._part(events, feeder))
+        parts = self._communicator.gather(self._part(events, feeder, progress))
         return self._communicator.broadcast(self._figures(parts) if parts is not None else None)
 
-    def _part(self, events: np.ndarray, feeder: Feeder) -> _Part:
+    def _part(self, events: np.ndarray, feeder: Feeder, progress: Callable[[], None]) -> _Part:
         places = np.arange(self._communicator.rank, len(events), self._communicator.size)
         cuts = range(0, len(places), BATCH)
         real, fake, part = Observer(), Observer(), _Part(places=places.tolist())
@@ -89,6 +93,7 @@ class Validation:
             if twins.any():
                 others = self._generate(self._latent(events[own], scaled, twin=True))[..., 0]
                 part.variety.append(variety(fake_cells, np.nan_to_num(others.numpy()))[twins])
+            progress()
         if batches:
             part.observables = real.observables(), fake.observables()
         return part

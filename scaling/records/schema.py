@@ -165,6 +165,8 @@ class End:
     """Number of complete epochs, including epochs in earlier parts of the run."""
     steps: int = 0
     """Number of steps of the next epoch that the last checkpoint contains."""
+    reached: int = 0
+    """Number of steps of the next epoch that were complete. Those after `steps` are lost. Not in older records."""
     message: str = ""
     """Reason of an interruption or a failure."""
 

@@ -21,7 +21,7 @@ from gan.parallel import Alone, Worker
 from gan.run.checkpoint import read_checkpoint
 from gan.run.folder import RunFolder
 from gan.settings import TrainingSettings
-from gan.training import loop
+from gan.training import alarms, loop
 from gan.training.loop import Training
 from gan.training.state import Progress, State
 from scaling.records import read_run
@@ -211,7 +211,7 @@ def test_a_generator_without_output_ends_the_run_and_the_last_good_checkpoint_is
     run: Path, shower_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The generator has output in epoch 1 and loses its last kernel before epoch 2."""
-    monkeypatch.setattr(loop, "FEWEST_SILENT", 3)
+    monkeypatch.setattr(alarms, "FEWEST_SILENT", 3)
     train(shower_files, tmp_path, epochs=1)
     resume = State.resume
 

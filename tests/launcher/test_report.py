@@ -56,6 +56,10 @@ def test_equal_nodes_are_shown_once() -> None:
         ({"domains": (0, 1)}, "c1: local rank 1 runs on several NUMA domains: 0, 1"),
         ({"threads_outside": 3}, "c1: local rank 1: 3 of 40 threads may leave its CPUs"),
         ({"intra_op": 24}, "c1: local rank 1 runs 24 compute threads on 12 cores"),
+        (
+            {"memory_bytes": 1 << 30, "remote_bytes": 1 << 28},
+            "c1: local rank 1 has 25% of its 1.0 GiB of memory on other NUMA domains",
+        ),
         ({"cpus": parse_cpu_list("24-44:2,72-92:2")}, "c1: CPUs 46,94 of the job's 96 are idle"),
     ],
 )
@@ -63,6 +67,16 @@ def test_warning_names_host_and_worker(changes: dict[str, Any], message: str) ->
     reports = [worker(0), worker(1, **changes), worker(2), worker(3)]
     found = placement_warnings(reports)
     assert any(text.startswith(message) for text in found), found
+
+
+def test_little_memory_elsewhere_is_no_fault() -> None:
+    """5% are allowed, and so is what the interpreter needs before it is bound."""
+    some: list[dict[str, Any]] = [
+        {"memory_bytes": 1 << 30, "remote_bytes": 53 << 20},
+        {"memory_bytes": 100 << 20, "remote_bytes": 60 << 20},
+    ]
+    for changes in some:
+        assert placement_warnings([worker(0), worker(1, **changes), worker(2), worker(3)]) == []
 
 
 def test_same_fault_on_many_nodes_is_one_warning() -> None:
