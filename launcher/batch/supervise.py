@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gan.training.interruption import SIGNALS, handled
+from gan.training.interruption import REPEATS_WITHIN, SIGNALS, handled
+from launcher.batch.outcome import INTERRUPTED
 from launcher.heartbeat import LIMIT, Monitor
 from scaling.records.wording import count
 
@@ -39,13 +41,16 @@ class StopRequests:
     """Signals that asked this process to stop the run, see `interruption.SIGNALS`."""
 
     def __init__(self) -> None:
-        self._received: list[int] = []
+        self._received: dict[int, float] = {}
+        self.urgent = False
+        """True after a second request: the ranks should end at once, without a checkpoint."""
 
     @contextmanager
     def listening(self) -> Iterator[StopRequests]:
         """Record the signals inside the `with` block. By default they would end the process.
 
-        A second Ctrl-C ends the run at once. A signal that is ignored stays ignored.
+        A second SIGTERM or SIGHUP, some seconds later, makes the request urgent. A second Ctrl-C ends this process,
+        also while it stages or cleans up. A signal that is ignored stays ignored.
 
         The block must include staging and clean-up: otherwise a signal at that time would break a chain of jobs.
         """
@@ -55,12 +60,15 @@ class StopRequests:
     @property
     def first(self) -> str:
         """Name of the first signal, or an empty text before any signal."""
-        return signal.Signals(self._received[0]).name if self._received else ""
+        return signal.Signals(next(iter(self._received))).name if self._received else ""
 
     def _record(self, number: int, _: Any) -> None:
-        if number == signal.SIGINT and number in self._received:
-            raise KeyboardInterrupt
-        self._received.append(number)
+        now = time.monotonic()
+        within = REPEATS_WITHIN.get(signal.Signals(number), math.inf)
+        if now - self._received.setdefault(number, now) > within:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.urgent = True
 
 
 def supervise(
@@ -93,6 +101,11 @@ def supervise(
                 end_ranks()
                 _end(child)
                 return child.returncode, dead
+            if requests.urgent:
+                print("Second request: ending the ranks without a checkpoint", flush=True)
+                end_ranks()
+                _end(child)
+                return INTERRUPTED, []
             if requests.first:
                 # Ask repeatedly: ranks that are still starting do not receive the request.
                 nodes = monitor.ask_to_stop()

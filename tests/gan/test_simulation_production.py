@@ -19,6 +19,7 @@ from gan.data.showers import open_showers
 from gan.errors import InputError
 from gan.simulation.gflash import CLIC_ECAL
 from gan.simulation.production import SimulationRequest, write_files
+from tests.support.processes import alive, state
 
 SECONDS_TO_WAIT = 120
 """Most seconds to wait for something that takes one second on a quiet machine."""
@@ -146,18 +147,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def is_gone(pid: int) -> bool:
-    """Return True if a process has ended. A zombie counts as ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def waits(pid: int) -> bool:
     """Return True if the main thread of a process waits in a system call, in ten checks."""
     for _ in range(10):
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        if state(pid) != "S":
             return False
         time.sleep(0.01)
     return True
@@ -191,7 +184,7 @@ def test_an_early_end_leaves_no_incomplete_file_and_no_process(tmp_path: Path, w
         process.kill()
     _, errors = process.communicate(timeout=SECONDS_TO_WAIT)
 
-    wait_until(lambda: all(is_gone(pid) for pid in workers))
+    wait_until(lambda: not any(map(alive, workers)))
     assert not list(tmp_path.glob("*.h5"))
     assert "Traceback" not in errors
     if what == "interrupt":

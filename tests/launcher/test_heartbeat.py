@@ -15,6 +15,7 @@ import pytest
 from launcher import heartbeat
 from launcher.allocation import Allocation
 from launcher.heartbeat import VARIABLE, Monitor, start_heartbeat
+from tests.support.processes import alive, state
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_node_is_present_until_its_rank_ends(monitor: Monitor, rank: Callable[
     os.kill(process, signal.SIGKILL)
     wait_for(lambda: not monitor.present())
     assert monitor.silent() == []
-    wait_for(lambda: not Path(f"/proc/{beats}").exists() or "Z" in Path(f"/proc/{beats}/stat").read_text())
+    wait_for(lambda: not alive(beats))
 
 
 def test_a_node_without_beats_is_named(monitor: Monitor, rank: Callable[..., int]) -> None:
@@ -135,7 +136,7 @@ def test_a_program_without_a_signal_handler_is_not_killed(monitor: Monitor, rank
 
 def test_only_the_first_rank_of_a_node_sends_beats(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank(local_rank=1)
-    wait_for(lambda: "S" in Path(f"/proc/{process}/stat").read_text())
+    wait_for(lambda: state(process) == "S")
     time.sleep(0.5)
     assert not Path(f"/proc/{process}/task/{process}/children").read_text()
     assert monitor.present() == []

@@ -22,6 +22,7 @@ from launcher.errors import LaunchError
 from launcher.machines import load_machine
 from scaling.records import RecordWriter, read_run
 from tests.support.environment import ROOT, mpi_environment
+from tests.support.processes import alive
 from tests.support.runs import arguments, assert_equal_weights, wait_for, weights
 from tests.support.sample_runs import end, epoch, header
 
@@ -85,14 +86,6 @@ def test_no_rank_outlives_a_killed_launcher(mpirun: str, shower_files: Path, tmp
     while any(map(alive, ranks)):
         assert time.monotonic() < until
         time.sleep(0.1)
-
-
-def alive(process: int) -> bool:
-    """Return whether a process runs. A zombie has ended."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.mpi
