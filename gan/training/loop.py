@@ -137,9 +137,8 @@ class Training:
         if needs_events(self.networks):
             on_first(self.communicator, self._fit)
         progress = self._state.resume(self._part.steps)
-        if self._first:
-            self._journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard)
-        journal = self._journal
+        journal = Journal(self.folder, self.settings.epochs, tensorboard=self._tensorboard) if self._first else None
+        self._journal = journal
         roll = RollCall.begin(self.folder.waiting, self.communicator, self.worker.host)
         self._watch = Watch(roll, self._hang_seconds, Alert(self.communicator, journal, self._say))
         with closing(self._feeder), journal or nullcontext(), closing(self._state), self._watch:
@@ -170,7 +169,6 @@ class Training:
         fit_to_events(self.networks, self._feeder, self._split.train)
 
     def _epochs(self, progress: Progress) -> End | None:
-        journal = self._journal
         while progress.epochs < self.settings.epochs:
             measure = self._train(progress)
             if measure.stopped or self._no_time_to_conclude(measure):
@@ -180,13 +178,13 @@ class Training:
                 self._state.save_interrupted(progress)
                 return self._interrupted(progress)
             record, stop = self._conclude(measure, progress)
-            if journal and record:
-                journal.epoch(record)
+            if self._journal and record:
+                self._journal.epoch(record)
             if self.settings.stop_when_dead and self._alarms.silent_epoch(len(measure.step_seconds)):
                 raise dead(self._alarms.silent_steps, progress.distances, self.folder.checkpoints.folder)
             if stop and progress.epochs < self.settings.epochs:
                 return self._interrupted(progress)
-        return journal.complete() if journal else None
+        return self._journal.complete() if self._journal else None
 
     def _no_time_to_conclude(self, measure: EpochMeasure) -> bool:
         """Return True if a rank was asked to stop, or if the job may end before the validation does.
