@@ -22,6 +22,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 
+from gan.training.interruption import SIGNALS
 from launcher.allocation import Allocation
 
 __all__ = ["VARIABLE", "Monitor", "start_heartbeat"]
@@ -232,7 +233,7 @@ def _catches(process: int, number: signal.Signals) -> bool:
 def _die_with(parent: int) -> None:
     """End this process when its parent ends, even if the parent is killed. Ignore signals for the parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if os.getppid() != parent:
         sys.exit()
