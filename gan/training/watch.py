@@ -124,10 +124,11 @@ class Watch:
                 self._judge(silent)
 
     def _hear(self, numbers: bytes) -> None:
-        for number in dict.fromkeys(numbers):
-            if number in SIGNALS:
-                self._asked = True
-                self._alert.signal(signal.Signals(number).name, self._place)
+        # `launcher run` repeats its request every second.
+        asked = [number for number in numbers if number in SIGNALS]
+        if asked and not self._asked:
+            self._asked = True
+            self._alert.signal(signal.Signals(asked[0]).name, self._place)
 
     def _go_on(self) -> None:
         if self._answered:
