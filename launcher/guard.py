@@ -13,7 +13,7 @@ from launcher.errors import LaunchError
 from launcher.output import console
 from scaling.records import UserError
 
-__all__ = ["guarded", "wait_unless_first"]
+__all__ = ["abort_job", "guarded", "wait_unless_first"]
 
 PRINT_SECONDS = 1.0
 """Seconds that the other ranks wait for rank 0 to print an error that all ranks have."""
@@ -38,13 +38,13 @@ def guarded(allocation: Allocation, work: Callable[[], None]) -> int:
                 # mpirun and srun end all ranks when the first one exits. Rank 0 must have printed the error by then.
                 time.sleep(PRINT_SECONDS)
             return 2
-        return _abort(allocation, f"Error: {error}", 2)
+        return abort_job(allocation, f"Error: {error}", 2)
     except KeyboardInterrupt:
-        return _abort(allocation, "Interrupted", 130) if allocation.size > 1 else 130
+        return abort_job(allocation, "Interrupted", 130) if allocation.size > 1 else 130
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise
-        return _abort(allocation, traceback.format_exc(), 1)
+        return abort_job(allocation, traceback.format_exc(), 1)
 
 
 def wait_unless_first(environ: Mapping[str, str]) -> bool:
@@ -60,7 +60,7 @@ def wait_unless_first(environ: Mapping[str, str]) -> bool:
     return first
 
 
-def _abort(allocation: Allocation, message: str, status: int) -> int:
+def abort_job(allocation: Allocation, message: str, status: int) -> int:
     """Print why this rank failed and abort the MPI job. Return the exit status if no MPI job has to be aborted."""
     host = socket.gethostname()
     time.sleep(min(0.5 * allocation.rank, 5.0))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,18 @@ from gan.training.interruption import Interruption
 from launcher.allocation import Allocation
 from launcher.communicator import choose
 from launcher.errors import LaunchError
+from launcher.guard import abort_job
 from launcher.heartbeat import start_heartbeat
 from launcher.output import console, write_to
 from launcher.provenance import git_commit, library_versions, mpi_version
 from launcher.start import BindSettings, gather_reports, join, print_placement, threads_record
+from launcher.start_limit import StartLimit
 from launcher.threads import ThreadPlan
 
 if TYPE_CHECKING:
     from gan.data.showers import ShowerSet
     from gan.run.folder import RunFolder
+    from gan.training.loop import Training
 
 __all__ = ["LaunchSettings", "train"]
 
@@ -72,55 +76,76 @@ def train(settings: TrainingSettings, launch: LaunchSettings, allocation: Alloca
     # Listen from the start: a signal must not kill the rank while it loads TensorFlow.
     with interruption.listening(), ExitStack() as resources:
         start_heartbeat(allocation, os.environ)
-        rank, communicator = join(allocation, launch.communicator, launch.binding)
-        if launch.dry_run and not launch.data:
-            print_placement(rank, *gather_reports(rank, communicator), communicator.name)
-            return
-        # Check the user's input before TensorFlow is loaded, because that takes seconds.
-        showers = resources.enter_context(_open_data(launch, communicator))
-        versions = library_versions()
-        verify_same(communicator, rank.host, _common(settings, versions, showers))
-        folder = _prepare_run(settings, launch, showers, communicator, resources, interruption)
-        if launch.dry_run:
-            print_placement(rank, *gather_reports(rank, communicator), communicator.name)
-            return
-        if launch.rank_logs and communicator.rank:
-            write_to(folder.logs / f"{rank.host}-rank-{communicator.rank:04d}.log")
-        with startup_messages_hidden():
-            start_tensorflow(rank.threads)
-        communicator, remark = choose(communicator, launch.communicator)
-        if remark:
-            rank.notes.append(remark)
-        reports, warnings = gather_reports(rank, communicator)
-        print_placement(rank, reports, warnings, communicator.name)
-        worker = Worker(
-            host=rank.host,
-            placement=[report.as_dict() for report in reports],
-            placement_warnings=warnings,
-            threads=threads_record(rank.threads),
-            versions={**versions, "communicator": communicator.name, **mpi_version()},
-            # Only rank 0 writes the record, and 512 calls of git would slow down the file system.
-            git_commit=git_commit() if communicator.rank == 0 else "",
-        )
+        end = partial(abort_job, allocation, status=os.EX_TEMPFAIL)
+        with StartLimit(60 * launch.hang_timeout, end) as start:
+            training = _start(settings, launch, allocation, interruption, resources, start)
+        if training:
+            training.run()
 
-        from gan.training.loop import Training
 
-        training = agree(
+def _start(
+    settings: TrainingSettings,
+    launch: LaunchSettings,
+    allocation: Allocation,
+    interruption: Interruption,
+    resources: ExitStack,
+    start: StartLimit,
+) -> Training | None:
+    """Do all that comes before the first epoch, and return the training; None after a dry run."""
+    start.at("joining the other ranks", waits=True)
+    rank, communicator = join(allocation, launch.communicator, launch.binding)
+    if launch.dry_run and not launch.data:
+        print_placement(rank, *gather_reports(rank, communicator), communicator.name)
+        return None
+    # Check the user's input before TensorFlow is loaded, because that takes seconds.
+    start.at("opening the data, or waiting for ranks that do")
+    showers = resources.enter_context(_open_data(launch, communicator))
+    versions = library_versions()
+    verify_same(communicator, rank.host, _common(settings, versions, showers))
+    start.at("preparing --out, or waiting for rank 0 that does", waits=communicator.rank > 0)
+    folder = _prepare_run(settings, launch, showers, communicator, resources, interruption)
+    if launch.dry_run:
+        print_placement(rank, *gather_reports(rank, communicator), communicator.name)
+        return None
+    if launch.rank_logs and communicator.rank:
+        write_to(folder.logs / f"{rank.host}-rank-{communicator.rank:04d}.log")
+    start.at("loading TensorFlow")
+    with startup_messages_hidden():
+        start_tensorflow(rank.threads)
+    start.at("choosing the library that averages gradients, with the other ranks", waits=True)
+    communicator, remark = choose(communicator, launch.communicator)
+    if remark:
+        rank.notes.append(remark)
+    reports, warnings = gather_reports(rank, communicator)
+    print_placement(rank, reports, warnings, communicator.name)
+    worker = Worker(
+        host=rank.host,
+        placement=[report.as_dict() for report in reports],
+        placement_warnings=warnings,
+        threads=threads_record(rank.threads),
+        versions={**versions, "communicator": communicator.name, **mpi_version()},
+        # Only rank 0 writes the record, and 512 calls of git would slow down the file system.
+        git_commit=git_commit() if communicator.rank == 0 else "",
+    )
+
+    from gan.training.loop import Training
+
+    start.at("building the networks, or waiting for ranks that do")
+    return agree(
+        communicator,
+        lambda: Training(
+            settings,
+            showers,
+            folder,
+            worker,
             communicator,
-            lambda: Training(
-                settings,
-                showers,
-                folder,
-                worker,
-                communicator,
-                tensorboard=launch.tensorboard,
-                interruption=interruption,
-                checkpoint_seconds=60 * launch.checkpoint_every or math.inf,
-                hang_seconds=60 * launch.hang_timeout or math.inf,
-                say=lambda text: print(text, file=console(), flush=True),
-            ),
-        )
-        training.run()
+            tensorboard=launch.tensorboard,
+            interruption=interruption,
+            checkpoint_seconds=60 * launch.checkpoint_every or math.inf,
+            hang_seconds=60 * launch.hang_timeout or math.inf,
+            say=lambda text: print(text, file=console(), flush=True),
+        ),
+    )
 
 
 def job_end(environ: Mapping[str, str]) -> float | None:

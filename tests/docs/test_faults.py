@@ -12,6 +12,7 @@ TESTS = {
         "mpi/test_faults.py::test_a_run_that_is_killed_everywhere_ends_with_the_weights_of_a_quiet_one"
     ),
     "a rank is suspended or hangs": "mpi/test_faults.py::test_a_suspended_rank_is_named_and_ends_the_run",
+    "a rank hangs while it starts": "launcher/test_start_limit.py::test_a_start_without_end_says_what_it_does_and_ends",
     "a node dies under `launcher run`": (
         "cluster/test_jobs.py::test_dying_node_is_named_and_the_next_job_continues_without_it"
     ),
