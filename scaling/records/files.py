@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from scaling.records.errors import RecordError
 from scaling.records.lines import from_line, to_line
@@ -54,7 +55,8 @@ class RecordWriter:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_partial_line(path)
-        self._file: TextIO = open(path, "a", encoding="utf-8", opener=append_only)  # noqa: SIM115
+        # Without a buffer: on a full disk, closing the file would try again to write what is left in it.
+        self._file: FileIO = open(path, "ab", buffering=0, opener=append_only)  # noqa: SIM115
 
     def write(self, record: Header | Epoch | End) -> None:
         """Append a record, and sync the file to disk.
@@ -64,9 +66,17 @@ class RecordWriter:
         """
         if not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
             raise FileNotFoundError(errno.ENOENT, "another file has its name now", str(self.path))
-        self._file.write(to_line(record) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = memoryview((to_line(record) + "\n").encode())
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            # The next line must not follow a part of this one.
+            with suppress(OSError):
+                self._file.truncate(before)
+            raise
 
     def close(self) -> None:
         """Close the file."""

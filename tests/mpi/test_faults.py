@@ -138,14 +138,24 @@ def test_after_a_signal_to_mpirun_the_record_says_what_happened(
     assert not (out / "checkpoints").exists()
 
 
-def test_a_full_disk_is_one_error_and_loses_only_the_epoch(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "what", "complete"),
+    [
+        ("0:header:full=0", "record", 0),
+        ("0:step 1:full=0", "checkpoint", 0),
+        (f"0:stepped {STEPS + 1}:full=20000", "checkpoint", 1),
+    ],
+)
+def test_a_full_disk_is_one_error_and_loses_only_the_epoch(
+    train: Train, tmp_path: Path, fault: str, what: str, complete: int
+) -> None:
     out = tmp_path / "run"
-    done = train("0:stepped 5:full=20000")
+    done = train(fault)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert (done.stdout + done.stderr).count("Error: the checkpoint ") == 1
+    assert (done.stdout + done.stderr).count(f"Error: the {what} ") == 1
     assert "Free some space" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert [path.name for path in (out / "checkpoints").glob("epoch-*.npz")] == ["epoch-0001.npz"]
+    assert len(list((out / "checkpoints").glob("epoch-*.npz"))) == complete
     assert train().returncode == 0
     assert read_run(out).complete
 

@@ -6,6 +6,8 @@ import contextlib
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from scaling.records import (
     read_run,
     to_line,
 )
+from tests.support.environment import ROOT
 from tests.support.sample_runs import end, epoch, header, write
 
 counts = st.integers(0, 2**62)
@@ -279,3 +282,31 @@ def test_a_file_that_is_not_a_record_gives_an_error_with_its_path(tmp_path: Path
 def test_a_folder_without_a_record_gives_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"run\.jsonl: cannot be read"):
         read_run(tmp_path)
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    """The kernel refuses to make the file longer in the middle of the header. Then there is space again."""
+    program = """
+import resource, sys
+from pathlib import Path
+from scaling.records import RecordWriter
+from tests.support.sample_runs import end, header
+
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+writer = RecordWriter(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))
+try:
+    writer.write(header())
+except OSError as error:
+    print(error.strerror, Path(sys.argv[1]).stat().st_size)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+writer.write(header())
+writer.write(end(0, "failed"))
+writer.close()
+"""
+    path = tmp_path / "run.jsonl"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("File too large 0\n", "")
+    last = read_run(path).end
+    assert last is not None
+    assert last.status == "failed"
