@@ -201,8 +201,8 @@ class Journal:
         before = read_run(self._folder.record).end
         if before is None:
             return ". The run was killed: steps after this checkpoint are computed again"
-        lost = before.reached - self._saved if before.epochs == self._done else before.reached
-        if lost <= 0 or before.status == "complete":
+        lost = before.reached - self._saved
+        if lost <= 0 or before.epochs != self._done:
             return ""
         return f". The run ended ({before.message}) with {count(lost, 'step')} after its checkpoint, computed again now"
 

@@ -64,14 +64,15 @@ class Place:
 
 
 class RollCall:
-    """The places of the ranks that wait, as files `rank-0001` in a folder."""
+    """The places of the ranks that wait, as files `CALL-rank-0001` in a folder."""
 
     def __init__(self, folder: Path, call: str, rank: int, hosts: Sequence[str]) -> None:
         """Create the object. It writes nothing.
 
         Args:
             folder: folder that all ranks see. It appears with the first file.
-            call: text that differs from all earlier runs in this folder, equal on all ranks.
+            call: text that differs from other runs in this folder, equal on all ranks. A run that has lost its folder
+                to another one may still write.
             rank: number of this rank.
             hosts: host name of every rank.
         """
@@ -95,7 +96,7 @@ class RollCall:
             OSError: the file cannot be written.
         """
         self._folder.mkdir(exist_ok=True)
-        values = {"call": self._call, "epoch": place.epoch, "step": place.step, "phase": place.phase.name}
+        values = {"epoch": place.epoch, "step": place.step, "phase": place.phase.name}
         save_text(self._file(self._rank), json.dumps(values))
 
     def withdraw(self) -> None:
@@ -128,12 +129,12 @@ class RollCall:
         return f"{', '.join(most)} and {last}" if most else last
 
     def _file(self, rank: int) -> Path:
-        return self._folder / f"rank-{rank:04d}"
+        return self._folder / f"{self._call}-rank-{rank:04d}"
 
     def _place(self, rank: int) -> Place | None:
-        # A damaged file, or one of an earlier run, says nothing about this rank.
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        try:
             values = json.loads(self._file(rank).read_text())
-            if values["call"] == self._call:
-                return Place(int(values["epoch"]), int(values["step"]), Phase[values["phase"]])
-        return None
+            return Place(int(values["epoch"]), int(values["step"]), Phase[values["phase"]])
+        except (OSError, ValueError, KeyError, TypeError):
+            # A missing or damaged file says nothing about this rank.
+            return None

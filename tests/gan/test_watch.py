@@ -163,7 +163,7 @@ def test_without_a_limit_the_run_never_ends(quick: None, tmp_path: Path) -> None
 def test_the_answer_of_an_earlier_run_says_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "waiting"
     RollCall(folder, "earlier", 0, HOSTS[:2]).answer(Place(1, 1, Phase.READING))
-    (folder / "rank-0002").write_text("no JSON")
+    (folder / "now-rank-0002").write_text("no JSON")
     roll = RollCall(folder, "now", 1, HOSTS)
     roll.answer(Place(2, 1, Phase.READING))
     assert roll.speaks()
