@@ -35,7 +35,7 @@ ANSWERS = 5.0
 FIRST = 600.0
 """Smallest limit in seconds for a phase that this process has not completed before. It includes compilations."""
 
-AFTER_REQUEST = 15.0
+AFTER_REQUEST = 30.0
 """Limit in seconds for reading and computing after a request to stop, if the steps are much shorter."""
 
 OTHERS = 30.0
