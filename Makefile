@@ -93,7 +93,7 @@ pretrained: env  ## train, pack and evaluate the generators that ship (hours; a 
 	done
 	@for model in $(PRETRAINED_MODELS); do \
 	  $(DEMO_MPIRUN) -np 2 python -m launcher --data '$(PRETRAINED)/train/*.h5' --out '$(PRETRAINED)'/$$model \
-	    --model $$model --bind none $(PRETRAINED_OPTIONS); \
+	    --model $$model --seed $$([ $$model = conv2d ] && echo 2 || echo 1) --bind none $(PRETRAINED_OPTIONS); \
 	  python -m gan pack --from '$(PRETRAINED)'/$$model --out gan/pretrained/$$model/generator.npz --overwrite; \
 	  cp '$(PRETRAINED)'/$$model/run.jsonl gan/pretrained/$$model/; \
 	  python -m gan evaluate --from pretrained:$$model --reference '$(PRETRAINED)/test/*.h5' --out '$(PRETRAINED)'/$$model/evaluation; \
