@@ -21,9 +21,11 @@ MARKED_FOLDERS = ("mpi", "cluster")
 """Folders whose tests all get the marker of the same name. These tests must not run in parallel with other tests."""
 EVENTS = 24
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Shells ignore SIGINT in background processes, and xdist ignores it in its workers. Commands of tests inherit this.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Shells ignore SIGINT in background processes, xdist ignores it in its workers, and nohup ignores SIGHUP. Commands of
+# tests would inherit this.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
