@@ -56,6 +56,10 @@ def begin(mpirun: str, files: Path, out: Path, *faults: str, step: float = 0.0) 
 
 
 def ranks_of(out: Path) -> list[int]:
+    """Return the process ids of the ranks; none before the header is written."""
+    record = out / "run.jsonl"
+    if not record.exists() or b"\n" not in record.read_bytes():
+        return []
     return [int(row["pid"]) for row in read_run(out).header.placement]
 
 
@@ -123,7 +127,7 @@ def test_after_a_signal_to_mpirun_the_record_says_what_happened(
     """mpirun kills its ranks in less than a step of 5 s. Nothing but the watch can write then."""
     out = tmp_path / "run"
     process = begin(mpirun, shower_files, out, step=5.0)
-    wait_for(lambda: (out / "run.jsonl").exists() and read_run(out).header, process)
+    wait_for(lambda: ranks_of(out), process)
     ranks = ranks_of(out)
     time.sleep(2.0)
     process.send_signal(getattr(signal, name))
@@ -172,7 +176,7 @@ def test_launcher_run_ends_when_a_rank_does_not_answer(
         start, cwd=ROOT, env=faulty(f"{2 - signals}:step 4:stop"),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    wait_for(lambda: (out / "run.jsonl").exists() and any(map(stopped, ranks_of(out))), process)
+    wait_for(lambda: any(map(stopped, ranks_of(out))), process)
     ranks = ranks_of(out)
     process.send_signal(signal.SIGTERM)
     if signals == 2:
