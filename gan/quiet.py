@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["prepare_tensorflow", "startup_messages_hidden"]
 
@@ -17,11 +17,17 @@ MESSAGES = ("All log messages before absl::InitializeLog()", "oneDNN custom oper
 def startup_messages_hidden() -> Iterator[None]:
     """Delay the output to file descriptor 2 until the end of the block, and print it without the messages.
 
-    After an exception the complete output is printed.
+    After an exception the complete output is printed. Without a temporary folder nothing is hidden.
     """
+    file = None
+    with suppress(OSError):
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    if file is None:
+        yield
+        return
     sys.stderr.flush()
     console = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with file as held:
         os.dup2(held.fileno(), 2)
         failed = True
         try:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from launcher.cpulist import MAX_CPUS
 from launcher.errors import LaunchError
 from launcher.topology import Core, Topology
 from scaling.records.wording import count
@@ -58,10 +59,10 @@ def place(topology: Topology, workers: int) -> Placement:
     more workers, in proportion to their size. Within a domain, cores are taken in ascending order.
 
     Raises:
-        LaunchError: `workers` is below 1.
+        LaunchError: `workers` is below 1, or larger than any node could start.
     """
-    if workers < 1:
-        raise LaunchError(f"{workers} workers on a node; expected at least 1: change this number")
+    if not 1 <= workers <= MAX_CPUS:
+        raise LaunchError(f"{workers} workers on a node; expected 1 to {MAX_CPUS}: change this number")
     domains = [domain.id for domain in topology.domains if topology.cores_of(domain.id)]
     cores = [topology.cores_of(domain) for domain in domains]
     core_counts = [len(domain_cores) for domain_cores in cores]

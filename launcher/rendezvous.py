@@ -1,4 +1,4 @@
-"""Exchange values between the ranks of one node without MPI, through files in the node's temporary folder.
+"""Exchange values between the ranks of one node without MPI, through files in the node's memory (/dev/shm).
 
 `launcher exec` needs this: the program that replaces the rank starts MPI itself, and a process can start MPI only once.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,12 @@ from scaling.records.shared_places import make_private
 
 __all__ = ["Rendezvous"]
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Default number of seconds to wait for the other ranks of the node."""
+SILENCE = 5.0
+"""Seconds of waiting after which the user reads what this rank waits for."""
+SHARED_MEMORY = Path("/dev/shm")
+"""Folder that all ranks of a node see, even if each of them has a TMPDIR of its own."""
 
 
 class Rendezvous:
@@ -40,7 +46,8 @@ class Rendezvous:
         self.local_size = allocation.local_size or 1
         self._patience = patience
         launch = _launch_id(allocation, environ)
-        self._folder = Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}-{os.uname().nodename}-{launch}"
+        place = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+        self._folder = place / f"launcher-{os.getuid()}-{os.uname().nodename}-{launch}"
         self._round = 0
         self._told: Any = None
 
@@ -101,16 +108,36 @@ class Rendezvous:
     def _read(self, local_rank: int) -> Any:
         # `tell` has already started the next round.
         path = self._path(self._round - 1, local_rank)
-        until = time.monotonic() + self._patience
+        began, told = time.monotonic(), False
         while not path.exists():
-            if time.monotonic() > until:
+            waited = time.monotonic() - began
+            if waited > self._patience:
+                self._leave()
                 raise LaunchError(
-                    f"{os.uname().nodename}: local rank {local_rank} of {self.local_size} sent nothing within "
-                    f"{self._patience:.0f} s. Expected the same command on every rank: start all ranks with the same "
-                    "'python -m launcher exec'"
+                    f"{os.uname().nodename}: local rank {local_rank} of {self.local_size} sent nothing to "
+                    f"{self._folder} within {self._patience:.0f} s. Expected the same command on every rank, and one "
+                    f"{self._folder.parent} and host name for all ranks of a node: start all ranks with the same "
+                    "'python -m launcher exec', and outside of containers, or give the containers a common "
+                    f"{self._folder.parent}"
+                )
+            # One rank of the node prints, or two if they do not see each other.
+            if waited > SILENCE and not told and self.local_rank == (0 if local_rank else 1):
+                told = True
+                print(
+                    f"{os.uname().nodename}: local rank {self.local_rank} waits for local rank {local_rank} of "
+                    f"{self.local_size} in {self._folder}, up to {self._patience:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
                 )
             time.sleep(0.02)
         return json.loads(path.read_text())
+
+    def _leave(self) -> None:
+        """Remove the files of this rank, and the folder if it is empty then."""
+        with suppress(OSError):
+            for number in range(self._round):
+                self._path(number, self.local_rank).unlink(missing_ok=True)
+            self._folder.rmdir()
 
 
 def _launch_id(allocation: Allocation, environ: Mapping[str, str]) -> str:

@@ -7,7 +7,6 @@ files; `launcher.placement` decides which worker gets which cores.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from launcher import sysfs
 from launcher.cpulist import format_cpu_list, parse_cpu_list
 from launcher.errors import LaunchError
+from scaling.records.documents import read_json
 from scaling.records.wording import count
 
 __all__ = [
@@ -251,7 +251,7 @@ def load_topology(path: str | os.PathLike[str]) -> Topology:
     try:
         if Path(path).is_dir():
             return read_topology(path)
-        return from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        return from_json(read_json(Path(path)))
     except (OSError, ValueError) as error:
         raise LaunchError(
             f"cannot read the topology {os.fspath(path)}: {error}. Expected a file from 'python -m launcher topology "

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from gan.errors import InputError
 from gan.settings import TrainingSettings
 from launcher.options import DEFAULTS, bind_settings, binding_options, choice
 from launcher.recipe_options import recipe_options
+from scaling.records.documents import read_toml
 
 __all__ = ["train"]
 
@@ -31,12 +31,12 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     if path is None:
         return
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_toml(path)
     except OSError as error:
         raise click.BadParameter(
             f"{path} cannot be read ({error.strerror}); expected the path of a TOML file with options"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise click.BadParameter(
             f"{path} is not a TOML file ({error}); expected lines such as 'epochs = 25': correct the file"
         ) from error

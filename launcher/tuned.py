@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from launcher.errors import LaunchError
 from launcher.topology import Topology
+from scaling.records.documents import read_toml
 from scaling.records.saving import save_text
 
 __all__ = ["NodeType", "Tuned", "find_tuned", "forget", "keep", "node_type"]
@@ -95,11 +95,10 @@ def find_tuned(topology: Topology, environ: Mapping[str, str]) -> Tuned | None:
         return None
     path = folder / f"{node_type(topology).name}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Tuned(**values)
+        return Tuned(**read_toml(path))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, LaunchError) as error:
+    except (OSError, ValueError, TypeError) as error:
         known = ", ".join(field.name for field in fields(Tuned))
         raise LaunchError(
             f"{path} cannot be used ({error}); expected the keys {known}. "

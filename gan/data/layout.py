@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 
+from gan.data.chunks import can_list_chunks, chunk_places
 from gan.errors import InputError
 
 __all__ = [
@@ -89,6 +90,7 @@ def data_sets(file: h5py.File, path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
 
     Raises:
         InputError: a data set is missing, has another shape or type, or holds no event.
+        OSError: the index of the energies is damaged.
     """
     for name in (CELLS, TARGET):
         if name not in file or not isinstance(file[name], h5py.Dataset):
@@ -113,6 +115,9 @@ def data_sets(file: h5py.File, path: Path) -> tuple[h5py.Dataset, h5py.Dataset]:
         )
     if not len(cells):
         raise InputError(f"{path} holds 0 events; expected at least one. Leave the file out.")
+    # The index of the cells is large; who reads the cells checks it.
+    if can_list_chunks(target):
+        chunk_places(target)
     return cells, target
 
 

@@ -31,6 +31,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from gan.data.chunks import can_list_chunks, chunk_places, filters_of
 from gan.data.layout import SHAPE, UNREADABLE, ShowerFile, data_sets, open_file, unreadable
 from gan.errors import InputError
 
@@ -61,10 +62,9 @@ class Places:
     @classmethod
     def of(cls, cells: h5py.Dataset) -> Places | None:
         """Find the positions in a data set of shape (events, 25, 25, 25, ...). Return None if only HDF5 can read it."""
-        create = cells.id.get_create_plist()
-        filters = tuple(create.get_filter(number)[0] for number in range(create.get_nfilters()))
-        # In some versions of HDF5 a user block shifts all positions by its length. Other versions do not list chunks.
-        if filters not in _FILTERS or cells.file.userblock_size or not hasattr(cells.id, "chunk_iter"):
+        filters = filters_of(cells)
+        # In some versions of HDF5 a user block shifts all positions by its length.
+        if filters not in _FILTERS or cells.file.userblock_size:
             return None
         if cells.id.get_type().get_size() != cells.dtype.itemsize:
             return None  # NumPy does not have this type, so HDF5 must convert it.
@@ -74,9 +74,9 @@ class Places:
             begin = cells.id.get_offset()  # None if the data are in another file, or were never written.
             return None if begin is None else cls(offsets=begin + events * bytes_each, sizes=sizes, dtype=cells.dtype)
         per_chunk = cells.chunks[0]
-        if cells.chunks[1:] != cells.shape[1:] or (filters and per_chunk > 1):
+        if cells.chunks[1:] != cells.shape[1:] or (filters and per_chunk > 1) or not can_list_chunks(cells):
             return None
-        starts, stored = _chunks(cells)
+        starts, stored = chunk_places(cells)
         if not stored.all():
             return None  # A chunk was never written, or was written without the filters.
         if filters:
@@ -208,8 +208,8 @@ class EventFile:
             self._places = Places.of(cells)
             self.decoded = 1
             if self._places is None:
-                if cells.chunks and hasattr(cells.id, "chunk_iter"):
-                    _chunks(cells)  # HDF5 itself crashes on some damaged indexes
+                if can_list_chunks(cells):
+                    chunk_places(cells)  # for its check, before HDF5 uses the index
                 self.decoded = cells.chunks[0] if cells.chunks else 1
                 self._through, handle = cells, None
         finally:
@@ -224,27 +224,3 @@ def _unshuffled(content: bytes, itemsize: int) -> npt.NDArray[np.uint8]:
     for place, column in enumerate(np.frombuffer(content, np.uint8).reshape(itemsize, _CELLS)):
         numbers[:, place] = column
     return numbers
-
-
-def _chunks(cells: h5py.Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the offset and the stored bytes of each chunk of whole events.
-
-    A size of 0 means that the chunk was never written, or was written without the filters.
-
-    Raises:
-        OSError: the file's index of the chunks is damaged.
-    """
-    offsets, sizes = (np.zeros(-(-len(cells) // cells.chunks[0]), dtype=np.int64) for _ in range(2))
-    end = os.path.getsize(cells.file.filename)
-
-    def note(chunk: Any) -> None:
-        number = chunk.chunk_offset[0] // cells.chunks[0]
-        # HDF5 does not check these numbers, and a wrong one can be larger than int64.
-        if number >= len(offsets) or chunk.byte_offset + chunk.size > end or not chunk.size:
-            place = f"event {chunk.chunk_offset[0]} (from 0), {chunk.size} bytes at {chunk.byte_offset} of {end}"
-            raise OSError(f"the index of its chunks is damaged: {place}")
-        offsets[number] = chunk.byte_offset
-        sizes[number] = 0 if chunk.filter_mask else chunk.size
-
-    cells.id.chunk_iter(note)
-    return offsets, sizes

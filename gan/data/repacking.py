@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan.data.chunks import can_list_chunks, chunk_places
 from gan.data.layout import SHAPE, UNREADABLE, ShowerFile, data_sets, open_file, unreadable
 from gan.data.production import make_folder
 from gan.data.writing import ShowerWriter, pack
@@ -80,6 +81,8 @@ def repack_file(source: Path, target: Path, report: Callable[[int], None] | None
     try:
         with open_file(source) as handle:
             cells, labels = data_sets(handle, source)
+            if can_list_chunks(cells):
+                chunk_places(cells)  # for its check, before HDF5 uses the index
             chunk = cells.chunks[0] if cells.chunks else 1
             piece = max(chunk, EVENTS_AT_ONCE // chunk * chunk)
             with ShowerWriter(target, len(cells), dict(handle.attrs)) as writer:

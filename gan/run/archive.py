@@ -25,6 +25,8 @@ _MARK = b"sha256:"
 _DIGITS = 64
 _END = re.compile(rb"PK\x05\x06.{16}\x00\x00", re.DOTALL)
 """Last bytes of a ZIP archive without a comment."""
+_END_BYTES, _COUNT_AT = 22, 10
+"""Length of this end, and the place of the number of entries in it (2 bytes)."""
 _HEADERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
     (1, 0): npy.read_array_header_1_0,
     (2, 0): npy.read_array_header_2_0,
@@ -68,7 +70,7 @@ def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
         _check_digest(file)
         try:
             with zipfile.ZipFile(file) as archive:
-                _check_sizes(archive, file.seek(0, 2))
+                _check_entries(archive, file.seek(0, 2))
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files if wanted(name)}
@@ -94,18 +96,24 @@ def _check_digest(file: IO[bytes]) -> None:
     if last.startswith(_MARK):
         if _digest(file, size - _DIGITS) != last[len(_MARK) :]:
             raise ArchiveError("its digest is wrong")
-    elif not _END.fullmatch(last[-22:]):
+    elif not _END.fullmatch(last[-_END_BYTES:]):
         raise ArchiveError("it is not a NumPy archive, or its end is missing")
 
 
-def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
-    """Check that no array claims more bytes than it has in the file.
+def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
+    """Check that no array is lost, and that no array claims more bytes than it has in the file.
 
     Args:
         archive: the archive.
         size: size of the file in bytes.
     """
     entries = archive.infolist()
+    # zipfile stops without an error at an entry of the directory that it cannot read.
+    assert archive.fp is not None
+    archive.fp.seek(size - _END_BYTES - len(archive.comment) + _COUNT_AT)
+    expected = int.from_bytes(archive.fp.read(2), "little")
+    if len(entries) & 0xFFFF != expected:
+        raise ArchiveError(f"its directory lists {len(entries)} arrays instead of {expected}")
     total = sum(entry.file_size for entry in entries)
     if total > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ArchiveError(f"its arrays claim {total:,} bytes in a file of {size:,} bytes")
@@ -115,6 +123,9 @@ def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
             if version not in _HEADERS:
                 raise ArchiveError(f"{entry.filename} has version {version} of NumPy's format")
             shape, _, kind = _HEADERS[version](array)
-            claimed, there = math.prod(shape) * kind.itemsize, entry.file_size - array.tell()
+            there = entry.file_size - array.tell()
+        if kind.itemsize == 0 or kind.kind not in "biufU":
+            raise ArchiveError(f"{entry.filename} has the type {kind}; expected numbers or a text")
+        claimed = math.prod(shape) * kind.itemsize
         if claimed != there:
             raise ArchiveError(f"{entry.filename} claims an array of {claimed:,} bytes, and has {there:,}")

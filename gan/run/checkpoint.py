@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +21,8 @@ import numpy as np
 
 from gan.errors import InputError
 from gan.run.archive import read_archive, write_archive
-from scaling.records.saving import replacing
+from scaling.records.lines import from_values
+from scaling.records.saving import PART, replacing
 
 __all__ = [
     "AVERAGED",
@@ -198,24 +200,32 @@ def read_checkpoint(path: Path, groups: Collection[str] | None = None) -> Checkp
     """
     try:
         arrays = read_archive(path, lambda name: name == _ABOUT or groups is None or name.split("/")[0] in groups)
+        if text := [name for name, array in arrays.items() if name != _ABOUT and array.dtype.kind not in "biuf"]:
+            raise ValueError(f"{text[0]} holds {arrays[text[0]].dtype}; expected numbers")
         about = _translated(json.loads(str(arrays.pop(_ABOUT))))
-        return Checkpoint(arrays=arrays, **about)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        checkpoint: Checkpoint = from_values(Checkpoint, {**about, "arrays": arrays})
+        if min(checkpoint.epochs, checkpoint.steps, checkpoint.global_batch_size) < 0:
+            raise ValueError("it has a negative number of epochs, steps or events")
+        return checkpoint
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(
             f"{path} is not a checkpoint, or is damaged ({error}); expected a file checkpoints/*.npz of a training"
         ) from error
 
 
-def _translated(about: dict[str, Any]) -> dict[str, Any]:
+def _translated(about: Any) -> Mapping[str, Any]:
     """Return the description of a checkpoint in the names of today.
 
     Older versions stored the profile error of the 3DGAN authors for each epoch. It cannot be compared with a shower
     distance, so it becomes NaN.
+
+    Raises:
+        ValueError: the description is not an object.
     """
-    if "validation_errors" not in about:
-        return about
-    errors = about.pop("validation_errors")
-    return {**about, "distances": [float("nan")] * len(errors)}
+    if not isinstance(about, dict):
+        raise ValueError("its description is not an object")
+    errors = about.get("validation_errors")
+    return {**about, "distances": [math.nan] * len(errors)} if isinstance(errors, list) else about
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -236,7 +246,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def _link(path: Path, name: Path) -> None:
     """Make `name` a second name of a file, or a copy on file systems without hard links."""
-    part = name.with_name(f".{name.name}.{os.getpid()}.part")
+    part = name.with_name(f".{name.name}.{os.getpid()}{PART}")
     part.unlink(missing_ok=True)
     try:
         os.link(path, part)

@@ -14,6 +14,7 @@ from gan.pretrained import is_pretrained, pretrained_checkpoint
 from gan.run.checkpoint import Checkpoints
 from gan.settings import TrainingSettings
 from scaling.records import Header, RecordError, read_run
+from scaling.records.saving import remove_parts
 from scaling.records.wording import count
 
 __all__ = ["RunFolder", "find_checkpoint"]
@@ -102,6 +103,8 @@ class RunFolder:
             InputError: the folder cannot be written, or belongs to a run with other settings or data.
         """
         self.make()
+        for folder in (self.path, self.checkpoints.folder):
+            remove_parts(folder)
         # A run that was killed while it wrote its first line has no record yet.
         if self.record.exists() and b"\n" not in self.record.read_bytes() and self.checkpoints.latest() is None:
             self.record.unlink()

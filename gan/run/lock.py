@@ -1,7 +1,8 @@
 """Prevent a second run from using an output folder while the first run is alive.
 
 The lock is a hard link, made by flufl.lock. So it works on file systems without locks and from any node. A living run
-renews it. A run that waits takes the lock if it sees no renewal for some time.
+renews it. A run that waits takes the lock if it sees no renewal for some time, or at once if `holder` proves that the
+other run has ended.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
-from flufl.lock import Lock, LockState, NotLockedError, TimeOutError
+from flufl.lock import Lock, NotLockedError, TimeOutError
 
 from gan.errors import InputError
+from gan.run.holder import Holder
 
 __all__ = ["FolderLock"]
 
@@ -47,6 +49,7 @@ class FolderLock:
         self._folder = folder
         self._lost = lost
         self._lock = Lock(str(folder / ".lock"), lifetime=FOREVER)
+        self._holder = Holder(folder)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -60,7 +63,10 @@ class FolderLock:
             self._acquire()
         except OSError as error:
             log.warning("Warning: %s cannot be locked (%s): make sure that no other run uses it", self._folder, error)
+            with suppress(OSError):
+                Path(self._lock.claimfile).unlink()
             return self
+        self._holder.sign(self._lock.claimfile)
         self._thread = threading.Thread(target=self._renew, name="folder-lock", daemon=True)
         self._thread.start()
         return self
@@ -69,9 +75,18 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        self._thread.join()
+        try:
+            self._holder.leave()
             self._lock.unlock(unconditionally=True)
+        except OSError as failure:
+            # Not an error: the run may be complete, or end with an error that says more.
+            log.warning(
+                "Warning: the lock of %s cannot be removed (%s). Correct the permissions; the next run there may wait "
+                "%d s", self._folder, failure, LIFETIME,
+            )  # fmt: skip
 
     def _acquire(self) -> None:
         """Take a free lock, or the lock of a dead run after it has expired. Fail if the other run is alive."""
@@ -83,13 +98,13 @@ class FolderLock:
                 pass
             try:
                 host, process, _ = self._lock.details
-                sign = host, process, self._lock.expiration
+                claim, expiration = self._file.read_text(), self._lock.expiration
             except (NotLockedError, OSError):
                 self._remove_unreadable()
                 continue
-            if self._lock.state is LockState.stale:
-                Path(self._lock.lockfile).unlink(missing_ok=True)  # its process, on this host, has ended
+            if self._holder.remove_if_ended(self._file, claim):
                 continue
+            sign = claim, expiration
             if seen is None:
                 print(
                     f"{self._folder} is locked by process {process} on {host}; waiting up to {LIFETIME} s to see if "
@@ -103,7 +118,7 @@ class FolderLock:
                     "other running training uses. Wait for its end, or give another --out"
                 )
             if time.monotonic() - since > LIFETIME:
-                Path(self._lock.lockfile).unlink(missing_ok=True)
+                self._file.unlink(missing_ok=True)
                 continue
             time.sleep(1)
 
@@ -113,7 +128,7 @@ class FolderLock:
         A run that was suspended for longer than LIFETIME may have lost it without notice.
 
         Raises:
-            InputError: another run took the folder, or the folder is gone.
+            InputError: another run took the folder, or the lock is gone.
         """
         if self._thread is None:
             return
@@ -126,20 +141,35 @@ class FolderLock:
             return
         if not ours:
             raise InputError(
-                f"{self._reason()}; expected a folder of this run alone. This run writes nothing more there. Give the "
-                "same command again after the end of the other run, or give another --out"
+                f"{self._reason()}; expected a folder of this run alone. This run writes nothing more there. "
+                f"{self._advice()}, or give another --out"
             )
+
+    @property
+    def _file(self) -> Path:
+        return Path(self._lock.lockfile)
 
     def _reason(self) -> str:
         """Return why the lock is lost."""
-        return f"another run took {self._folder}" if self._folder.exists() else f"{self._folder} is gone"
+        if not self._folder.exists():
+            return f"{self._folder} is gone"
+        if not self._file.exists():
+            return f"the lock {self._file} is gone: somebody removed it, or put another folder in this place"
+        return f"another run took {self._folder}"
+
+    def _advice(self) -> str:
+        """Return what the user can do after the lock was lost."""
+        if not self._folder.exists():
+            return "Put the folder back and give the same command again"
+        if not self._file.exists():
+            return "If no other run uses the folder, give the same command again: it continues from what is there"
+        return "Give the same command again after the end of the other run"
 
     def _remove_unreadable(self) -> None:
         """Remove an old lock without the name of its holder: the node died before the content was on disk."""
-        path = Path(self._lock.lockfile)
         with suppress(FileNotFoundError):  # the holder has just removed it
-            if time.time() - path.stat().st_mtime > LIFETIME + 10:
-                path.unlink()
+            if time.time() - self._file.stat().st_mtime > LIFETIME + 10:
+                self._file.unlink()
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWAL):

@@ -216,10 +216,16 @@ class Journal:
         try:
             with self._lock:
                 self._writer.write(record)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"the record {self._folder.record} is gone ({error}); expected the file of this run. Put it back and "
+                "give the same command again: the training continues from the last checkpoint. Without the file, only "
+                "a new training with --no-resume is possible there"
+            ) from error
         except OSError as error:
             raise InputError(
-                f"the record {self._folder.record} cannot be written ({error}). Free some space, or put the folder "
-                "back; then give the same command again: the training continues from the last checkpoint"
+                f"the record {self._folder.record} cannot be written ({error}). Free some space or correct the "
+                "permissions, then give the same command again: the training continues from the last checkpoint"
             ) from error
 
     @staticmethod

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from launcher.cpulist import MAX_CPUS
 from launcher.errors import LaunchError
 from launcher.machines.description import Machine, Node, Partition
+from scaling.records.documents import read_toml
 
 __all__ = ["load_machine", "machine_names"]
 
@@ -62,33 +63,30 @@ def load_machine(name: str | os.PathLike[str]) -> Machine:
         if not text.isprintable():
             raise LaunchError(f"the machine file {text!r} has a line break in its name; expected one line: rename it")
         try:
-            return _parse(path.stem, path.read_text(encoding="utf-8"), text, file=str(path.absolute()))
+            data = read_toml(path)
         except OSError as error:
             raise LaunchError(
                 f"cannot read the machine file {text}: {error.strerror}. Expected the path of a TOML file: correct it"
             ) from None
-        except UnicodeDecodeError:
-            raise LaunchError(f"machine {text}: not a TOML file: it is not text in UTF-8; convert it") from None
+        except ValueError as error:
+            raise LaunchError(f"machine {text}: not a TOML file: {error}; correct it") from None
+        return _parse(path.stem, data, text, file=str(path.absolute()))
     if text not in machine_names():
         known = ", ".join(machine_names())
         raise LaunchError(f"unknown machine {text!r}. Expected one of {known}, or the path of a TOML file")
     file = resources.files("launcher.machines") / f"{text}.toml"
-    return _parse(text, file.read_text(encoding="utf-8"), text)
+    return _parse(text, tomllib.loads(file.read_text(encoding="utf-8")), text)
 
 
-def _parse(name: str, text: str, where: str, file: str = "") -> Machine:
-    """Return the machine in the text of a TOML file.
+def _parse(name: str, data: dict[str, Any], where: str, file: str = "") -> Machine:
+    """Return the machine in the values of a TOML file.
 
     Args:
         name: name of the machine.
-        text: content of the file.
+        data: content of the file.
         where: name or path of the machine, for messages.
         file: absolute path of a user's own file; empty for a machine that comes with the launcher.
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise LaunchError(f"machine {where}: not a TOML file: {error}; correct it") from None
     node = data.pop("node", None)
     partitions = data.pop("partitions", [])
     environment = data.pop("environment", {})

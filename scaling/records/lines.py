@@ -14,8 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 from scaling.records.errors import RecordError
 from scaling.records.schema import SCHEMA, End, Epoch, Header, StepTimes
 
-__all__ = ["from_line", "to_line"]
+__all__ = ["from_line", "from_values", "to_line"]
 
+_IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", Sequence: "a list"}
 _KINDS: dict[str, type] = {"header": Header, "epoch": Epoch, "end": End}
 
 
@@ -45,7 +46,7 @@ def from_line(line: str) -> Header | Epoch | End:
         raise RecordError(
             f"the schema is {values.get('schema')!r}; expected {SCHEMA}. Read the file with the version that wrote it"
         )
-    record: Header | Epoch | End = _build(_KINDS[values["record"]], values)
+    record: Header | Epoch | End = from_values(_KINDS[values["record"]], values)
     return record
 
 
@@ -56,8 +57,12 @@ def _fields(cls: Any) -> tuple[Sequence[str], Sequence[tuple[str, Any]]]:
     return tuple(needed), tuple(get_type_hints(cls).items())
 
 
-def _build(cls: type, values: Mapping[str, Any]) -> Any:
-    """Return an instance of the record class `cls` with the values of a JSON object."""
+def from_values(cls: type, values: Mapping[str, Any]) -> Any:
+    """Return an instance of the data class `cls` with the values of a JSON object. Unknown values are ignored.
+
+    Raises:
+        RecordError: a value is missing, or has another type than its field.
+    """
     needed, kinds = _fields(cls)
     if missing := [name for name in needed if name not in values]:
         raise RecordError(f"{cls.__name__} record lacks {', '.join(missing)}")
@@ -86,14 +91,14 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     if origin is str and isinstance(value, str):
         return value
     if kind is StepTimes and isinstance(value, dict):
-        return _build(StepTimes, value)
+        return from_values(StepTimes, value)
     if origin is Mapping and isinstance(value, dict):
         inner = get_args(kind)[1]
         return {k: _typed(f"{name}.{k}", float, v) for k, v in value.items()} if inner is float else value
     if origin is Sequence and isinstance(value, list):
         return tuple(_typed(f"{name}[{i}]", get_args(kind)[0], v) for i, v in enumerate(value))
-    shown = f"a {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)[:80]
-    raise RecordError(f"{name} is {shown}; expected {origin.__name__}")
+    shown = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:80]
+    raise RecordError(f"{name} is {shown}; expected {_IN_WORDS.get(origin, 'an object')}")
 
 
 def _plain(value: Any) -> Any:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from boltons.fileutils import atomic_save
 
-__all__ = ["replacing", "save_text"]
+__all__ = ["PART", "remove_parts", "replacing", "save_text"]
+
+PART = ".part"
+"""End of the name of a file that is not complete. The name begins with a dot."""
 
 
-def replacing(path: Path) -> AbstractContextManager[IO[bytes]]:
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file in the folder of `path` for writing. After the block, sync it to disk and rename it to `path`.
 
     After an exception the new file is removed and `path` is unchanged. Several processes may write the same path at the
@@ -21,7 +26,22 @@ def replacing(path: Path) -> AbstractContextManager[IO[bytes]]:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    return atomic_save(str(path), part_file=f".{path.name}.{os.getpid()}.part", overwrite_part=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        with atomic_save(str(path), part_file=part.name, overwrite_part=True) as file:
+            yield file
+    except BaseException:
+        # On a full disk, atomic_save fails before it removes the file.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed writers left in a folder in which nobody writes now. Ignore files that cannot be removed."""
+    for part in folder.glob(f".*{PART}"):
+        with suppress(OSError):
+            part.unlink()
 
 
 def save_text(path: Path, text: str, mode: int | None = None) -> None:

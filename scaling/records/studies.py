@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scaling.records.documents import read_json
 from scaling.records.errors import RecordError
 from scaling.records.saving import save_text
 
@@ -97,10 +98,10 @@ def read_study_file(folder: Path) -> StudyFile | None:
     """
     path = folder / STUDY_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(f"{path} cannot be read ({error}); {_EXPECTED}") from error
     if isinstance(content, dict) and content.get("schema") not in (None, _SCHEMA):
         raise RecordError(

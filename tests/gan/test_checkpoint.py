@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
+import signal
 from pathlib import Path
 
 import keras
@@ -27,7 +30,7 @@ def test_round_trip(tmp_path: Path) -> None:
     folder.save(checkpoint(2, 0.5), best=True)
     read = folder.latest()
     assert read is not None
-    assert (read.epochs, read.distances) == (2, [1.0, 0.5])
+    assert (read.epochs, read.distances) == (2, (1.0, 0.5))
     np.testing.assert_array_equal(read.arrays["generator/000"], checkpoint(2, 0.5).arrays["generator/000"])
 
 
@@ -69,6 +72,63 @@ def test_a_flipped_bit_near_the_directory_leads_to_the_checkpoint_before(tmp_pat
     latest = folder.latest()
     assert latest is not None
     assert latest.epochs == 1
+
+
+@pytest.mark.parametrize("place", range(0, 46, 5))
+def test_an_old_checkpoint_loses_no_array_in_silence(tmp_path: Path, place: int) -> None:
+    """Old files have no digest. zipfile ends the list of arrays at an entry whose mark is wrong."""
+    path = tmp_path / "epoch-0001.npz"
+    about = np.array(json.dumps({"epochs": 1}))
+    np.savez(path, about=about, **dict(checkpoint(1).arrays))  # type: ignore[arg-type]
+    assert read_checkpoint(path).epochs == 1
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + place] ^= 8
+    path.write_bytes(content)
+    try:
+        read = read_checkpoint(path)
+    except InputError:
+        return
+    assert list(read.arrays) == list(checkpoint(1).arrays)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("[" * 100_000, "recursion|nested"),
+        ("[]", "not an object"),
+        ("{}", "lacks epochs"),
+        ('{"epochs": -1}', "negative"),
+        ('{"epochs": "1"}', "epochs is '1'; expected a whole number"),
+        ('{"epochs": 1, "about": []}', "about is a list; expected an object"),
+        ('{"epochs": 1, "losses": 3}', "losses is 3; expected a list"),
+        ('{"epochs": 1, "record": {}}', "record is an object; expected a text"),
+    ],
+)
+def test_a_wrong_description_is_one_error(tmp_path: Path, about: str, message: str) -> None:
+    np.savez(tmp_path / "a.npz", about=np.array(about), **dict(checkpoint(1).arrays))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        read_checkpoint(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("kind", ["U0", "V0", "V4", "M8[s]"])
+def test_arrays_of_other_types_are_refused(tmp_path: Path, kind: str) -> None:
+    arrays = {"about": np.array('{"epochs": 1}'), "generator/000": np.zeros(3, kind)}
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"generator/000.*; expected numbers"):
+        read_checkpoint(tmp_path / "a.npz")
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    """The kernel counts the buffered bytes when they are written, that is at the end of the block."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            Checkpoints(tmp_path).save(checkpoint(1), best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_refuses_is_a_clear_error_and_harms_nothing(tmp_path: Path) -> None:

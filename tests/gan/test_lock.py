@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from gan.errors import InputError
 from gan.run import lock as lock
 from gan.run.checkpoint import Checkpoint
 from gan.run.folder import RunFolder
+from gan.run.holder import Holder
 from gan.run.lock import FolderLock
 from gan.training.journal import Journal
 
@@ -112,6 +113,78 @@ def test_who_lost_the_lock_writes_nothing_more(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / ".lock").read_text() == "another run"
 
 
+def replace_folder(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda folder: (folder / ".lock").unlink(),
+            r"the lock .* is gone.* If no other run uses the folder, give the",
+        ),
+        (shutil.rmtree, r"is gone; .* Put the folder back and give the same command again"),
+        (replace_folder, r"the lock .* is gone: .* another folder"),
+    ],
+)
+def test_a_lock_that_is_gone_is_not_taken_for_another_run(
+    tmp_path: Path, change: Callable[[Path], object], message: str
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with FolderLock(folder, lost=lambda reason: None) as held:
+        change(folder)
+        with pytest.raises(InputError, match=message):
+            held.check()
+
+
+def test_the_number_of_a_process_proves_nothing(
+    holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers count their processes from 1, and hosts may all have the name localhost."""
+    monkeypatch.setattr("flufl.lock._lockfile.pid_exists", lambda pid: False)
+    with pytest.raises(InputError, match="in use by a run"):
+        FolderLock(tmp_path, lost=never).__enter__()
+
+
+def test_a_dead_run_is_known_by_the_lock_of_the_kernel(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    """The file of a holder counts for its own lock only: another run may have taken the folder since."""
+    claim = (tmp_path / ".lock").read_text()
+    assert not Holder(tmp_path).remove_if_ended(tmp_path / ".lock", claim)  # it lives
+    holder.kill()
+    holder.wait()
+    assert not Holder(tmp_path).remove_if_ended(tmp_path / ".lock", "another claim")
+    (tmp_path / ".lock-holder").write_text((tmp_path / ".lock-holder").read_text().replace("kernel", "other"))
+    assert not Holder(tmp_path).remove_if_ended(tmp_path / ".lock", claim)
+    (tmp_path / ".lock-holder").write_text((tmp_path / ".lock-holder").read_text().replace("other", "kernel"))
+    assert Holder(tmp_path).remove_if_ended(tmp_path / ".lock", claim)
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_that_became_read_only_does_not_hide_the_error_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Lock, "unlock", refuse)  # root may remove files from any folder
+    with pytest.raises(InputError, match="the reason"), FolderLock(tmp_path, lost=never):
+        raise InputError("the reason")
+    assert "cannot be removed ([Errno 1] Operation not permitted)" in caplog.text
+
+
+def test_a_folder_that_cannot_be_locked_keeps_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Lock, **options: object) -> None:
+        Path(self.claimfile).touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Lock, "lock", refuse)
+    with FolderLock(tmp_path, lost=never):
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_that_says_nothing_comes_free_when_it_is_old(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     os.utime(tmp_path / ".lock", (time.time() - 100, time.time() - 100))
@@ -133,7 +206,7 @@ def test_a_run_whose_lock_was_taken_away_is_told(tmp_path: Path, monkeypatch: py
         until = time.monotonic() + 20
         while not told and time.monotonic() < until:
             time.sleep(0.02)
-    assert told == [f"another run took {tmp_path}"]
+    assert told == [f"the lock {tmp_path / '.lock'} is gone: somebody removed it, or put another folder in this place"]
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,18 @@ def test_remarks_are_dropped_and_the_rest_passed_on(capfd: pytest.CaptureFixture
     assert capfd.readouterr().err == "a library is missing\nafter\n"
 
 
+def test_nothing_is_hidden_without_a_temporary_folder(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    with startup_messages_hidden():
+        os.write(2, b"oneDNN custom operations are on\n")
+    assert capfd.readouterr().err == "oneDNN custom operations are on\n"
+
+
 def test_everything_is_shown_where_the_start_fails(capfd: pytest.CaptureFixture[str]) -> None:
     def start() -> None:
         with startup_messages_hidden():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan.data.layout import CELL_CUT, SHAPE, open_file
+from gan.data.layout import CELL_CUT, SHAPE, check_file, open_file
 from gan.data.reading import Places
+from gan.data.repacking import repack_file
 from gan.data.showers import open_showers
 from gan.data.writing import write_showers
 from gan.errors import InputError
@@ -193,6 +195,41 @@ def test_a_damaged_index_of_chunks_is_an_input_error(tmp_path: Path, filters: di
     path.write_bytes(content)
     with pytest.raises(InputError, match="cannot be read"), open_showers([path]) as showers:
         showers.read([1])
+
+
+@pytest.mark.parametrize("filters", [{"fletcher32": True}, {"shuffle": True}, {}])
+@pytest.mark.parametrize("read", [check_file, lambda path: repack_file(path, path.with_name("b.h5"))])
+def test_a_wrong_size_in_the_index_of_the_energies_is_an_input_error(
+    tmp_path: Path, filters: dict[str, Any], read: Callable[[Path], object]
+) -> None:
+    """HDF5 reads as many bytes as the index says, into memory for the right number."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["ECAL"] = CELLS
+        file.create_dataset("target", data=target_of(ENERGIES), chunks=(2, 2), **filters)
+    with h5py.File(path) as file:
+        stored = file["target"].id.get_chunk_info(1).size
+    content = bytearray(path.read_bytes())
+    key = content.index(struct.pack("<IIQ", stored, 0, 2))
+    content[key : key + 4] = struct.pack("<I", stored + 64)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="the index of the chunks of /target is damaged: row 2"):
+        read(path)
+
+
+def test_a_damaged_index_of_cells_is_an_input_error_in_repack(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ECAL", data=CELLS, chunks=(2, *CELLS.shape[1:]), fletcher32=True)
+        file["target"] = target_of(ENERGIES)
+    with h5py.File(path) as file:
+        stored = file["ECAL"].id.get_chunk_info(1).size
+    content = bytearray(path.read_bytes())
+    key = content.index(struct.pack("<IIQ", stored, 0, 2))
+    content[key : key + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="the index of the chunks of /ECAL is damaged"):
+        repack_file(path, tmp_path / "b.h5")
 
 
 def test_a_replaced_file_is_looked_up_again(tmp_path: Path) -> None:

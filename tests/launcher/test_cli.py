@@ -60,6 +60,7 @@ def test_command_line_wins_over_configuration_file(shower_files: Path, tmp_path:
         ('resume = ["a"]', "resume is ['a']; expected true or false"),
         ('out = "a\\u0000b"', "expected a text"),
         ("data = [1]", "data is [1]; expected a text or a list of texts"),
+        ("data = " + 100_000 * "[", "its values are nested too deeply"),
     ],
 )
 def test_wrong_configuration_files_are_refused(tmp_path: Path, content: str, message: str) -> None:

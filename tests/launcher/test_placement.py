@@ -140,7 +140,7 @@ def test_unknown_memory_gives_no_memory_domain() -> None:
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_less_than_one_worker_is_an_error(workers: int) -> None:
-    with pytest.raises(LaunchError, match="expected at least 1"):
+    with pytest.raises(LaunchError, match="expected 1 to 65536"):
         place(SKX, workers)
 
 
