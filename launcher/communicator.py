@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import operator
-import os
 import socket
-import threading
 from typing import Any
 
 from gan.parallel import Alone, Communicator
 from launcher.allocation import Allocation
 from launcher.errors import LaunchError
+from launcher.guard import abort_mpi
 
 __all__ = ["HorovodCommunicator", "MpiCommunicator", "choose", "start_mpi"]
-
-ABORT_SECONDS = 5.0
-"""Time limit for MPI_Abort."""
 
 ALIGNMENT = 64
 """Alignment of TensorFlow's tensors in bytes."""
@@ -67,11 +63,7 @@ class MpiCommunicator:
         return self._world.bcast(value)
 
     def abort(self, status: int) -> None:
-        # The main thread may hold a lock of the MPI. Then the end of this process makes the starter end the others.
-        end = threading.Timer(ABORT_SECONDS, os._exit, [status])
-        end.daemon = True
-        end.start()
-        self._world.Abort(status)
+        abort_mpi(status)
 
 
 class HorovodCommunicator(MpiCommunicator):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,8 +15,10 @@ from launcher.errors import LaunchError
 from launcher.output import console
 from scaling.records import UserError
 
-__all__ = ["abort_job", "guarded", "wait_unless_first"]
+__all__ = ["abort_job", "abort_mpi", "guarded", "wait_unless_first"]
 
+ABORT_SECONDS = 5.0
+"""Time limit for MPI_Abort."""
 PRINT_SECONDS = 1.0
 """Seconds that the other ranks wait for rank 0 to print an error that all ranks have."""
 
@@ -69,7 +73,18 @@ def abort_job(allocation: Allocation, message: str, status: int) -> int:
         file=console(),
         flush=True,
     )
-    mpi = sys.modules.get("mpi4py.MPI")
-    if allocation.size > 1 and mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        mpi.COMM_WORLD.Abort(status)
+    if allocation.size > 1:
+        abort_mpi(status)
     return status
+
+
+def abort_mpi(status: int) -> None:
+    """End all ranks of the MPI job with an exit status. Return if MPI does not run. Any thread may call this."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
+        return
+    # Another thread may hold a lock of the MPI. Then the end of this process makes the starter end the others.
+    end = threading.Timer(ABORT_SECONDS, os._exit, [status])
+    end.daemon = True
+    end.start()
+    mpi.COMM_WORLD.Abort(status)

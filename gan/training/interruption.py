@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["SIGNALS", "Interruption", "handled"]
+__all__ = ["SIGNALS", "Interruption", "Received", "handled"]
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Slurm sends SIGUSR1 if the job asks for a warning (--signal), and SIGTERM on preemption and at the time limit. A lost
@@ -37,6 +37,31 @@ def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType
             signal.signal(number, earlier)
 
 
+class Received:
+    """The signals that this process has received, with the time of the first of each kind."""
+
+    def __init__(self) -> None:
+        self._times: dict[int, float] = {}
+
+    @property
+    def first(self) -> str:
+        """Name of the first signal, or an empty text before any signal."""
+        return signal.Signals(next(iter(self._times))).name if self._times else ""
+
+    def again(self, number: int) -> bool:
+        """Note a signal. Return True if it repeats an earlier request, and is not only the same request again.
+
+        Raises:
+            KeyboardInterrupt: the signal is a second Ctrl-C.
+        """
+        now = time.monotonic()
+        within = REPEATS_WITHIN.get(signal.Signals(number), math.inf)
+        again = now - self._times.setdefault(number, now) > within
+        if again and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        return again
+
+
 class Interruption:
     """The reason why this rank should stop, if there is one."""
 
@@ -50,7 +75,7 @@ class Interruption:
         self._deadline = deadline
         self._margin = margin
         self._reason = ""
-        self._received: dict[int, float] = {}
+        self._received = Received()
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
@@ -82,11 +107,7 @@ class Interruption:
         return ""
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        within = REPEATS_WITHIN.get(signal.Signals(number), math.inf)
-        if now - self._received.setdefault(number, now) > within:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
+        if self._received.again(number):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.ask(f"asked by {signal.Signals(number).name}")

@@ -168,7 +168,7 @@ class Watch:
         times = self._times[phase]
         if not times:
             limit = max(self._limit, FIRST)
-            return min(limit / 2, FIRST / 2), limit
+            return FIRST / 2, limit
         # The first stretch includes the compilation, so it says little about the usual time.
         many = 2 * times[0] if len(times) == 1 else MANY * times[1]
         limit = max(self._limit, many)

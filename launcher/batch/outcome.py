@@ -6,6 +6,7 @@ after the training has ended.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,8 @@ __all__ = ["COMPLETE", "FAILED", "INTERRUPTED", "NODE_DIED", "TargetRun", "exit_
 
 COMPLETE = 0
 FAILED = 1
-INTERRUPTED = 75
-"""Exit status of a training that the same command continues from its checkpoint. The number is EX_TEMPFAIL of
-sysexits.h."""
+INTERRUPTED = os.EX_TEMPFAIL
+"""Exit status of a training that the same command continues from its checkpoint."""
 NODE_DIED = 76
 """Exit status if a node stopped answering and the launcher ended the ranks."""
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gan.training.interruption import REPEATS_WITHIN, SIGNALS, handled
+from gan.training.interruption import SIGNALS, Received, handled
 from launcher.batch.outcome import INTERRUPTED
 from launcher.heartbeat import LIMIT, Monitor
 from scaling.records.wording import count
@@ -41,7 +39,7 @@ class StopRequests:
     """Signals that asked this process to stop the run, see `interruption.SIGNALS`."""
 
     def __init__(self) -> None:
-        self._received: dict[int, float] = {}
+        self._received = Received()
         self.urgent = False
         """True after a second request: the ranks should end at once, without a checkpoint."""
 
@@ -60,14 +58,10 @@ class StopRequests:
     @property
     def first(self) -> str:
         """Name of the first signal, or an empty text before any signal."""
-        return signal.Signals(next(iter(self._received))).name if self._received else ""
+        return self._received.first
 
     def _record(self, number: int, _: Any) -> None:
-        now = time.monotonic()
-        within = REPEATS_WITHIN.get(signal.Signals(number), math.inf)
-        if now - self._received.setdefault(number, now) > within:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
+        if self._received.again(number):
             self.urgent = True
 
 

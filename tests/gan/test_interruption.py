@@ -177,7 +177,7 @@ def test_a_signal_may_come_twice_at_once_and_ends_the_process_later(number: sign
             os.kill(os.getpid(), number)
             os.kill(os.getpid(), number)
             if interruption.reason() == f"asked by {number.name}":
-                interruption._received[number] -= REPEATS_WITHIN[number]
+                interruption._received._times[number] -= REPEATS_WITHIN[number]
                 os.kill(os.getpid(), number)
                 time.sleep(5)
         os._exit(1)
@@ -189,7 +189,7 @@ def test_ctrl_c_asks_and_a_later_one_interrupts() -> None:
     with Interruption().listening() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.reason() == "asked by SIGINT"
-        interruption._received[signal.SIGINT] -= REPEATS_WITHIN[signal.SIGINT]
+        interruption._received._times[signal.SIGINT] -= REPEATS_WITHIN[signal.SIGINT]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -23,6 +23,7 @@ from gan.run.folder import RunFolder
 from gan.run.holder import Holder
 from gan.run.lock import FolderLock
 from gan.training.journal import Journal
+from tests.support.processes import wait_until
 
 HOLD = """
 import sys, time
@@ -203,9 +204,7 @@ def test_a_run_whose_lock_was_taken_away_is_told(tmp_path: Path, monkeypatch: py
     told: list[str] = []
     with FolderLock(tmp_path, lost=told.append):
         (tmp_path / ".lock").unlink()
-        until = time.monotonic() + 20
-        while not told and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_until(lambda: told)
     assert told == [f"the lock {tmp_path / '.lock'} is gone: somebody removed it, or put another folder in this place"]
 
 
@@ -215,7 +214,5 @@ def test_a_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "run").mkdir()
     with FolderLock(tmp_path / "run", lost=told.append):
         shutil.rmtree(tmp_path / "run")
-        until = time.monotonic() + 20
-        while not told and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_until(lambda: told)
     assert told == [f"{tmp_path / 'run'} is gone"]

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -19,7 +18,7 @@ from gan.data.showers import open_showers
 from gan.errors import InputError
 from gan.simulation.gflash import CLIC_ECAL
 from gan.simulation.production import SimulationRequest, write_files
-from tests.support.processes import alive, state
+from tests.support.processes import alive, state, wait_until
 
 SECONDS_TO_WAIT = 120
 """Most seconds to wait for something that takes one second on a quiet machine."""
@@ -137,14 +136,6 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     """Return the processes that simulate. Multiprocessing's resource tracker has another command line."""
     pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition is true. Fail after `SECONDS_TO_WAIT`."""
-    deadline = time.monotonic() + SECONDS_TO_WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def waits(pid: int) -> bool:

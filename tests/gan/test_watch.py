@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from gan.training.alert import Alert
 from gan.training.interruption import Interruption
 from gan.training.roll_call import Phase, Place, RollCall
 from gan.training.watch import Watch
+from tests.support.processes import wait_until
 
 HOSTS = ("node1", "node2", "node3")
 
@@ -38,13 +38,6 @@ class Heard(Alert):
         self.signals.append((name, place))
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen"
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make seconds of the watch hundredths of a second."""
@@ -64,15 +57,18 @@ def steps(watch: Watch, count: int) -> None:
         watch.at(Phase.COMPUTING, 1, step)
 
 
-def test_a_rank_without_a_sign_of_life_is_named_and_ends_the_run(quick: None, tmp_path: Path) -> None:
-    """Rank 1 is suspended, so its watch does not run. Rank 0 waits for it in step 3."""
-    one, heard = watched(tmp_path / "waiting", 0, limit=1.0)
+@pytest.mark.parametrize(("rank", "suspended"), [(0, "rank 1 on node2"), (1, "rank 0 on node1")])
+def test_a_rank_without_a_sign_of_life_is_named_and_ends_the_run(
+    quick: None, tmp_path: Path, rank: int, suspended: str
+) -> None:
+    """The watch of a suspended rank does not run. The other rank waits for it in step 3."""
+    one, heard = watched(tmp_path / "waiting", rank, limit=1.0)
     with one:
         steps(one, 3)
-        until(lambda: heard.ends)
-    assert "rank 1 on node2 gives no sign of life" in heard.remarks[0]
+        wait_until(lambda: heard.ends)
+    assert f"{suspended} gives no sign of life" in heard.remarks[0]
     assert "--hang-timeout" in heard.ends[0]
-    assert "rank 1 on node2 gives no sign of life" in heard.ends[0]
+    assert f"{suspended} gives no sign of life" in heard.ends[0]
 
 
 def test_a_rank_that_is_behind_is_named_by_the_first_rank_only(quick: None, tmp_path: Path) -> None:
@@ -84,24 +80,16 @@ def test_a_rank_that_is_behind_is_named_by_the_first_rank_only(quick: None, tmp_
             steps(each, 4)
         steps(one, 3)
         one.at(Phase.READING, 1, 4)
-        until(lambda: heard.remarks)
+        wait_until(lambda: heard.remarks)
         assert "rank 1 on node2 still reads the events of epoch 1, step 4" in heard.remarks[0]
         for each in (zero, one, two):
             each.at(Phase.READING, 1, 5)
-        until(lambda: len(heard.remarks) == 2)
+        wait_until(lambda: len(heard.remarks) == 2)
         assert "goes on: epoch 1, step 5" in heard.remarks[1]
-        until(lambda: not (tmp_path / "waiting").exists())
+        wait_until(lambda: not (tmp_path / "waiting").exists())
     assert not heard1.remarks
     assert not heard2.remarks
     assert not any(each.ends for _, each in ranks)
-
-
-def test_if_the_first_rank_is_suspended_the_second_reports(quick: None, tmp_path: Path) -> None:
-    one, heard = watched(tmp_path / "waiting", 1, limit=1.0)
-    with one:
-        steps(one, 3)
-        until(lambda: heard.ends)
-    assert "rank 0 on node1 gives no sign of life" in heard.ends[0]
 
 
 def test_progress_within_a_phase_keeps_the_run_alive(quick: None, tmp_path: Path) -> None:
@@ -146,7 +134,7 @@ def test_a_signal_is_heard_at_once_and_shortens_the_limit(quick: None, tmp_path:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.05)
-        until(lambda: heard.ends)
+        wait_until(lambda: heard.ends)
     assert heard.signals == [("SIGUSR1", Place(1, 3, Phase.COMPUTING))]
 
 
@@ -154,7 +142,7 @@ def test_without_a_limit_the_run_never_ends(quick: None, tmp_path: Path) -> None
     one, heard = watched(tmp_path / "waiting", 0, limit=float("inf"))
     with one:
         steps(one, 3)
-        until(lambda: heard.remarks)
+        wait_until(lambda: heard.remarks)
         time.sleep(0.5)
     assert not heard.ends
     assert "hang-timeout" not in heard.remarks[0]

@@ -15,7 +15,7 @@ import pytest
 from launcher import heartbeat
 from launcher.allocation import Allocation
 from launcher.heartbeat import VARIABLE, Monitor, start_heartbeat
-from tests.support.processes import alive, state
+from tests.support.processes import alive, state, wait_until
 
 
 @pytest.fixture
@@ -50,13 +50,6 @@ def rank(monitor: Monitor) -> Iterator[Callable[..., int]]:
         os.waitpid(process, 0)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def beating_process(rank: int) -> int:
     """Return the id of the process that sends the beats of a rank."""
     return int(Path(f"/proc/{rank}/task/{rank}/children").read_text().split()[0])
@@ -64,20 +57,20 @@ def beating_process(rank: int) -> int:
 
 def test_a_node_is_present_until_its_rank_ends(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank()
-    wait_for(monitor.present)
+    wait_until(monitor.present)
     assert monitor.present() == [os.uname().nodename]
     beats = beating_process(process)
     os.kill(process, signal.SIGKILL)
-    wait_for(lambda: not monitor.present())
+    wait_until(lambda: not monitor.present())
     assert monitor.silent() == []
-    wait_for(lambda: not alive(beats))
+    wait_until(lambda: not alive(beats))
 
 
 def test_a_node_without_beats_is_named(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank()
-    wait_for(monitor.present)
+    wait_until(monitor.present)
     os.kill(beating_process(process), signal.SIGSTOP)
-    wait_for(monitor.silent)
+    wait_until(monitor.silent)
     assert monitor.silent() == [os.uname().nodename]
 
 
@@ -90,12 +83,12 @@ def test_strangers_keep_no_node_out_and_take_no_threads(
     port = int(monitor.variable.split(":")[1])
     before = threading.active_count()
     mute = [socket.create_connection(("localhost", port)) for _ in range(40)]
-    wait_for(lambda: len(monitor._strangers) == 8)
-    wait_for(lambda: threading.active_count() <= before + 8)
+    wait_until(lambda: len(monitor._strangers) == 8)
+    wait_until(lambda: threading.active_count() <= before + 8)
     rank()
-    wait_for(monitor.present)
-    wait_for(lambda: not monitor._strangers)
-    wait_for(lambda: threading.active_count() <= before)
+    wait_until(monitor.present)
+    wait_until(lambda: not monitor._strangers)
+    wait_until(lambda: threading.active_count() <= before)
     for each in mute:
         each.settimeout(5)
         # The monitor's challenge may come first, then the end of the connection.
@@ -109,17 +102,17 @@ def test_a_stranger_that_sends_slowly_is_turned_away(monitor: Monitor, monkeypat
     monkeypatch.setattr(heartbeat, "HANDSHAKE", 0.5)
     with socket.create_connection(("localhost", int(monitor.variable.split(":")[1]))) as slow:
         slow.sendall(b"\0\0\0")
-        wait_for(lambda: monitor._strangers)
+        wait_until(lambda: monitor._strangers)
         slow.sendall(b"\0")
-        wait_for(lambda: not monitor._strangers)
+        wait_until(lambda: not monitor._strangers)
     assert not monitor._connections
 
 
 def test_ranks_are_asked_to_stop(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank()
-    wait_for(monitor.present)
+    wait_until(monitor.present)
     assert monitor.ask_to_stop() == 1
-    wait_for(lambda: os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    wait_until(lambda: os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT))
     result = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
     assert result is not None
     assert result.si_status == 5
@@ -127,7 +120,7 @@ def test_ranks_are_asked_to_stop(monitor: Monitor, rank: Callable[..., int]) -> 
 
 def test_a_program_without_a_signal_handler_is_not_killed(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank(listens=False)
-    wait_for(monitor.present)
+    wait_until(monitor.present)
     monitor.ask_to_stop()
     time.sleep(0.5)
     assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -136,7 +129,7 @@ def test_a_program_without_a_signal_handler_is_not_killed(monitor: Monitor, rank
 
 def test_only_the_first_rank_of_a_node_sends_beats(monitor: Monitor, rank: Callable[..., int]) -> None:
     process = rank(local_rank=1)
-    wait_for(lambda: state(process) == "S")
+    wait_until(lambda: state(process) == "S")
     time.sleep(0.5)
     assert not Path(f"/proc/{process}/task/{process}/children").read_text()
     assert monitor.present() == []
@@ -147,5 +140,5 @@ def test_connections_without_the_key_are_ignored(monitor: Monitor, rank: Callabl
     with socket.create_connection((host, int(port))) as client:
         client.sendall(b"\x00\x00\x00\x05hello")
     rank()
-    wait_for(monitor.present)
+    wait_until(monitor.present)
     assert monitor.present() == [os.uname().nodename]

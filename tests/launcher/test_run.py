@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from launcher.errors import LaunchError
 from launcher.machines import load_machine
 from scaling.records import RecordWriter, read_run
 from tests.support.environment import ROOT, mpi_environment
-from tests.support.processes import alive
+from tests.support.processes import alive, assert_gone
 from tests.support.runs import arguments, assert_equal_weights, wait_for, weights
 from tests.support.sample_runs import end, epoch, header
 
@@ -82,10 +81,7 @@ def test_no_rank_outlives_a_killed_launcher(mpirun: str, shower_files: Path, tmp
     assert all(map(alive, ranks))
     process.kill()
     process.communicate()
-    until = time.monotonic() + 60
-    while any(map(alive, ranks)):
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    assert_gone(ranks)
 
 
 @pytest.mark.mpi

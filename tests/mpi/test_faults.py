@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,41 +17,28 @@ import pytest
 from gan.training.alert import HUNG
 from gan.training.interruption import REPEATS_WITHIN
 from scaling.records import read_run
-from tests.support.environment import ROOT
 from tests.support.injection import faulty
-from tests.support.processes import alive, stopped
-from tests.support.runs import SMALL, assert_equal_weights, wait_for, weights
+from tests.support.launching import Launch
+from tests.support.processes import assert_gone, stopped
+from tests.support.runs import arguments, assert_equal_weights, start, wait_for, weights
 
 EPOCHS, STEPS = 3, 4  # 18 training events on 2 ranks with a batch of 2
+
+PLAIN = ("--epochs", EPOCHS, "--batch-size", 2, "--deterministic", "--shape-weight", 0)
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def command(mpirun: str, files: Path, out: Path, *more: object) -> list[str]:
-    options = ("--data", files / "*.h5", "--out", out, *SMALL, "--epochs", EPOCHS, "--batch-size", 2, *more)
-    plain = ("--deterministic", "--shape-weight", 0)
-    launcher = (sys.executable, "-m", "launcher", "train", *options, *plain)
-    return list(map(str, (mpirun, "-np", 2, "--oversubscribe", *launcher)))
-
-
 @pytest.fixture
-def train(mpirun: str, shower_files: Path, tmp_path: Path) -> Train:
+def train(launch: Launch, shower_files: Path, tmp_path: Path) -> Train:
     """Train in `tmp_path / "run"` on two ranks with some faults, and wait for the end."""
 
-    def run(*faults: str, out: Path = tmp_path / "run", options: tuple[object, ...] = ()) -> object:
-        return subprocess.run(
-            command(mpirun, shower_files, out, *options),
-            cwd=ROOT, env=faulty(*faults), capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
+    def run(
+        *faults: str, out: Path = tmp_path / "run", options: tuple[object, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        return launch(2, "train", *arguments(shower_files, out, *PLAIN, *options), **faulty(*faults))
 
-    return run  # type: ignore[return-value]
-
-
-def begin(mpirun: str, files: Path, out: Path, *faults: str, step: float = 0.0) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(mpirun, files, out), cwd=ROOT, env=faulty(*faults, step=step),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    return run
 
 
 def ranks_of(out: Path) -> list[int]:
@@ -61,13 +47,6 @@ def ranks_of(out: Path) -> list[int]:
     if not record.exists() or b"\n" not in record.read_bytes():
         return []
     return [int(row["pid"]) for row in read_run(out).header.placement]
-
-
-def assert_gone(processes: list[int]) -> None:
-    until = time.monotonic() + 60
-    while any(map(alive, processes)):
-        assert time.monotonic() < until, "a rank outlives its run"
-        time.sleep(0.1)
 
 
 def test_a_run_that_is_killed_everywhere_ends_with_the_weights_of_a_quiet_one(train: Train, tmp_path: Path) -> None:
@@ -126,12 +105,12 @@ def test_after_a_signal_to_mpirun_the_record_says_what_happened(
 ) -> None:
     """mpirun kills its ranks in less than a step of 5 s. Nothing but the watch can write then."""
     out = tmp_path / "run"
-    process = begin(mpirun, shower_files, out, step=5.0)
+    process = start(mpirun, 2, "train", *arguments(shower_files, out, *PLAIN), **faulty(step=5.0))
     wait_for(lambda: ranks_of(out), process)
     ranks = ranks_of(out)
     time.sleep(2.0)
     process.send_signal(getattr(signal, name))
-    printed, _ = process.communicate(timeout=60)
+    printed = "".join(process.communicate(timeout=60))
     assert process.returncode != 0, printed
     assert_gone(ranks)
     end = read_run(out).end
@@ -170,11 +149,9 @@ def test_launcher_run_ends_when_a_rank_does_not_answer(
 ) -> None:
     """After one SIGTERM the watch of rank 0 ends the run, because its steps are short. The second ends it at once."""
     out = tmp_path / "run"
-    rest = command(mpirun, shower_files, out)[4:]
-    start = [*rest[:3], "run", "--starter", "mpirun", "--workers-per-node", "2", *rest[3:]]
-    process = subprocess.Popen(
-        start, cwd=ROOT, env=faulty(f"{2 - signals}:step 4:stop"),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    process = start(
+        mpirun, 0, "run", "--starter", "mpirun", "--workers-per-node", 2,
+        "train", *arguments(shower_files, out, *PLAIN), **faulty(f"{2 - signals}:step 4:stop"),
     )  # fmt: skip
     wait_for(lambda: any(map(stopped, ranks_of(out))), process)
     ranks = ranks_of(out)
@@ -182,7 +159,7 @@ def test_launcher_run_ends_when_a_rank_does_not_answer(
     if signals == 2:
         time.sleep(REPEATS_WITHIN[signal.SIGTERM] + 1.0)
         process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=120)
+    printed = "".join(process.communicate(timeout=120))
     assert process.returncode == HUNG, printed
     assert "SIGTERM: asking ranks on 1 node" in printed
     assert_gone(ranks)

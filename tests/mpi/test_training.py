@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -17,6 +16,7 @@ import pytest
 from scaling.records import Run, read_run
 from tests.support.environment import ROOT, mpi_environment
 from tests.support.launching import Launch
+from tests.support.processes import assert_gone
 from tests.support.rounding import LOSS_TOLERANCE, SMALL_RATE
 from tests.support.runs import arguments, assert_equal_weights, gradients, rank_pids, start, wait_for, weights
 
@@ -149,10 +149,7 @@ def test_killing_one_rank_ends_the_job_and_names_it(mpirun: str, shower_files: P
     assert process.returncode != 0
     assert re.search(r"rank 1 .*signal 9", errors.replace("\n", " "), re.IGNORECASE), errors
     # mpirun sends SIGTERM, after which a training writes a checkpoint, and SIGKILL a few seconds later.
-    limit = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < limit
-        time.sleep(0.1)
+    assert_gone(pids)
 
 
 def test_damage_found_by_one_rank_ends_all_and_is_said_once(launch: Launch, shower_files: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from tests.support.environment import ROOT, mpi_environment
+from tests.support.environment import ROOT
 
 __all__ = ["faulty", "install", "parse"]
 
@@ -31,13 +31,13 @@ Point = Callable[[str], None]
 
 
 def faulty(*faults: str, step: float = 0.0) -> dict[str, str]:
-    """Return the environment of a training with faults, as `mpi_environment`.
+    """Return the environment variables that give a training some faults.
 
     Args:
         step: seconds of a step.
     """
     path = f"{Path(__file__).parent / 'faults'}{os.pathsep}{ROOT}"
-    return mpi_environment(PYTHONPATH=path, FAULTS=",".join(faults), FAULTS_STEP=str(step))
+    return {"PYTHONPATH": path, "FAULTS": ",".join(faults), "FAULTS_STEP": str(step)}
 
 
 def parse(text: str, rank: str) -> dict[str, str]:

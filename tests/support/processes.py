@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-__all__ = ["alive", "state", "stopped"]
+__all__ = ["alive", "assert_gone", "state", "stopped", "wait_until"]
 
 
 def state(process: int) -> str:
@@ -23,3 +25,17 @@ def alive(process: int) -> bool:
 def stopped(process: int) -> bool:
     """Return whether a process is suspended."""
     return state(process) == "T"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until a condition is true. Fail after some seconds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"it did not happen within {seconds:g} s"
+        time.sleep(0.02)
+
+
+def assert_gone(processes: Iterable[int]) -> None:
+    """Wait until all processes have ended. Fail after a minute."""
+    ids = list(processes)
+    wait_until(lambda: not any(map(alive, ids)))

@@ -44,11 +44,12 @@ def assert_equal_weights(one: dict[str, np.ndarray], other: dict[str, np.ndarray
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def start(mpirun: str, ranks: int, *more: object) -> subprocess.Popen[str]:
-    """Start `python -m launcher MORE` on some ranks."""
+def start(mpirun: str, ranks: int, *more: object, **environment: str) -> subprocess.Popen[str]:
+    """Start `python -m launcher MORE` on some ranks, or without mpirun if `ranks` is 0."""
+    starter = [mpirun, "-np", str(ranks), "--oversubscribe"] if ranks else []
     return subprocess.Popen(
-        [mpirun, "-np", str(ranks), "--oversubscribe", sys.executable, "-m", "launcher", *map(str, more)],
-        cwd=ROOT, env=mpi_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*starter, sys.executable, "-m", "launcher", *map(str, more)],
+        cwd=ROOT, env=mpi_environment(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
