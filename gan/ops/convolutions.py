@@ -1,10 +1,11 @@
 """Three-dimensional convolutions of few channels, rewritten to suit vector and matrix units.
 
-The networks have 1 to 64 channels, while a vector unit multiplies 16 numbers at a time and a matrix unit 32 by 16.
-Three other forms of a convolution use these units better. Each form changes only the order of the sums:
+The networks have 1 to 64 channels, while a vector unit multiplies 8 (AVX2) or 16 (AVX-512) numbers at a time, and a
+matrix unit 32 by 16. Three other forms of a convolution use these units better. Each form changes only the order of the
+sums:
 
-- Folded: neighbours in depth become channels, for example 8 output channels become 16. A kernel with 5 taps in depth
-  then has 6 taps, and one of them is 0.
+- Folded: neighbours in depth become channels, for example 8 output channels become 16 with AVX-512. A kernel with 5
+  taps in depth then has 6 taps, and one of them is 0. With AVX2, 8 channels already fill a vector.
 - Upsampled: the copies of a cell are multiplied once, by the sum of the kernel's taps that meet them. There is one such
   kernel per position among the copies (its phase, as in sub-pixel convolution, Shi et al., CVPR 2016).
 - Unfolded: the gradient of a single input channel is the sum of the gradients of its shifted copies.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gan.precision.formats import native_bf16
+from gan.precision.formats import native_bf16, vector_length
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -44,12 +44,14 @@ class Arithmetic:
     def of(cls, policy: Any) -> Arithmetic:
         """Return the arithmetic for layers with this Keras policy on this processor."""
         if policy.compute_dtype == "float32":
-            return cls()
+            return cls(multiplier=(1, vector_length()))
         instructions = native_bf16()
+        if instructions is None:
+            return cls(format=policy.compute_dtype, multiplier=(1, vector_length()))
         # An AMX tile multiplies 32 by 16. AVX-512 BF16 multiplies pairs, which any kernel of more than one cell has.
         return cls(
             format=policy.compute_dtype,
-            products=policy.compute_dtype if instructions else "float32",
+            products=policy.compute_dtype,
             multiplier=(32, 16) if instructions == "amx_bf16" else (1, 16),
         )
 

@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe", "layer_policy", "native_bf16", "round_weights"]
+__all__ = ["describe", "layer_policy", "native_bf16", "round_weights", "vector_length"]
 
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
-_LIMITS_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+_LIMITS_WITHOUT_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
+"""Values of ONEDNN_MAX_CPU_ISA without AVX-512 instructions."""
+_LIMITS_WITHOUT_BF16 = (*_LIMITS_WITHOUT_AVX512, "AVX512_CORE", "AVX512_CORE_VNNI")
 """Values of ONEDNN_MAX_CPU_ISA without BF16 instructions."""
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "bf16-full": "mixed_bfloat16"}
 
@@ -55,14 +57,30 @@ def native_bf16(cpuinfo: str | None = None, environment: Mapping[str, str] = os.
     limit = environment.get("ONEDNN_MAX_CPU_ISA", "").upper()
     if environment.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false") or limit in _LIMITS_WITHOUT_BF16:
         return None
+    flags = _flags(cpuinfo)
+    allowed = _INSTRUCTIONS if limit in ("", "ALL", "DEFAULT") or "AMX" in limit else _INSTRUCTIONS[1:]
+    return next((name for name in allowed if name in flags), None)
+
+
+def vector_length(cpuinfo: str | None = None, environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of float32 numbers in a vector register: 16 with AVX-512, otherwise 8.
+
+    Args:
+        cpuinfo: text of /proc/cpuinfo; read from this machine by default.
+        environment: variables that limit oneDNN: ONEDNN_MAX_CPU_ISA.
+    """
+    limited = environment.get("ONEDNN_MAX_CPU_ISA", "").upper() in _LIMITS_WITHOUT_AVX512
+    return 16 if "avx512f" in _flags(cpuinfo) and not limited else 8
+
+
+def _flags(cpuinfo: str | None) -> list[str]:
+    """Return the names of the features of this processor, or of the one in a text; none if they are unknown."""
     if cpuinfo is None:
         try:
             cpuinfo = Path("/proc/cpuinfo").read_text()
         except OSError:
-            return None
-    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
-    allowed = _INSTRUCTIONS if limit in ("", "ALL", "DEFAULT") or "AMX" in limit else _INSTRUCTIONS[1:]
-    return next((name for name in allowed if name in flags), None)
+            return []
+    return next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
 
 
 def describe(precision: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ FP32 = Arithmetic()
 WIDE = Arithmetic(multiplier=(32, 16))
 ROUNDED = Arithmetic(format="bfloat16", products="float32")
 NATIVE = Arithmetic.of(layer_policy("bf16"))
-"""Arithmetic of BF16 on this processor: with its BF16 instructions, or equal to ROUNDED without them."""
+"""Arithmetic of BF16 on this processor: with its BF16 instructions, or rounded, perhaps with other folds."""
 IN_BF16 = [ROUNDED] if NATIVE == ROUNDED else [ROUNDED, NATIVE]
 
 Form = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

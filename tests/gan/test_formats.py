@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gan.precision import formats
-from gan.precision.formats import describe, native_bf16
+from gan.precision.formats import describe, native_bf16, vector_length
 
 SAPPHIRE_RAPIDS = "processor : 0\nflags : fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
 COOPER_LAKE = "flags\t\t: fpu avx2 avx512f avx512_bf16\n"
@@ -32,6 +32,20 @@ def test_instructions_that_onednn_uses_for_bf16(
     cpuinfo: str, environment: dict[str, str], expected: str | None
 ) -> None:
     assert native_bf16(cpuinfo, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "limit", "expected"),
+    [
+        (SAPPHIRE_RAPIDS, "", 16),
+        (ZEN_3, "", 8),
+        ("", "", 8),
+        (SAPPHIRE_RAPIDS, "avx2", 8),
+        (SAPPHIRE_RAPIDS, "AVX512_CORE", 16),
+    ],
+)
+def test_numbers_in_a_vector_of_onednn(cpuinfo: str, limit: str, expected: int) -> None:
+    assert vector_length(cpuinfo, {"ONEDNN_MAX_CPU_ISA": limit}) == expected
 
 
 @pytest.mark.parametrize(("instructions", "words"), [("amx_bf16", "natively (amx_bf16)"), (None, "multiplied in FP32")])
