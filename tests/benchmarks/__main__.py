@@ -22,11 +22,13 @@ __all__ = ["jobs", "main"]
 
 STEP_BUDGETS = {8: 30.0, 32: 45.0, 128: 70.0}
 """Seconds for the rounds of one filter set by batch size, without building and compiling."""
+STEP_BUDGETS_2D = {8: 30.0, 32: 45.0}
+"""The same for `conv2d`."""
 # Seconds for the rounds of the other sections.
-BUDGETS = {"generation": 30.0, "conv2d": 90.0, "inputs": 20.0, "allreduce": 60.0, "startup": 40.0, "weak": 65.0}
+BUDGETS = {"generation": 30.0, "generation2d": 20.0, "inputs": 20.0, "allreduce": 60.0, "startup": 40.0, "weak": 65.0}
 ON_DEMAND = {"losses": 1200.0}
 """Sections that run only with --only, with their budgets in seconds."""
-SECTIONS = ("step", *BUDGETS, *ON_DEMAND)
+SECTIONS = ("step", "conv2d", *BUDGETS, *ON_DEMAND)
 QUICK = 0.4
 """Fraction of each budget that --quick uses."""
 LIMIT = 13.5 * 60
@@ -48,6 +50,11 @@ def jobs(only: Sequence[str], quick: bool) -> list[Job]:
     ]
     others = [Job(section=name, budget=share * budget, quick=quick) for name, budget in BUDGETS.items()]
     demanded = [Job(section=name, budget=budget, quick=quick) for name, budget in ON_DEMAND.items() if name in only]
+    steps += [
+        Job(section="conv2d", filters="64", batch=batch, budget=share * budget, quick=quick)
+        for batch, budget in STEP_BUDGETS_2D.items()
+        if not quick or batch == 8
+    ]
     largest = max(STEP_BUDGETS)
     steps, last = ([job for job in steps if (job.batch == largest) == late] for late in (False, True))
     return [job for job in [*steps, *others, *last, *demanded] if not only or job.section in only]

@@ -1,4 +1,4 @@
-"""Measure `conv2d`: its training step beside the plain Keras loop and beside `conv3d`, and its generation."""
+"""Measure the training step of `conv2d` beside the plain Keras loop and beside `conv3d`."""
 
 from __future__ import annotations
 
@@ -7,53 +7,40 @@ from typing import Any
 
 import numpy as np
 
+from gan.precision.formats import native_bf16
 from gan.settings import TrainingSettings
 from tests.benchmarks.baseline import NumpyChance
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.generation import per_shower
 from tests.benchmarks.process import Job, Say, start_tensorflow
 from tests.benchmarks.step import real_batch, step_of
 from tests.benchmarks.timing import Case, Measurement, elapsed, interleave
 
-__all__ = ["measure"]
+__all__ = ["THREE", "TWO", "measure"]
 
-BATCHES = (8, 32)
+TWO: dict[str, Any] = {"model": "conv2d", "recipe": "rehm2021"}
+THREE: dict[str, Any] = {"model": "conv3d", "recipe": "stampede2", "filters": "original"}
+"""Settings of the networks that are compared, also in `generation2d`."""
 
 
 def measure(job: Job, say: Say) -> list[Figure]:
-    """Return the seconds of steps and the milliseconds per shower.
+    """Return the seconds of a step with the batch of the job.
 
     `ours` has the published recipe of `conv2d`, and `conv3d` the recipe `stampede2` with the original filters.
     """
     start_tensorflow()
     from tests.benchmarks.matmul import product_rate
 
-    rate = "conv2d/matmul-fp32"
+    prefix = f"conv2d/{job.batch}"
+    rate = f"{prefix}/matmul-fp32"
     cases = [Case(name=rate, prepare=lambda: product_rate("fp32"), unit="GFLOP/s")]
-    for batch in BATCHES[:1] if job.quick else BATCHES:
-        for precision in ("fp32", "bf16"):
-            for name, options in (("ours", TWO), ("conv3d", THREE)):
-                settings = TrainingSettings.of(**options, precision=precision, batch_size=batch)
-                step = partial(step_of, settings)
-                cases.append(Case(name=f"conv2d/{batch}/{name}-{precision}", prepare=step, reference=rate))
-        loop = partial(_plain_loop, batch)
-        cases.append(Case(name=f"conv2d/{batch}/keras-fp32", prepare=loop, reference=rate))
-    for batch in (1, 16, 128):
-        for precision in ("fp32", "bf16"):
-            for name, options in (("ours", TWO), ("conv3d", THREE)):
-                settings = TrainingSettings.of(**options, precision=precision)
-                case = Case(
-                    name=f"conv2d/generation/{batch}/{name}-{precision}",
-                    prepare=partial(per_shower, settings, batch),
-                    unit="ms/shower",
-                    reference=rate,
-                )
-                cases.append(case)
+    loop = partial(_plain_loop, job.batch)
+    for precision in ("fp32", "bf16") if native_bf16() else ("fp32",):
+        for name, options in (("ours", TWO), ("conv3d", THREE)):
+            settings = TrainingSettings.of(**options, precision=precision, batch_size=job.batch)
+            cases.append(Case(name=f"{prefix}/{name}-{precision}", prepare=partial(step_of, settings), reference=rate))
+        if precision == "fp32":
+            cases.append(Case(name=f"{prefix}/keras-fp32", prepare=loop, reference=rate))
     return interleave(cases, job.budget, say)
-
-
-TWO: dict[str, Any] = {"model": "conv2d", "recipe": "rehm2021"}
-THREE: dict[str, Any] = {"model": "conv3d", "recipe": "stampede2", "filters": "original"}
 
 
 def _plain_loop(batch: int) -> Measurement:

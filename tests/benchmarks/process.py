@@ -45,7 +45,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        return f"step {self.filters} {self.batch}" if self.section == "step" else self.section
+        return f"{self.section} {self.filters} {self.batch}" if self.section in ("step", "conv2d") else self.section
 
 
 def cores() -> int:
