@@ -97,25 +97,23 @@ class FolderLock:
             except TimeOutError:
                 pass
             try:
-                host, process, _ = self._lock.details
-                claim, expiration = self._file.read_text(), self._lock.expiration
-            except (NotLockedError, OSError):
-                self._remove_unreadable()
-                continue
+                claim, expiration = self._file.read_text(errors="replace"), self._lock.expiration
+            except FileNotFoundError:
+                continue  # the holder has just removed it
             if self._holder.remove_if_ended(self._file, claim):
                 continue
             sign = claim, expiration
             if seen is None:
                 print(
-                    f"{self._folder} is locked by process {process} on {host}; waiting up to {LIFETIME} s to see if "
-                    "that run is alive",
+                    f"{self._folder} is locked by {self._other()}; waiting up to {LIFETIME} s to see if that run is "
+                    "alive",
                     flush=True,
                 )
                 seen, since = sign, time.monotonic()
             if sign != seen:
                 raise InputError(
-                    f"--out {self._folder} is in use by a run on {host} (process {process}); expected a folder that no "
-                    "other running training uses. Wait for its end, or give another --out"
+                    f"--out {self._folder} is in use by {self._other()}; expected a folder that no other running "
+                    "training uses. Wait for its end, or give another --out"
                 )
             if time.monotonic() - since > LIFETIME:
                 self._file.unlink(missing_ok=True)
@@ -165,11 +163,13 @@ class FolderLock:
             return "If no other run uses the folder, give the same command again: it continues from what is there"
         return "Give the same command again after the end of the other run"
 
-    def _remove_unreadable(self) -> None:
-        """Remove an old lock without the name of its holder: the node died before the content was on disk."""
-        with suppress(FileNotFoundError):  # the holder has just removed it
-            if time.time() - self._file.stat().st_mtime > LIFETIME + 10:
-                self._file.unlink()
+    def _other(self) -> str:
+        """Return the name of the process that holds the lock, for messages."""
+        try:
+            host, process, _ = self._lock.details
+        except (NotLockedError, OSError, ValueError):
+            return "an unknown process"  # its node died before the content was on disk
+        return f"process {process} on {host}"
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWAL):
