@@ -101,6 +101,7 @@ class FolderLock:
             except FileNotFoundError:
                 continue  # the holder has just removed it
             if self._holder.remove_if_ended(self._file, claim):
+                self._remove_claim(claim)
                 continue
             sign = claim, expiration
             if seen is None:
@@ -117,6 +118,7 @@ class FolderLock:
                 )
             if time.monotonic() - since > LIFETIME:
                 self._file.unlink(missing_ok=True)
+                self._remove_claim(claim)
                 continue
             time.sleep(1)
 
@@ -162,6 +164,13 @@ class FolderLock:
         if not self._file.exists():
             return "If no other run uses the folder, give the same command again: it continues from what is there"
         return "Give the same command again after the end of the other run"
+
+    def _remove_claim(self, claim: str) -> None:
+        """Remove the second file of a lock, whose path is the content of the lock."""
+        path = self._folder / Path(claim).name
+        if path.name.startswith(f"{self._file.name}|"):
+            with suppress(OSError):
+                path.unlink()
 
     def _other(self) -> str:
         """Return the name of the process that holds the lock, for messages."""

@@ -60,6 +60,7 @@ def test_a_killed_run_of_this_node_leaves_it_free_at_once(holder: subprocess.Pop
     holder.wait()
     with FolderLock(tmp_path, lost=never):
         assert (tmp_path / ".lock").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dead_run_of_another_node_leaves_it_free_when_its_time_is_over(
@@ -82,6 +83,7 @@ def test_a_dead_run_of_a_node_with_a_fast_clock_leaves_it_free(tmp_path: Path, m
     monkeypatch.setattr(lock, "LIFETIME", 1)
     with FolderLock(tmp_path, lost=never):
         assert "another-node" not in (tmp_path / ".lock").read_text()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("ahead", [120, 3600, -3600])
