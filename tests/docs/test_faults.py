@@ -31,6 +31,13 @@ TESTS = {
     "the run folder is removed or moved during the run": (
         "gan/test_training.py::test_a_run_folder_that_goes_away_is_an_error"
     ),
+    "the record is removed during the run": "gan/test_training.py::test_a_record_that_goes_away_is_an_error",
+    "the lock of the run folder is removed": (
+        "gan/test_lock.py::test_a_lock_that_is_gone_is_not_taken_for_another_run"
+    ),
+    "the run folder becomes read-only": (
+        "gan/test_lock.py::test_a_folder_that_became_read_only_does_not_hide_the_error_of_the_run"
+    ),
     "a suspended run wakes up after another one has taken its folder": (
         "gan/test_lock.py::test_who_lost_the_lock_writes_nothing_more"
     ),

@@ -162,6 +162,22 @@ def test_a_run_folder_that_goes_away_is_an_error(
     assert not out.exists()
 
 
+def test_a_record_that_goes_away_is_an_error(
+    shower_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The advice is true: with the file back the training continues, and without it only a new one is possible."""
+    out = tmp_path / "run"
+    monkeypatch.setattr(loop, "verify_equal", lambda *_: (out / "run.jsonl").rename(tmp_path / "kept"))
+    with pytest.raises(InputError, match=r"the record .* is gone .* Put it back and give the same command again"):
+        train(shower_files, out, epochs=1)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="--no-resume"):
+        train(shower_files, out, epochs=1)
+    (tmp_path / "kept").rename(out / "run.jsonl")
+    train(shower_files, out, epochs=1)
+    assert read_run(out).complete
+
+
 def test_other_data_of_the_same_name_and_size_are_refused(run: Path, shower_files: Path, tmp_path: Path) -> None:
     files = tmp_path / "files"
     shutil.copytree(shower_files, files)
